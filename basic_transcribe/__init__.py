@@ -1,0 +1,62 @@
+"""Recordings to notes to MIDI.
+
+>>> from basic_transcribe import transcribe
+>>> transcription = transcribe("song.wav")  # doctest: +SKIP
+>>> transcription.to_midi().write("song.mid")  # doctest: +SKIP
+
+Names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
+    from .exports import load_posteriors
+    from .notes import track_notes
+    from .pipeline import Transcriber, Transcription, transcribe
+    from .types import MidiSettings, Note, PitchBend, Posteriors, TrackerSettings
+
+__all__ = [
+    "AudioError",
+    "MidiSettings",
+    "ModelError",
+    "Note",
+    "OutputError",
+    "PitchBend",
+    "Posteriors",
+    "TrackerSettings",
+    "TranscribeError",
+    "Transcriber",
+    "Transcription",
+    "UsageError",
+    "__version__",
+    "load_posteriors",
+    "track_notes",
+    "transcribe",
+]
+
+_ROOMS = {
+    "errors": ("AudioError", "ModelError", "OutputError", "TranscribeError", "UsageError"),
+    "exports": ("load_posteriors",),
+    "notes": ("track_notes",),
+    "pipeline": ("Transcriber", "Transcription", "transcribe"),
+    "types": ("MidiSettings", "Note", "PitchBend", "Posteriors", "TrackerSettings"),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

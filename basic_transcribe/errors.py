@@ -1,0 +1,41 @@
+"""Errors a caller can act on, each with the exit code the command line gives it."""
+
+from __future__ import annotations
+
+
+class TranscribeError(Exception):
+    """Base of every error this package raises on purpose.
+
+    The message is one line: what was read or written, what is wrong, what to do about it.
+    """
+
+    exit_code = 1
+
+
+class AudioError(TranscribeError):
+    """The input cannot be read as audio."""
+
+    exit_code = 1
+
+
+class UsageError(TranscribeError):
+    """A setting is out of range, or settings contradict each other."""
+
+    exit_code = 2
+
+
+class ModelError(TranscribeError):
+    """The model file cannot be loaded, or is not a model of this kind."""
+
+    exit_code = 3
+
+
+class OutputError(TranscribeError):
+    """An output cannot be written."""
+
+    exit_code = 4
+
+
+def printable(text: object) -> str:
+    """Text fit for one line of a terminal or log: line feeds, controls and undecodable bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -1,0 +1,247 @@
+"""What is played: excerpts of MIDI files, and random patterns for what MIDI lacks.
+
+A part is a list of :class:`Event`, sorted by onset, no two of one pitch overlapping.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+SCALES = (
+    (0, 2, 4, 5, 7, 9, 11),
+    (0, 2, 3, 5, 7, 8, 10),
+    (0, 2, 3, 5, 7, 8, 11),
+    (0, 2, 4, 7, 9),
+    (0, 3, 5, 6, 7, 10),
+    tuple(range(12)),
+)
+# Sources with performed velocities; the others are flat and are humanised.
+PERFORMED = {"pop909"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A note to be played: onset, offset (s), MIDI pitch, velocity 1 to 127."""
+
+    onset: float
+    offset: float
+    pitch: int
+    velocity: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One MIDI file: ``notes`` has columns onset, offset, pitch, velocity, track."""
+
+    source: str
+    notes: np.ndarray
+
+
+def read_midi(path: Path) -> np.ndarray:
+    """Notes of a MIDI file, drums left out, lengthened by the sustain pedal; shape (n, 5)."""
+    import pretty_midi
+
+    midi = pretty_midi.PrettyMIDI(str(path))
+    rows = []
+    for track, instrument in enumerate(i for i in midi.instruments if not i.is_drum):
+        pedal = sorted((c.time, c.value >= 64) for c in instrument.control_changes if c.number == 64)
+        lifts = np.array([t for (t, down), (_, before) in zip(pedal[1:], pedal, strict=False) if before and not down])
+        times = np.array([t for t, _ in pedal])
+        for n in instrument.notes:
+            offset = n.end
+            if len(lifts):
+                i = np.searchsorted(times, n.end, side="right") - 1
+                j = np.searchsorted(lifts, n.end)
+                if i >= 0 and pedal[i][1] and j < len(lifts):
+                    offset = max(offset, lifts[j])
+            rows.append((n.start, offset, n.pitch, n.velocity, track))
+    notes = np.array(sorted(rows), np.float32).reshape(-1, 5)
+    return notes
+
+
+def _try_read(path: Path) -> np.ndarray:
+    try:
+        return read_midi(path)
+    except (ValueError, OSError, EOFError, IndexError, KeyError, TypeError) as error:
+        print(f"{path}: left out: {error}")
+        return np.zeros((0, 5), np.float32)
+
+
+def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> None:
+    """Parse the MIDI files under ``root/<source>/`` into one npz of pieces."""
+    arrays = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        for source, limit in limits.items():
+            paths = sorted((root / source).glob("*.mid"))
+            paths = paths[:: max(1, len(paths) // limit)][:limit]
+            for path, notes in zip(paths, pool.map(_try_read, paths, chunksize=8), strict=True):
+                if len(notes) > 20:
+                    arrays[f"{source}/{path.stem}"] = notes
+    np.savez_compressed(out, **arrays)
+    print(f"{out}: {len(arrays)} pieces")
+
+
+def load_library(path: Path) -> dict[str, list[Piece]]:
+    """Pieces by source."""
+    library: dict[str, list[Piece]] = {}
+    with np.load(path) as data:
+        for key in data.files:
+            source = key.split("/")[0]
+            library.setdefault(source, []).append(Piece(source, data[key]))
+    return library
+
+
+def tidy(events: list[Event], length: float) -> list[Event]:
+    """Sort, cut at ``length``, end each note before the next of its pitch, drop what is shorter than 40 ms."""
+    out: list[Event] = []
+    last: dict[int, int] = {}
+    for e in sorted(events, key=lambda e: (e.onset, e.pitch)):
+        if e.pitch in last:
+            before = out[last[e.pitch]]
+            if e.onset - before.onset < 0.045:
+                continue
+            if before.offset > e.onset - 0.01:
+                out[last[e.pitch]] = replace(before, offset=e.onset - 0.01)
+        last[e.pitch] = len(out)
+        out.append(replace(e, offset=min(e.offset, length)))
+    return [e for e in out if e.offset - e.onset > 0.035 and e.onset < length - 0.05]
+
+
+def monophonic(events: list[Event]) -> list[Event]:
+    """The top line: a note ends where the next begins."""
+    top: list[Event] = []
+    for e in sorted(events, key=lambda e: (e.onset, -e.pitch)):
+        if top and e.onset - top[-1].onset < 0.05:
+            continue
+        if top and top[-1].offset > e.onset:
+            top[-1] = replace(top[-1], offset=e.onset)
+        top.append(e)
+    return [e for e in top if e.offset - e.onset > 0.04]
+
+
+def fit_range(events: list[Event], low: int, high: int, rng: np.random.Generator) -> list[Event]:
+    """Transpose at random so that most notes lie between ``low`` and ``high``; fold the rest by octaves."""
+    if not events:
+        return []
+    pitches = np.array([e.pitch for e in events])
+    shifts = np.arange(-36, 37)
+    inside = np.array([np.mean((pitches + s >= low) & (pitches + s <= high)) for s in shifts])
+    near = shifts[inside >= inside.max() - 0.02]
+    weights = np.exp(-np.abs(near) / 9.0)
+    shift = int(rng.choice(near, p=weights / weights.sum()))
+    out = []
+    for e in events:
+        p = e.pitch + shift
+        while p < low:
+            p += 12
+        while p > high:
+            p -= 12
+        if p >= low:
+            out.append(replace(e, pitch=p))
+    return out
+
+
+def excerpt(piece: Piece, length: float, rng: np.random.Generator, track: int | None = None) -> list[Event]:
+    """A random stretch of a piece, at a random tempo, humanised where the source is mechanical."""
+    notes = piece.notes if track is None else piece.notes[piece.notes[:, 4] == track]
+    if not len(notes):
+        return []
+    speed = float(rng.uniform(0.8, 1.3))
+    start = float(rng.uniform(-0.5, max(0.0, float(notes[-1, 0]) - length * speed)))
+    chosen = notes[(notes[:, 0] >= start) & (notes[:, 0] < start + length * speed)]
+    performed = piece.source in PERFORMED
+    jitter, base, spread = (0.0, 0.0, 0.0) if performed else (rng.uniform(0, 0.02), rng.uniform(45, 105), 10.0)
+    accent = 0.0 if performed else float(rng.uniform(0, 12))
+    legato = 1.0 if performed else float(rng.choice([0.5, 0.8, 0.95, 1.0]))
+    events = []
+    for onset, offset, pitch, velocity, _ in chosen.tolist():
+        v = velocity if performed else base + rng.normal(0, spread) + accent * np.sin(onset * 1.7)
+        a = max(0.0, (onset - start) / speed + rng.normal(0, 1) * jitter)
+        events.append(Event(a, a + max(0.05, (offset - onset) / speed * legato), int(pitch), float(np.clip(v, 12, 127))))
+    return tidy(events, length)
+
+
+def pattern(length: float, low: int, high: int, voices: int, rng: np.random.Generator) -> list[Event]:
+    """Random music: melodies, chords, runs, repeated notes, trills, drones, wide leaps."""
+    key, scale = int(rng.integers(12)), SCALES[int(rng.choice(len(SCALES), p=[0.3, 0.2, 0.1, 0.1, 0.1, 0.2]))]
+    allowed = [p for p in range(low, high + 1) if (p - key) % 12 in scale]
+    if len(allowed) < 4:
+        allowed = list(range(low, high + 1))
+    beat = 60 / rng.uniform(50, 190)
+    legato = float(rng.choice([0.35, 0.7, 0.9, 1.0, 1.15]))
+    base, jitter = rng.uniform(40, 105), rng.uniform(0, 0.02)
+    t, index = float(rng.uniform(0, 0.6)), int(rng.integers(len(allowed)))
+    events: list[Event] = []
+
+    def play(at: float, duration: float, pitch: int, accent: float = 0.0) -> None:
+        v = float(np.clip(base + accent + rng.normal(0, 10), 12, 127))
+        events.append(Event(max(0.0, at + rng.normal(0, jitter)), at + max(0.05, duration), int(pitch), v))
+
+    def move(by: int) -> int:
+        return int(np.clip(index + by, 0, len(allowed) - 1))
+
+    while t < length - 0.1:
+        kind = rng.choice(["step", "chord", "run", "repeat", "trill", "hold", "rest", "leap"],
+                          p=[0.36, 0.2, 0.12, 0.1, 0.03, 0.05, 0.07, 0.07])  # fmt: skip
+        step = beat * float(rng.choice([0.25, 1 / 3, 0.5, 1, 2], p=[0.22, 0.1, 0.38, 0.22, 0.08]))
+        if kind == "rest":
+            t += step
+        elif kind == "chord" and voices > 1:
+            size = int(rng.integers(2, voices + 1))
+            offsets = rng.choice([-14, -9, -7, -5, -4, -2, 2, 3, 4, 5, 7, 9, 12, 14], size - 1, replace=False)
+            strum = float(rng.choice([0, 0, 0.008, 0.02, 0.04]))
+            index = move(int(rng.integers(-3, 4)))
+            chord = sorted({allowed[index], *(allowed[move(int(o))] for o in offsets // 2)})
+            for _ in range(int(rng.choice([1, 1, 1, 2, 4]))):
+                for i, p in enumerate(chord):
+                    play(t + i * strum, step * legato, p)
+                t += step
+        elif kind == "run":
+            by = int(rng.choice([-2, -1, 1, 2]))
+            short = beat * float(rng.choice([0.125, 0.25, 0.25, 1 / 3]))
+            for _ in range(int(rng.integers(4, 12))):
+                index = move(by)
+                play(t, max(short, 0.06) * legato, allowed[index])
+                t += max(short, 0.06)
+        elif kind == "repeat":
+            short = max(0.07, beat * float(rng.choice([0.25, 0.25, 0.5, 1])))
+            others = [allowed[move(int(rng.integers(-6, 7)))] for _ in range(int(rng.integers(0, max(1, voices))))]
+            for _ in range(int(rng.integers(3, 10))):
+                for p in {allowed[index], *others}:
+                    play(t, short * min(legato, 0.95), p)
+                t += short
+        elif kind == "trill":
+            other, short = allowed[move(1)], float(rng.uniform(0.06, 0.12))
+            for i in range(int(rng.integers(5, 14))):
+                play(t, short, other if i % 2 else allowed[index])
+                t += short
+        elif kind == "hold":
+            play(t, float(rng.uniform(2, 8)), allowed[index])
+            t += step if voices > 1 else float(rng.uniform(1.5, 5))
+            index = move(int(rng.integers(-5, 6)))
+        else:
+            index = move(int(rng.integers(-12, 13) if kind == "leap" else rng.integers(-3, 4)))
+            play(t, step * legato, allowed[index])
+            if voices > 1 and rng.random() < 0.4:
+                play(t, step * legato * float(rng.choice([1, 2])), allowed[move(int(rng.integers(-12, -2)))])
+            t += step
+    return tidy(events, length)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Parse MIDI files into the library that render.py reads.")
+    parser.add_argument("root", type=Path, help="folder with one folder of .mid files per source")
+    parser.add_argument("out", type=Path, help="npz to write")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    limits = {"pop909": 909, "openscore_lieder": 500, "openscore_quartets": 120, "nottingham": 600, "jsfakes": 300}
+    build_library(args.root, args.out, limits, args.jobs)
+
+
+if __name__ == "__main__":
+    main()

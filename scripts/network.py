@@ -1,0 +1,148 @@
+"""The network and the whole graph, audio to posteriors.
+
+A harmonically stacked, fully convolutional net at 88 pitches and half the frame rate, which emits two frames per step.
+Nothing is padded in time (``REACH`` frames of context on either side are consumed), so blocks of any length agree.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frontend import HOP, N_PITCHES, FrontEnd
+
+REACH = 28  # frames consumed on either side
+FRAMES_PER_STEP = 2
+BIN_PITCHES = 3  # contour bins per semitone
+DB_RANGE = 75.0  # input: dB above (reference - DB_RANGE), divided by DB_RANGE
+LEVEL_SCALE = 40.0  # the level head is linear in units of 40 dB below the reference
+
+# Harmonics 1/2, 1 .. 7 as shifts in bins of either spectrogram.
+FINE_SHIFTS = (-36, 0, 36, 57, 72, 84, 93, 101)
+SHARP_SHIFTS = (-12, 0, 12, 19, 24, 28, 31, 34)
+# Intervals, in semitones, at which harmonics of different notes meet.
+PITCH_SHIFTS = (0, 12, -12, 19, -19, 24, -24, 28, -28, 31, -31, 34, -34, 36, -36)
+
+
+def conv(
+    inputs: int, outputs: int, kernel: tuple[int, int], *, stride=(1, 1), dilation=1, groups=1, relu=True
+) -> nn.Sequential:
+    """Convolution without padding in time and with 'same' padding in pitch, batch norm, optional ReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            stride=stride,
+            dilation=(dilation, 1),
+            groups=groups,
+            padding=(0, (kernel[1] - 1) // 2),
+            bias=False,
+        ),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+def stack_shifts(x: Tensor, shifts: tuple[int, ...], bins: int) -> Tensor:
+    """(batch, time, n) to (batch, shifts, time, bins): channel i holds bins shifted down by shifts[i]."""
+    below, above = -min(shifts), max(0, max(shifts) + bins - x.shape[-1])
+    x = F.pad(x, (below, above))
+    return torch.stack([x[..., below + s : below + s + bins] for s in shifts], dim=1)
+
+
+class HarmonicBlock(nn.Module):
+    """Looks at harmonically related pitches, then at the neighbourhood; both residual. Consumes `dilation` steps."""
+
+    def __init__(self, channels: int, reduced: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.reduce = conv(channels, reduced, (1, 1))
+        self.mix = conv(reduced * len(PITCH_SHIFTS), channels, (1, 1), relu=False)
+        self.local = conv(channels, channels, (3, 3), dilation=dilation, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reach = max(PITCH_SHIFTS)
+        r = F.pad(self.reduce(x), (reach, reach))
+        x = F.relu(
+            x + self.mix(torch.cat([r[..., reach + s : reach + s + N_PITCHES] for s in PITCH_SHIFTS], dim=1))
+        )
+        return F.relu(x[:, :, self.dilation : -self.dilation] + self.local(x))
+
+
+class Network(nn.Module):
+    """Spectrograms to logits."""
+
+    def __init__(self, channels: int = 32, stem: int = 16, reduced: int = 8, dilations: tuple[int, ...] = (1, 2, 4)):
+        super().__init__()
+        self.config = {"channels": channels, "stem": stem, "reduced": reduced, "dilations": list(dilations)}
+        self.fine_stem = conv(len(FINE_SHIFTS), stem, (5, 5), stride=(2, 3))
+        self.fine_stem[0].padding = (0, 1)  # 264 bins to 88 pitches, centred on each semitone's middle bin
+        self.sharp_stem = conv(len(SHARP_SHIFTS), stem, (5, 3), stride=(2, 1))
+        self.join = conv(2 * stem, channels, (3, 3))
+        self.blocks = nn.ModuleList(HarmonicBlock(channels, reduced, d) for d in dilations)
+        self.smooth = conv(channels, channels, (9, 1), groups=channels)
+        self.point = conv(channels, channels, (1, 1), relu=False)
+        self.head = nn.Conv2d(channels, 14, (3, 1))
+        if 2 + 2 * (1 + sum(dilations) + 4 + 1) != REACH:
+            raise ValueError("these dilations do not add up to REACH")
+
+    def forward(self, fine: Tensor, sharp: Tensor) -> dict[str, Tensor]:
+        """Logits of a block.
+
+        Parameters
+        ----------
+        fine, sharp : Tensor, shape (batch, frames + 2 * REACH, 309 or 103)
+            :func:`normalise`-d spectrograms; an even number of frames.
+
+        Returns
+        -------
+        dict of Tensor, shape (batch, frames, 88), contour (batch, frames, 264)
+        """
+        x = torch.cat(
+            [
+                self.fine_stem(stack_shifts(fine, FINE_SHIFTS, N_PITCHES * BIN_PITCHES)),
+                self.sharp_stem(stack_shifts(sharp, SHARP_SHIFTS, N_PITCHES)),
+            ],
+            dim=1,
+        )
+        x = self.join(x)
+        for block in self.blocks:
+            x = block(x)
+        x = F.relu(x[:, :, 4:-4] + self.point(self.smooth(x)))
+        y = self.head(x)
+        batch, _, steps, _ = y.shape
+        # channels -> (kind, frame within the step); then interleave the two frames of a step
+        y4 = y[:, :8].reshape(batch, 4, 2, steps, N_PITCHES).permute(0, 1, 3, 2, 4)
+        onset, note, offset, level = y4.reshape(batch, 4, steps * 2, N_PITCHES).unbind(1)
+        contour = y[:, 8:].reshape(batch, 2, BIN_PITCHES, steps, N_PITCHES).permute(0, 3, 1, 4, 2)
+        contour = contour.reshape(batch, steps * 2, N_PITCHES * BIN_PITCHES)
+        return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
+
+
+def normalise(db: Tensor, reference: Tensor) -> Tensor:
+    """dB spectrogram (..., bins) against the loudness reference (...), clipped to 0 .. 1.25."""
+    return ((db - reference[..., None] + DB_RANGE) / DB_RANGE).clamp(0, 1.25)
+
+
+class Graph(nn.Module):
+    """Audio to posteriors: what is exported."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.front_end = FrontEnd()
+        self.network = network
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Samples before the first frame's centre, and from the last frame's centre to the end."""
+        before, after = self.front_end.context
+        return before + REACH * HOP, after + REACH * HOP
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """From (1, samples) to onset, note, offset, contour (probabilities) and level (dB full scale)."""
+        fine, sharp, reference = self.front_end(audio)
+        out = self.network(normalise(fine, reference), normalise(sharp, reference))
+        level = (out["level"] - 1) * LEVEL_SCALE + reference[:, REACH:-REACH, None]
+        return (*(torch.sigmoid(out[k]) for k in ("onset", "note", "offset", "contour")), level)

@@ -1,0 +1,540 @@
+"""Render the training set: clips of 12 s as spectrograms (uint8 dB) with exact labels.
+
+    python scripts/render.py synth  --banks BANKS --library LIBRARY.npz --data DATA --out OUT --clips 6000 --seed 1
+    python scripts/render.py guitar --data DATA --out OUT --passes 4 --seed 1
+
+``BANKS`` is written by prepare.py, ``LIBRARY.npz`` by music.py; ``DATA`` has ``irs/``, ``drums/`` and ``guitarset/``.
+The same seed gives the same clips, whatever ``--jobs``. Held-out banks are never used unless ``--heldout`` asks for them.
+A shard ``NAME.npz`` holds fine (clips, frames, 309), sharp (clips, frames, 103), reference (clips, frames), notes
+(clip, onset, offset, pitch, level, bend start, bend length) and bends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from scipy.signal import butter, fftconvolve, sosfilt
+
+from frontend import HOP, SAMPLE_RATE, FrontEnd
+from music import Event, Piece, excerpt, fit_range, load_library, monophonic, pattern, tidy
+from synth import Bank, Played, legato_line, play_bank
+
+LENGTH = 12.0
+CLIPS_PER_SHARD = 60
+DB_FLOOR, DB_STEP = -120.0, 0.5  # uint8 code 0 and the step
+
+
+def encode(db: np.ndarray) -> np.ndarray:
+    """dB to uint8."""
+    return np.clip(np.round((db - DB_FLOOR) / DB_STEP), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a clip is made of."""
+
+    banks: dict[str, list[Bank]]
+    library: dict[str, list[Piece]]
+    rooms: list[np.ndarray]
+    cabinets: list[np.ndarray]
+    drums: dict[str, np.ndarray]
+
+    def bank(self, families: tuple[str, ...], rng: np.random.Generator) -> Bank:
+        """A bank of one of these families; each family, then each bank in it, is equally likely."""
+        present = [f for f in families if f in self.banks]
+        family = self.banks[present[int(rng.integers(len(present)))]]
+        return family[int(rng.integers(len(family)))]
+
+
+def read_mono(path: Path) -> np.ndarray:
+    """A sound file as mono float32 at SAMPLE_RATE."""
+    audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    mono = audio.mean(1)
+    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
+
+
+def impulse(path: Path) -> np.ndarray:
+    """An impulse response that starts at its direct sound, unit energy, at most 3 s."""
+    ir = read_mono(path)
+    ir = ir[int(np.argmax(np.abs(ir))) :][: 3 * SAMPLE_RATE]
+    return ir / np.sqrt(np.sum(ir**2))
+
+
+@cache
+def load_material(banks: Path | None, library: Path | None, data: Path, heldout: bool) -> Material:
+    """Read it once per process. Without ``heldout`` only the sounds meant for training, with it only the others."""
+    by_family: dict[str, list[Bank]] = {}
+    if banks is not None:
+        for path in sorted(banks.glob("*.json")):
+            bank = Bank(path)
+            if bank.heldout == heldout:
+                by_family.setdefault(bank.family, []).append(bank)
+    return Material(
+        by_family,
+        load_library(library) if library is not None else {},
+        [impulse(p) for p in sorted((data / "irs" / "room").glob("*.flac"))],
+        [impulse(p) for p in sorted((data / "irs" / "cab").glob("*.flac"))],
+        {p.stem: read_mono(p) for p in sorted((data / "drums").glob("*.ogg"))},
+    )
+
+
+# ---------------------------------------------------------------- scenarios: who plays what
+
+BOWED = ("strings",)
+WINDS = ("reed", "pipe", "brass", "freereed")
+SUSTAINED = (*BOWED, *WINDS, "ensemble", "organ", "voice", "synth")
+PLUCKED = ("guitar", "eguitar", "plucked", "mallet")
+SCENARIOS = {
+    "piano": 0.17,
+    "epiano": 0.03,
+    "guitar": 0.12,
+    "bass": 0.03,
+    "mallet": 0.08,
+    "bowed": 0.08,
+    "wind": 0.09,
+    "freereed": 0.06,
+    "organ": 0.02,
+    "sung": 0.11,
+    "line": 0.05,
+    "chamber": 0.06,
+    "band": 0.07,
+    "any": 0.03,
+}
+
+
+def from_library(
+    material: Material, sources: tuple[str, ...], rng: np.random.Generator, *, one_track: bool = False
+) -> list[Event]:
+    """An excerpt of a random piece of these sources."""
+    pieces = material.library[sources[int(rng.integers(len(sources)))]]
+    piece = pieces[int(rng.integers(len(pieces)))]
+    track = int(rng.choice(np.unique(piece.notes[:, 4]))) if one_track else None
+    return excerpt(piece, LENGTH, rng, track)
+
+
+def line_events(material: Material, low: int, high: int, rng: np.random.Generator) -> list[Event]:
+    """A melody within a range."""
+    if rng.random() < 0.6:
+        source = ("nottingham", "openscore_lieder", "openscore_quartets", "pop909")
+        events = fit_range(monophonic(from_library(material, source, rng, one_track=True)), low, high, rng)
+        if len(events) > 3:
+            return events
+    span = int(rng.integers(9, 25))
+    bottom = int(rng.integers(low, max(low + 1, high - span + 1)))
+    return monophonic(pattern(LENGTH, bottom, min(high, bottom + span), 1, rng))
+
+
+def chord_events(
+    material: Material, sources: tuple[str, ...], low: int, high: int, voices: int, rng: np.random.Generator, p: float
+) -> list[Event]:
+    """Polyphony: an excerpt with probability ``p``, else a pattern."""
+    if rng.random() < p:
+        events = fit_range(from_library(material, sources, rng), low, high, rng)
+        if len(events) > 3:
+            return thin(events, voices)
+    span = int(rng.integers(14, 50))
+    bottom = int(rng.integers(low, max(low + 1, high - span + 1)))
+    return pattern(LENGTH, bottom, min(high, bottom + span), max(2, voices), rng)
+
+
+def thin(events: list[Event], voices: int) -> list[Event]:
+    """At most ``voices`` notes begin together (hands and strings are limited)."""
+    out: list[Event] = []
+    for e in events:
+        if sum(1 for o in out[-voices:] if e.onset - o.onset < 0.04) < voices:
+            out.append(e)
+    return out
+
+
+Part = tuple[np.ndarray, list[Played]]
+
+
+def piano(m: Material, rng: np.random.Generator, family: str = "piano") -> list[Part]:
+    bank = m.bank((family,), rng)
+    sources = ("pop909", "pop909", "openscore_lieder", "openscore_quartets", "jsfakes")
+    events = chord_events(m, sources, max(bank.low, 21), min(bank.high, 108), 10, rng, 0.75)
+    if rng.random() < 0.35:  # sustain pedal: everything rings until it is lifted
+        lifts = np.cumsum(rng.uniform(0.4, 3.0, 40))
+        ring = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
+        events = tidy([Event(e.onset, float(o), e.pitch, e.velocity) for e, o in zip(events, ring, strict=True)], LENGTH)
+    return [play_bank(bank, events, LENGTH, rng, expression=0, detune=float(rng.normal(0, 0.06)))]
+
+
+def epiano(m: Material, rng: np.random.Generator) -> list[Part]:
+    return piano(m, rng, "epiano")
+
+
+def guitar(m: Material, rng: np.random.Generator) -> list[Part]:
+    bank = m.bank(("guitar", "eguitar", "guitar", "plucked"), rng)
+    voices = 1 if rng.random() < 0.35 else 6
+    low, high = max(bank.low, 38), min(bank.high, 86)
+    if voices == 1:
+        events = line_events(m, low, high, rng)
+    else:
+        events = chord_events(m, ("pop909", "nottingham", "jsfakes"), low, high, 6, rng, 0.5)
+    expression = 0.0 if rng.random() < 0.4 else float(rng.uniform(0, 0.5 if voices == 1 else 0.15))
+    sound, played = play_bank(bank, events, LENGTH, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
+    if bank.family == "eguitar" and rng.random() < 0.7:
+        sound = drive(sound, rng, m)
+    return [(sound, played)]
+
+
+def drive(sound: np.ndarray, rng: np.random.Generator, m: Material) -> np.ndarray:
+    """Amplifier: soft clipping and a cabinet."""
+    peak = np.abs(sound).max() + 1e-9
+    if rng.random() < 0.6:
+        amount = rng.uniform(1, 12)
+        sound = np.tanh(sound / peak * amount) / np.tanh(amount) * peak
+    if rng.random() < 0.8:
+        sound = fftconvolve(sound, m.cabinets[int(rng.integers(len(m.cabinets)))])[: len(sound)]
+    return sound.astype(np.float32)
+
+
+def solo(families: tuple[str, ...], chance_of_chords: float = 0.0):
+    """A scenario for instruments of these families, mostly melodic."""
+
+    def scenario(m: Material, rng: np.random.Generator) -> list[Part]:
+        bank = m.bank(families, rng)
+        low, high = max(bank.low, 21), min(bank.high, 108)
+        if rng.random() < chance_of_chords:
+            events = chord_events(m, ("nottingham", "jsfakes", "pop909"), low, high, 4, rng, 0.5)
+        else:
+            events = line_events(m, low, high, rng)
+        expressive = bank.kind == "sustain" and rng.random() < 0.7
+        expression = float(rng.uniform(0.2, 0.9)) if expressive else 0.0
+        detune = float(rng.normal(0, 0.12 if bank.kind == "sustain" else 0.06))
+        return [play_bank(bank, events, LENGTH, rng, expression=expression, detune=detune)]
+
+    return scenario
+
+
+RANGES = {"voice": (40, 84), "bow": (36, 98), "reed": (40, 96)}
+
+
+def legato(kinds: tuple[str, ...]):
+    """A scenario for the source-filter synthesiser."""
+
+    def scenario(m: Material, rng: np.random.Generator) -> list[Part]:
+        kind = kinds[int(rng.integers(len(kinds)))]
+        low, high = RANGES[kind]
+        centre = int(rng.integers(low + 6, high - 5))
+        events = line_events(m, max(low, centre - 11), min(high, centre + 11), rng)
+        if rng.random() < 0.5:  # slurred: each note lasts until the next
+            gaps = zip(events, [*events[1:], None], strict=True)
+            events = [
+                Event(e.onset, nxt.onset if nxt and nxt.onset - e.offset < 0.5 else e.offset, e.pitch, e.velocity)
+                for e, nxt in gaps
+            ]
+        return [legato_line(events, LENGTH, rng, kind)]
+
+    return scenario
+
+
+def sung(m: Material, rng: np.random.Generator) -> list[Part]:
+    if "voice" in m.banks and rng.random() < 0.25:
+        return solo(("voice",))(m, rng)
+    return legato(("voice",))(m, rng)
+
+
+def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
+    """Two to four sustained instruments (sometimes with piano) on the tracks of one piece."""
+    pieces = m.library["openscore_quartets"] + m.library["jsfakes"][:60] + m.library["openscore_lieder"][:100]
+    piece = pieces[int(rng.integers(len(pieces)))]
+    tracks = np.unique(piece.notes[:, 4])[: int(rng.integers(2, 5))]
+    # Dealt out to the players by register: every track in step, each player within reach.
+    everything = sorted(excerpt(piece, LENGTH, rng), key=lambda e: e.pitch)
+    cuts = np.array_split(np.arange(len(everything)), max(2, len(tracks)))
+    out = []
+    mixed_family = rng.random() < 0.5
+    for cut in cuts:
+        bank = m.bank(SUSTAINED if mixed_family else BOWED, rng)
+        events = sorted((everything[i] for i in cut), key=lambda e: e.onset)
+        events = fit_range(events, max(bank.low, 21), min(bank.high, 108), rng)
+        expression = float(rng.uniform(0, 0.6)) if bank.kind == "sustain" else 0.0
+        out.append(play_bank(bank, events, LENGTH, rng, expression=expression, detune=float(rng.normal(0, 0.06))))
+    return out
+
+
+def band(m: Material, rng: np.random.Generator) -> list[Part]:
+    """Lead, chords and bass; drums are added as a distractor."""
+    parts = []
+    if rng.random() < 0.8:
+        parts += guitar(m, rng) if rng.random() < 0.5 else piano(m, rng)
+    if rng.random() < 0.8:
+        parts += solo(("bass",))(m, rng)
+    if rng.random() < 0.7:
+        parts += (sung if rng.random() < 0.4 else solo((*SUSTAINED, "eguitar")))(m, rng)
+    return parts or piano(m, rng)
+
+
+def anything(m: Material, rng: np.random.Generator) -> list[Part]:
+    return solo(tuple(m.banks), 0.4)(m, rng)
+
+
+PLAYERS = {
+    "piano": piano,
+    "epiano": epiano,
+    "guitar": guitar,
+    "bass": solo(("bass",)),
+    "mallet": solo(("mallet", "mallet", "plucked"), 0.45),
+    "bowed": solo((*BOWED, "ensemble"), 0.25),
+    "wind": solo(WINDS, 0.1),
+    "freereed": solo(("freereed",), 0.5),
+    "organ": solo(("organ", "synth"), 0.7),
+    "sung": sung,
+    "line": legato(("bow", "reed")),
+    "chamber": chamber,
+    "band": band,
+    "any": anything,
+}
+
+# ---------------------------------------------------------------- the recording: room, noise, drums, bandwidth, level
+
+
+def drum_track(m: Material, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Unlabelled percussion: a loop, or a random grid of hits."""
+    out = np.zeros(n, np.float32)
+    loops = [k for k in m.drums if k.startswith("loop")]
+    if rng.random() < 0.25:
+        loop = m.drums[loops[int(rng.integers(len(loops)))]]
+        return np.resize(loop, n).astype(np.float32)
+    hits = [k for k in m.drums if not k.startswith("loop")]
+    beat = 60 / rng.uniform(60, 170) / rng.choice([1, 2, 4])
+    for name in rng.choice(hits, int(rng.integers(2, 6))):
+        hit, chance = m.drums[str(name)], rng.uniform(0.1, 0.6)
+        for at in np.arange(rng.uniform(0, beat), n / SAMPLE_RATE, beat):
+            if rng.random() < chance:
+                start = int(at * SAMPLE_RATE)
+                stop = min(n, start + len(hit))
+                out[start:stop] += hit[: stop - start] * rng.uniform(0.3, 1)
+    return out
+
+
+def equalise(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random response, sometimes with a low-pass or a high-pass (telephones, laptops, 16 kHz files)."""
+    f = np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE)
+    points = np.log2([20, 80, 200, 500, 1200, 3000, 6000, 11025])
+    gains = np.cumsum(rng.normal(0, 3, len(points)))
+    db = np.clip(np.interp(np.log2(f + 1), points, gains - gains.mean()), -20, 20)
+    response = 10 ** (db / 20)
+    if rng.random() < 0.35:
+        response = response / np.sqrt(1 + (f / rng.uniform(3000, 8000)) ** 24)
+    if rng.random() < 0.15:
+        response = response / np.sqrt(1 + (rng.uniform(60, 250) / (f + 1)) ** 4)
+    return np.fft.irfft(np.fft.rfft(x) * response, len(x)).astype(np.float32)
+
+
+def noise(n: int, rng: np.random.Generator) -> np.ndarray:
+    """White, pink or brown noise, or mains hum; unit RMS."""
+    kind = rng.choice(["white", "pink", "brown", "hum"], p=[0.3, 0.4, 0.2, 0.1])
+    if kind == "hum":
+        t, f = np.arange(n) / SAMPLE_RATE, rng.choice([50, 60])
+        x = sum(rng.uniform(0, 1) / h * np.sin(2 * np.pi * f * h * t + rng.uniform(0, 6.28)) for h in range(1, 9))
+    else:
+        spectrum = np.fft.rfft(rng.normal(0, 1, n))
+        f = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE), 20)
+        x = np.fft.irfft(spectrum / f ** {"white": 0, "pink": 0.5, "brown": 1}[str(kind)], n)
+    return (x / (np.std(x) + 1e-9)).astype(np.float32)
+
+
+def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -> tuple[np.ndarray, float]:
+    """Put a dry mix into a recording; returns it and the gain in dB that the notes went through."""
+    n = len(x)
+    rms_before = np.sqrt(np.mean(x**2)) + 1e-9
+    if rng.random() < drums:
+        d = drum_track(m, rng, n)
+        x = x + d * (rms_before / (np.sqrt(np.mean(d**2)) + 1e-9) * 10 ** (rng.uniform(-18, 3) / 20))
+    if rng.random() < 0.7:
+        x = equalise(x, rng)
+    if rng.random() < 0.65:
+        if rng.random() < 0.65:
+            ir = m.rooms[int(rng.integers(len(m.rooms)))].copy()
+        else:
+            size = int(rng.uniform(0.15, 1.6) * SAMPLE_RATE)
+            ir = rng.normal(0, 1, size) * np.exp(-6.9 * np.arange(size) / size)
+            ir[: int(rng.uniform(0, 0.02) * SAMPLE_RATE)] = 0
+            ir /= np.sqrt(np.sum(ir**2))
+        wet = 10 ** (rng.uniform(-22, -1) / 20)
+        x = x + wet * fftconvolve(x, ir)[:n]
+    if rng.random() < 0.08:
+        peak = np.abs(x).max() + 1e-9
+        x = np.clip(x / peak * rng.uniform(1, 4), -1, 1) * peak
+    x = x.astype(np.float32)
+    if rng.random() < 0.6:
+        x = x + noise(n, rng) * np.float32(np.std(x) * 10 ** (-rng.uniform(15, 65) / 20))
+    if rng.random() < 0.15:  # rumble of a stage or a hand on the microphone
+        low = sosfilt(butter(2, 90, fs=SAMPLE_RATE, output="sos"), noise(n, rng))
+        x = x + np.float32(np.std(x) * 10 ** (-rng.uniform(5, 30) / 20)) * low.astype(np.float32)
+    peak = np.abs(x).max() + 1e-9
+    target = 10 ** (rng.uniform(-30, 0) / 20)
+    gain = target / peak
+    return (x * np.float32(gain)).astype(np.float32), float(20 * np.log10(gain))
+
+
+def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None) -> tuple[np.ndarray, list[Played]]:
+    """One clip of LENGTH seconds and its notes, sorted by onset."""
+    name = scenario or str(rng.choice(list(SCENARIOS), p=np.array(list(SCENARIOS.values()))))
+    parts = PLAYERS[name](m, rng)
+    n = int(LENGTH * SAMPLE_RATE)
+    mix, notes = np.zeros(n, np.float32), []
+    for sound, played in parts:
+        peak = np.abs(sound).max()
+        if peak <= 0:
+            continue
+        gain = 10 ** (rng.uniform(-11, 0) / 20) / peak
+        mix[: len(sound)] += sound * np.float32(gain)
+        for p in played:
+            p.level += 20 * np.log10(gain)
+            notes.append(p)
+    mix, gain_db = record(mix, m, rng, {"band": 0.8, "guitar": 0.08, "any": 0.2}.get(name, 0.02))
+    for p in notes:
+        p.level += gain_db
+    return mix, merge_unisons(notes)
+
+
+def merge_unisons(notes: list[Played]) -> list[Played]:
+    """Two instruments on one pitch: onsets closer than 30 ms are one note; else the earlier ends at the later."""
+    out: list[Played] = []
+    last: dict[int, Played] = {}
+    for p in sorted(notes, key=lambda p: (p.onset, p.pitch)):
+        before = last.get(p.pitch)
+        if before is not None and before.offset > p.onset:
+            if p.onset - before.onset < 0.03:
+                before.offset = max(before.offset, p.offset)
+                before.bend = before.bend if len(before.bend) >= len(p.bend) else p.bend
+                continue
+            p.offset = max(p.offset, before.offset)
+            if len(p.bend) * HOP / SAMPLE_RATE < p.offset - p.onset:
+                p.bend = np.pad(p.bend, (0, int((p.offset - p.onset) * SAMPLE_RATE / HOP) + 2 - len(p.bend)), mode="edge")
+            before.offset = p.onset
+        last[p.pitch] = p
+        out.append(p)
+    return [p for p in out if p.offset - p.onset > 0.03]
+
+
+# ---------------------------------------------------------------- shards
+
+
+def write_shard(path: Path, clips: list[tuple[np.ndarray, list[Played]]], front_end: FrontEnd) -> None:
+    """Compute the spectrograms and write one shard."""
+    columns: dict[str, list[np.ndarray]] = {"fine": [], "sharp": [], "reference": []}
+    notes, bends, position = [], [], 0
+    for index, (audio, played) in enumerate(clips):
+        with torch.no_grad():
+            fine, sharp, reference = front_end.padded(torch.from_numpy(audio)[None])
+        columns["fine"].append(encode(fine[0].numpy()))
+        columns["sharp"].append(encode(sharp[0].numpy()))
+        columns["reference"].append(reference[0].numpy().astype(np.float16))
+        for p in played:
+            notes.append((index, p.onset, p.offset, p.pitch, p.level, position, len(p.bend)))
+            bends.append(p.bend.astype(np.float16))
+            position += len(p.bend)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(
+        temporary,
+        **{k: np.stack(v) for k, v in columns.items()},
+        notes=np.array(notes, np.float64).reshape(-1, 7),
+        bends=np.concatenate(bends) if bends else np.zeros(0, np.float16),
+    )
+    temporary.rename(path)
+
+
+def synth_shard(args: tuple[argparse.Namespace, int]) -> str:
+    """Render one shard of synthetic clips."""
+    options, number = args
+    path = options.out / f"synth_{options.seed:02d}_{number:04d}.npz"
+    if path.exists():
+        return f"{path.name}: there already"
+    torch.set_num_threads(1)
+    material = load_material(options.banks, options.library, options.data, options.heldout)
+    start, front_end = time.time(), FrontEnd()
+    rng = np.random.default_rng([options.seed, number])
+    clips = [make_clip(material, rng, options.scenario) for _ in range(CLIPS_PER_SHARD)]
+    write_shard(path, clips, front_end)
+    return f"{path.name}: {CLIPS_PER_SHARD * LENGTH / (time.time() - start):.0f}x real time"
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Rows of onset, offset, pitch."""
+    return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)[:, :3]
+
+
+def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
+    """Cut one pass over GuitarSet into clips; every pass but the first is played back at another speed and room."""
+    options, number = args
+    recordings = sorted((options.data / "guitarset").glob("*.ogg"))
+    chunk, chunks = number % 8, 8
+    which = number // 8
+    path = options.out / f"guitar_{options.seed:02d}_{which}_{chunk}.npz"
+    if path.exists():
+        return f"{path.name}: there already"
+    torch.set_num_threads(1)
+    material = load_material(None, None, options.data, False)
+    rng = np.random.default_rng([options.seed, 1000 + number])
+    clips, n = [], int(LENGTH * SAMPLE_RATE)
+    for recording in recordings[chunk::chunks]:
+        audio, labels = read_mono(recording), read_labels(recording.with_suffix(".csv"))
+        labels[:, :2] -= options.guitar_shift
+        semitones = 0.0 if which == 0 else float(rng.choice([-3, -2, -1, 0, 0, 1, 2, 3]) + rng.normal(0, 0.08))
+        speed = 2 ** (semitones / 12)
+        if semitones:
+            audio = soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE).astype(np.float32)
+        begin = int(rng.uniform(0, 6) * SAMPLE_RATE) if which else 0
+        for start in range(begin, max(1, len(audio) - n // 2), n):
+            x = np.zeros(n, np.float32)
+            piece = audio[start : start + n]
+            x[: len(piece)] = piece
+            t0 = start / SAMPLE_RATE
+            notes = []
+            for onset, offset, pitch in labels:
+                a, b = onset / speed - t0, offset / speed - t0
+                if b > 0.05 and a < LENGTH - 0.05:
+                    p = pitch + semitones
+                    k = int(round(p))
+                    bend = np.full(int((b - a) * SAMPLE_RATE / HOP) + 3, p - k, np.float32)
+                    notes.append(Played(a, min(b, LENGTH), k, np.nan, bend))
+            if which:
+                x, _ = record(x, material, rng, 0.05)
+            else:
+                x = x / (np.abs(x).max() + 1e-9) * np.float32(10 ** (rng.uniform(-20, 0) / 20))
+            clips.append((x, sorted(notes, key=lambda p: p.onset)))
+    write_shard(path, clips, FrontEnd())
+    return f"{path.name}: {len(clips)} clips"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("synth", "guitar"))
+    parser.add_argument("--banks", type=Path)
+    parser.add_argument("--library", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--passes", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--scenario", choices=tuple(SCENARIOS))
+    parser.add_argument("--heldout", action="store_true", help="use only the banks kept out of training")
+    parser.add_argument("--guitar-shift", type=float, default=0.0, help="seconds GuitarSet's labels lag its attacks")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.kind == "synth":
+        work, count = synth_shard, -(-options.clips // CLIPS_PER_SHARD)
+    else:
+        work, count = guitar_shard, 8 * options.passes
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for message in pool.map(work, [(options, i) for i in range(count)]):
+            print(message, flush=True)
+
+
+if __name__ == "__main__":
+    main()

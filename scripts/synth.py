@@ -1,0 +1,291 @@
+"""Players: note banks (sampled instruments) and a source-filter synthesiser for legato lines (voice, bow, reed).
+
+Each player returns sound together with what was *really* played: :class:`Played` notes whose pitch is the nearest
+semitone to the sounding pitch, whose bend is the deviation from it, whose offset is where the sound dies.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import lfilter
+
+from frontend import HOP, SAMPLE_RATE
+from music import Event
+
+FRAME = HOP / SAMPLE_RATE
+DEAD = 10 ** (-45 / 20)  # a note ends where it has fallen this far below its loudest moment
+
+
+@dataclass(slots=True)
+class Played:
+    """A sounding note: times in s, semitone, level in dB full scale, deviation from `pitch` per hop from the onset."""
+
+    onset: float
+    offset: float
+    pitch: int
+    level: float
+    bend: np.ndarray
+
+
+class Bank:
+    """A sampled instrument as written by prepare.py."""
+
+    def __init__(self, path: Path) -> None:
+        meta = json.loads(path.with_suffix(".json").read_text())
+        self.id, self.family, self.kind = meta["id"], meta["family"], meta["kind"]
+        self.programs, self.heldout, self.release = meta["programs"], meta["heldout"], meta["release"]
+        self.samples = meta["samples"]
+        self.pitch = np.array([s["pitch"] for s in self.samples])
+        self.velocity = np.array([s["velocity"] for s in self.samples], float)
+        self.gain = np.array([s["gain_db"] for s in self.samples])
+        self.layers = len(set(self.velocity.tolist()))
+        self.audio = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        self.low = int(np.ceil(self.pitch.min() - 2.5))
+        self.high = int(np.floor(self.pitch.max() + 2.5))
+
+    def choose(self, pitch: float, velocity: float, rng: np.random.Generator) -> int:
+        """Index of a sample near in pitch, then in velocity; chance among equals (round robins)."""
+        distance = np.abs(self.pitch - pitch) * 10 + np.abs(self.velocity - velocity) / 12
+        return int(np.argmin(distance + rng.random(len(distance)) * 1.5))
+
+    def sound(self, event: Event, bend: np.ndarray, release: float, rng: np.random.Generator) -> np.ndarray:
+        """Sound of one note, `bend` semitones per hop away from its pitch, dying away with time constant `release`."""
+        index = self.choose(event.pitch, event.velocity, rng)
+        sample = self.samples[index]
+        duration = event.offset - event.onset
+        tail = 3 * release
+        n = int((duration + tail) * SAMPLE_RATE)
+        raw = self.audio[sample["start"] : sample["start"] + sample["length"]].astype(np.float32) / 32767
+        ratio = 2.0 ** ((event.pitch - self.pitch[index]) / 12)
+        if np.any(bend):
+            b = np.interp(np.arange(n) / SAMPLE_RATE, np.arange(len(bend)) * FRAME, bend)
+            phase = np.cumsum(ratio * 2 ** (b / 12)) - ratio
+        else:
+            phase = np.arange(n) * ratio
+        needed = int(phase[-1]) + 3
+        if self.kind == "sustain" and needed > sample["held"]:
+            raw = sustain_loop(raw[: sample["held"]], needed, rng)
+        phase = phase[phase < len(raw) - 2]
+        i = phase.astype(np.int64)
+        frac = (phase - i).astype(np.float32)
+        y = raw[i] * (1 - frac) + raw[i + 1] * frac
+        held = int(duration * SAMPLE_RATE)
+        if len(y) > held:
+            y[held:] *= np.exp(-np.arange(len(y) - held) / (release * SAMPLE_RATE)).astype(np.float32)
+        fade = min(len(y), 200)
+        y[len(y) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+        exponent = 0.9 if self.layers > 1 else 1.4
+        gain = 10 ** (self.gain[index] / 20) * (max(event.velocity, 5) / self.velocity[index]) ** exponent
+        return y * np.float32(gain)
+
+
+def sustain_loop(raw: np.ndarray, needed: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengthen a steady sound by repeating its middle with cross-fades."""
+    n = len(raw)
+    start, stop = int(n * rng.uniform(0.3, 0.45)), int(n * rng.uniform(0.82, 0.95))
+    fade = min(int(0.12 * SAMPLE_RATE), (stop - start) // 3)
+    if fade < 200:
+        return raw
+    up = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))
+    parts, length = [raw[: stop - fade]], stop - fade
+    while length < needed:
+        crossed = raw[stop - fade : stop] * up[::-1] + raw[start : start + fade] * up
+        parts += [crossed, raw[start + fade : stop - fade]]
+        length += stop - fade - start
+    return np.concatenate(parts)
+
+
+def level_of(sound: np.ndarray) -> float:
+    """Loudest 25 ms RMS within the first 0.25 s, in dB relative to full scale."""
+    window = int(0.025 * SAMPLE_RATE)
+    head = sound[: int(0.25 * SAMPLE_RATE)]
+    count = max(1, len(head) // window)
+    power = np.square(head[: count * window]).reshape(count, -1).mean(1) if len(head) >= window else [np.mean(head**2)]
+    return float(10 * np.log10(np.max(power) + 1e-10))
+
+
+def audible_length(sound: np.ndarray) -> float:
+    """Seconds until the sound has died for good."""
+    window = 512
+    count = len(sound) // window
+    if count < 2:
+        return len(sound) / SAMPLE_RATE
+    rms = np.sqrt(np.square(sound[: count * window]).reshape(count, -1).mean(1))
+    alive = np.flatnonzero(rms > DEAD * rms.max())
+    return (int(alive[-1]) + 1) * window / SAMPLE_RATE
+
+
+def settle(onset: float, offset: float, pitch: float, level: float, bend: np.ndarray) -> Played:
+    """Round the sounding pitch to the nearest semitone; keep the rest as bend."""
+    count = max(2, int(np.ceil((offset - onset) / FRAME)) + 1)
+    b = bend[:count] if len(bend) >= count else np.pad(bend, (0, count - len(bend)), mode="edge")
+    middle = b[len(b) // 4 : max(len(b) // 4 + 1, 3 * len(b) // 4 + 1)]
+    shift = int(round(pitch + float(np.median(middle)))) - int(round(pitch))
+    rounded = int(round(pitch)) + shift
+    return Played(onset, offset, rounded, level, (b + (pitch - rounded)).astype(np.float32))
+
+
+def ornament(duration: float, rng: np.random.Generator, amount: float) -> np.ndarray:
+    """A pitch gesture in semitones per hop: vibrato, scoop, slide, fall, string bend."""
+    n = int(duration / FRAME) + 40
+    t = np.arange(n) * FRAME
+    b = np.zeros(n)
+    if rng.random() < 0.6 * amount:
+        depth = rng.uniform(0.08, 0.6)
+        b += depth * np.sin(2 * np.pi * rng.uniform(4.5, 7) * t + rng.uniform(0, 6.28)) * np.clip(
+            (t - rng.uniform(0, 0.35)) / 0.25, 0, 1
+        )
+    if rng.random() < 0.35 * amount:
+        b += rng.choice([-1, -1, 1]) * rng.uniform(0.2, 1.5) * np.exp(-t / rng.uniform(0.015, 0.07))
+    if rng.random() < 0.12 * amount and duration > 0.4:
+        at = duration * rng.uniform(0.3, 0.7)
+        b += np.clip((t - at) / rng.uniform(0.06, 0.25), 0, 1) * rng.choice([-2, -1, 1, 2]) * rng.uniform(0.6, 1)
+    return b
+
+
+def play_bank(
+    bank: Bank, events: list[Event], length: float, rng: np.random.Generator, *, expression: float, detune: float
+) -> tuple[np.ndarray, list[Played]]:
+    """A part played on a bank.
+
+    Parameters
+    ----------
+    expression : float
+        0 to 1, how often notes carry a pitch gesture.
+    detune : float
+        Tuning of the whole part, in semitones.
+    """
+    out = np.zeros(int((length + 3) * SAMPLE_RATE), np.float32)
+    played = []
+    release = bank.release * float(rng.uniform(0.3, 1.6)) + 0.01
+    for e in events:
+        duration = e.offset - e.onset
+        bend = np.full(int(duration / FRAME) + 40, detune)
+        if rng.random() < expression:
+            bend = bend + ornament(duration, rng, 1.0)
+        sound = bank.sound(e, bend, release, rng)
+        if len(sound) < 200:
+            continue
+        start = int(e.onset * SAMPLE_RATE)
+        stop = min(start + len(sound), len(out))
+        out[start:stop] += sound[: stop - start]
+        offset = e.onset + min(duration, max(0.05, audible_length(sound)))
+        played.append(settle(e.onset, offset, e.pitch, level_of(sound), bend))
+    return out[: int(length * SAMPLE_RATE)], played
+
+
+VOWELS = np.array(
+    [
+        [730, 1090, 2440, 3400], [270, 2290, 3010, 3700], [300, 870, 2240, 3300], [530, 1840, 2480, 3500],
+        [570, 840, 2410, 3300], [660, 1720, 2410, 3500], [440, 1020, 2240, 3300], [390, 1990, 2550, 3600],
+    ]
+)  # fmt: skip
+
+
+def legato_line(
+    events: list[Event], length: float, rng: np.random.Generator, kind: str
+) -> tuple[np.ndarray, list[Played]]:
+    """A monophonic line with continuous phase: glides, vibrato, drift, formants, breath.
+
+    Source-filter additive synthesis; ``kind`` is "voice", "bow" or "reed". Unlike a sampled note, a new note need not
+    have an attack: in a sung or bowed slur only the pitch (and the vowel) moves.
+    """
+    n = int(length * SAMPLE_RATE)
+    if not events:
+        return np.zeros(n, np.float32), []
+    control = np.arange(0, n + HOP, HOP) / SAMPLE_RATE
+    voice = kind == "voice"
+    drift_sd = rng.uniform(0.02, 0.15) if voice else rng.uniform(0, 0.05)
+    tuning = float(rng.normal(0, 0.15 if voice else 0.06))
+    glide = rng.uniform(0.02, 0.09) if voice else rng.uniform(0.005, 0.05)
+    vibrato_depth = rng.uniform(0, 0.9) if rng.random() < 0.7 else 0.0
+    if not voice:
+        vibrato_depth *= 0.5
+    vibrato_rate, vibrato_delay = rng.uniform(4.3, 6.8), rng.uniform(0, 0.4)
+    articulation = rng.uniform(0, 1)  # how often a note is tongued or begins with a consonant
+
+    pitch = np.zeros(len(control))
+    loud = np.zeros(len(control))
+    noise = np.full(len(control), rng.uniform(0.002, 0.03) if voice else rng.uniform(0.001, 0.03))
+    formants = np.zeros((len(control), 4))
+    spread = rng.uniform(0.85, 1.25)
+    previous_end, previous_pitch = -1.0, float(events[0].pitch)
+    marks = []
+    for k, e in enumerate(events):
+        target = e.pitch + tuning + float(rng.normal(0, drift_sd))
+        following = events[k + 1].onset if k + 1 < len(events) else length + 1
+        end = min(e.offset, following)
+        slurred = e.onset - previous_end < 0.03
+        inside = (control >= e.onset - 0.12) & (control < end + 0.25)
+        t = control[inside] - e.onset
+        # The glide passes half way at the onset: that is where a listener hears the new note.
+        begin = previous_pitch if slurred else target - abs(float(rng.normal(0, 0.8 if voice else 0.2)))
+        shape = 1 / (1 + np.exp(-t / (glide / 3)))
+        curve = begin + (target - begin) * (shape if slurred else 1 - np.exp(-np.maximum(t + 0.02, 0) / glide))
+        curve = curve + float(rng.normal(0, 0.2) if voice else 0) * np.exp(-np.maximum(t, 0) / 0.15) * (t > 0)
+        curve += vibrato_depth * np.sin(2 * np.pi * vibrato_rate * t) * np.clip((t - vibrato_delay) / 0.3, 0, 1)
+        pitch[inside] = np.where(t > -0.06, curve, pitch[inside] if slurred else curve)
+        attack = rng.uniform(0.012, 0.08) if voice else rng.uniform(0.008, 0.06)
+        gain = (e.velocity / 127) ** 1.3
+        body = np.clip((t + attack * 0.4) / attack, 0, 1) * np.clip((end - e.onset - t) / rng.uniform(0.02, 0.09) + 1, 0, 1)
+        body *= gain * (1 + rng.uniform(-0.3, 0.3) * np.sin(np.pi * np.clip(t / max(end - e.onset, 0.1), 0, 1)))
+        repeated = slurred and e.pitch == events[k - 1].pitch  # nothing but an articulation tells it from a held note
+        if slurred and (repeated or rng.random() < articulation):
+            dip = 1 - rng.uniform(0.8 if repeated else 0.3, 0.97) * np.exp(-(((t + 0.03) / rng.uniform(0.015, 0.035)) ** 2))
+            loud[inside] = np.minimum(loud[inside], np.maximum(dip, 0) * max(loud[inside].max(), 1e-3))
+            body *= np.where(t < 0.1, np.maximum(dip, 0), 1)
+            if voice:
+                noise[inside] += rng.uniform(0, 0.25) * np.exp(-(((t + 0.05) / 0.03) ** 2))
+        elif voice and rng.random() < 0.5:
+            noise[inside] += rng.uniform(0, 0.25) * np.exp(-(((t + 0.05) / 0.03) ** 2))
+        loud[inside] = np.maximum(loud[inside] * (t < 0.02), body) if slurred else np.maximum(loud[inside], body)
+        formants[inside] = VOWELS[rng.integers(len(VOWELS))] * spread * (1 + rng.normal(0, 0.05, 4))
+        marks.append((e.onset, end, e.pitch))
+        previous_end, previous_pitch = end, target
+    pitch = np.where(pitch == 0, np.median(pitch[pitch > 0]), pitch)
+    pitch = pitch + lfilter([0.02], [1, -0.98], rng.normal(0, 1, len(control))) * rng.uniform(0, 0.3)
+    for column in range(4):  # vowels move smoothly
+        f = formants[:, column]
+        f[f == 0] = VOWELS[:, column].mean()
+        formants[:, column] = lfilter([0.25], [1, -0.75], f - f[0]) + f[0]
+
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    samples = np.arange(n) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(np.interp(samples, control, frequency)) / SAMPLE_RATE
+    z = np.exp(1j * (phase % (2 * np.pi))).astype(np.complex64)
+    harmonics = int(np.clip(10000 / np.median(frequency), 3, 45))
+    tilt = rng.uniform(0.5, 1.4) if voice else rng.uniform(0.3, 1.3)
+    body_resonance = rng.normal(0, 4 if voice else 7, 60)  # dB, fixed in frequency: an instrument's body
+    odd = 1.0 if kind != "reed" or rng.random() < 0.6 else rng.uniform(0.1, 0.6)  # weak even harmonics
+    out = np.zeros(n, np.float32)
+    turn = np.ones(n, np.complex64)
+    grid = np.linspace(np.log2(50), np.log2(11025), 60)
+    for h in range(1, harmonics + 1):
+        turn *= z
+        f = frequency * h
+        a = 10 ** (np.interp(np.log2(f), grid, body_resonance) / 20) / h**tilt
+        if voice:
+            bands = np.exp(-0.5 * ((f[:, None] - formants) / (70 + 0.06 * formants)) ** 2) @ np.array([1, 0.7, 0.4, 0.3])
+            a = a * (bands + 0.04)
+        if h % 2 == 0:
+            a = a * odd
+        a = np.where(f < 10500, a, 0) * loud
+        out += np.interp(samples, control, a).astype(np.float32) * turn.imag
+    breath = rng.normal(0, 1, n).astype(np.float32)
+    breath = lfilter([1, -0.7], [1], breath).astype(np.float32)
+    scale = float(np.sqrt(np.mean(out**2)) + 1e-6) / max(float(loud.mean()), 1e-3)
+    out += breath * np.interp(samples, control, noise * (loud + 0.15 * (noise > 0.05))).astype(np.float32) * scale
+    out *= 0.3 / (np.abs(out).max() + 1e-9)
+    played = []
+    for onset, end, nominal in marks:
+        i, j = int(onset / FRAME), int(np.ceil(end / FRAME)) + 2
+        bend = pitch[i:j] - nominal
+        if len(bend) < 3 or end - onset < 0.04:
+            continue
+        sound = out[int(onset * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
+        played.append(settle(onset, end, nominal, level_of(sound), bend))
+    return out, played

@@ -1,0 +1,244 @@
+"""Train the network on rendered clips.
+
+    python scripts/train.py CLIPS --out RUN --steps 10000 [--resume]
+
+``CLIPS`` holds the shards written by render.py. Runs on CUDA when there is one, else on the CPU with bfloat16.
+``RUN/last.pt`` is written every ``--save-every`` steps and holds all that ``--resume`` needs; ``config``, ``network`` and
+``ema`` in it are what export.py reads. The batches of a run depend on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from frontend import BINS_PER_SEMITONE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
+from network import LEVEL_SCALE, REACH, Network, normalise
+from render import DB_FLOOR, DB_STEP
+
+WEIGHTS = {"onset": 2.0, "note": 1.0, "offset": 0.5, "contour": 0.7, "level": 0.3}
+MAX_SHIFT = 4  # semitones
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One rendered clip: encoded spectrograms, loudness reference, notes and their bends."""
+
+    fine: np.ndarray
+    sharp: np.ndarray
+    reference: np.ndarray
+    notes: np.ndarray
+    bends: np.ndarray
+
+
+def load_clips(folder: Path) -> tuple[list[Clip], list[Clip]]:
+    """Clips of synthetic and of real recordings."""
+    synthetic: list[Clip] = []
+    real: list[Clip] = []
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as shard:
+            data = {k: shard[k] for k in shard.files}
+        target = real if path.name.startswith("guitar") else synthetic
+        notes = data["notes"]
+        for i in range(len(data["fine"])):
+            mine = notes[notes[:, 0] == i]
+            target.append(Clip(data["fine"][i], data["sharp"][i], data["reference"][i], mine, data["bends"]))
+    return synthetic, real
+
+
+def targets(clip: Clip, start: int, width: int, shift: int) -> dict[str, np.ndarray]:
+    """Labels of frames ``start`` to ``start + width``, transposed by ``shift`` semitones.
+
+    Onsets and offsets are triangles of +-2 frames around the exact time, so that the peak's shape carries the sub-frame
+    position; the contour is a Gaussian of 0.8 bins; the level is NaN except at onsets.
+    """
+    out = {k: np.zeros((width, N_PITCHES), np.float32) for k in ("onset", "note", "offset")}
+    contour = np.zeros((width, N_PITCHES * BINS_PER_SEMITONE), np.float32)
+    level = np.full((width, N_PITCHES), np.nan, np.float32)
+    first, last = start / FRAME_RATE - 0.1, (start + width) / FRAME_RATE + 0.1
+    for _, onset, offset, pitch, db, position, count in clip.notes:
+        k = int(pitch) - LOWEST_PITCH + shift
+        if onset > last or offset < first or not 0 <= k < N_PITCHES:
+            continue
+        a, b = onset * FRAME_RATE - start, offset * FRAME_RATE - start
+        i, j = max(0, round(a)), min(width, max(round(b), round(a) + 1))
+        if i < j:
+            out["note"][i:j, k] = 1
+            bend = clip.bends[int(position) : int(position + count)].astype(np.float32)
+            index = np.clip(np.arange(i, j) - round(a), 0, len(bend) - 1)
+            centre = (k + bend[index]) * BINS_PER_SEMITONE + BINS_PER_SEMITONE // 2
+            low = np.floor(centre).astype(int)
+            rows = np.arange(i, j)
+            for step in (-1, 0, 1, 2):
+                column = low + step
+                ok = (column >= 0) & (column < contour.shape[1])
+                weight = np.exp(-0.5 * ((column - centre) / 0.8) ** 2)
+                contour[rows[ok], column[ok]] = np.maximum(contour[rows[ok], column[ok]], weight[ok])
+        for name, at in (("onset", a), ("offset", b)):
+            for t in range(max(0, int(np.floor(at)) - 1), min(width, int(np.floor(at)) + 3)):
+                value = max(0.0, 1 - abs(t - at) / 2)
+                out[name][t, k] = max(out[name][t, k], value)
+                if name == "onset" and value > 0.4:
+                    level[t, k] = db
+    return {**out, "contour": contour, "level": level}
+
+
+def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """An augmented crop: network inputs with their context, and labels."""
+    frames = len(clip.fine)
+    start = int(rng.integers(0, frames - width - REACH))
+    if rng.random() < 0.1:
+        start = 0
+    left = max(0, REACH - start)
+    window = slice(start + left - REACH, start + width + REACH)
+    pad = ((left, 0), (0, 0))
+    fine = np.pad(clip.fine[window], pad).astype(np.float32) * DB_STEP + DB_FLOOR
+    sharp = np.pad(clip.sharp[window], pad).astype(np.float32) * DB_STEP + DB_FLOOR
+    reference = np.pad(clip.reference[window].astype(np.float32), (left, 0), mode="edge")
+    shift = int(rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)) if rng.random() < 0.7 else 0
+    if shift:
+        fine, sharp = transpose(fine, shift * BINS_PER_SEMITONE), transpose(sharp, shift)
+    if rng.random() < 0.5:  # a smooth change of timbre, the same for both spectrograms
+        points = np.cumsum(rng.normal(0, 2.5, 8))
+        curve = np.interp(np.linspace(0, 7, fine.shape[1]), np.arange(8), points - points.mean()).astype(np.float32)
+        fine = fine + curve
+        sharp = sharp + curve[1::3]
+    if rng.random() < 0.3:  # a noise floor
+        floor = float(reference.max()) - rng.uniform(25, 70)
+        fine = np.logaddexp(fine * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
+        sharp = np.logaddexp(sharp * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
+    reference = reference + float(rng.normal(0, 3))
+    out = targets(clip, start, width, shift)
+    out["level"] = (out["level"] - reference[REACH : REACH + width, None] + LEVEL_SCALE) / LEVEL_SCALE
+    return {**out, "fine": fine, "sharp": sharp, "reference": reference}
+
+
+def transpose(x: np.ndarray, bins: int) -> np.ndarray:
+    """Shift a spectrogram up by ``bins``; the gap is filled with the floor."""
+    y = np.full_like(x, DB_FLOOR)
+    if bins > 0:
+        y[:, bins:] = x[:, :-bins]
+    else:
+        y[:, :bins] = x[:, -bins:]
+    return y
+
+
+def batches(
+    synthetic: list[Clip], real: list[Clip], options: argparse.Namespace, first: int
+) -> Iterator[dict[str, Tensor]]:
+    """Batches from step ``first`` on, prepared one ahead in a thread."""
+
+    def make(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([options.seed, step])
+        crops = []
+        for _ in range(options.batch):
+            pool = real if real and rng.random() < options.real else synthetic
+            crops.append(crop(pool[int(rng.integers(len(pool)))], options.frames, rng))
+        return {k: torch.from_numpy(np.stack([c[k] for c in crops])).float() for k in crops[0]}
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(make, first)
+        for step in range(first, options.steps):
+            ready = future.result()
+            future = pool.submit(make, step + 1)
+            yield ready
+
+
+def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Binary cross-entropies summed over pitches; L1 of the level at onsets."""
+    result = {}
+    for name in ("onset", "note", "offset", "contour"):
+        bce = F.binary_cross_entropy_with_logits(out[name].float(), batch[name])
+        result[name] = bce * batch[name].shape[-1]
+    known = torch.isfinite(batch["level"])
+    error = (out["level"].float() - torch.nan_to_num(batch["level"])).abs() * known
+    result["level"] = error.sum() / known.sum().clamp(min=1)
+    return result
+
+
+def learning_rate(step: int, options: argparse.Namespace) -> float:
+    """Linear warm-up, then a cosine to one percent."""
+    warm = min(1.0, (step + 1) / 200)
+    return float(options.lr * warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / options.steps))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=432, help="frames of a crop, even")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--real", type=float, default=0.2, help="share of real recordings in a batch")
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.out / "last.pt"
+
+    torch.manual_seed(options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = Network(channels=options.channels).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=1e-3)
+    ema = {k: v.clone().float() for k, v in network.state_dict().items()}
+    first = 0
+    if options.resume:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema, first = state["ema"], state["step"]
+
+    synthetic, real = load_clips(options.clips)
+    print(f"{len(synthetic)} synthetic and {len(real)} real clips; {sum(p.numel() for p in network.parameters())} "
+          f"parameters on {device}", flush=True)  # fmt: skip
+
+    def save(step: int) -> None:
+        temporary = checkpoint.with_suffix(".tmp")
+        torch.save({"config": network.config, "network": network.state_dict(), "ema": ema, "step": step,
+                    "optimizer": optimizer.state_dict()}, temporary)  # fmt: skip
+        temporary.rename(checkpoint)
+
+    began, running = time.time(), dict.fromkeys(WEIGHTS, 0.0)
+    network.train()
+    for step, batch in enumerate(batches(synthetic, real, options, first), first):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, options)
+        batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            out = network(normalise(batch["fine"], batch["reference"]), normalise(batch["sharp"], batch["reference"]))
+        parts = losses(out, batch)
+        loss = sum(WEIGHTS[k] * v for k, v in parts.items())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        decay = min(0.998, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for k, v in network.state_dict().items():
+                ema[k].mul_(decay).add_(v.float(), alpha=1 - decay)
+        for k, v in parts.items():
+            running[k] += v.item()
+        if (step + 1) % 50 == 0:
+            seconds = time.time() - began
+            speed = (step + 1 - first) * options.batch * options.frames / FRAME_RATE / seconds
+            print(step + 1, f"{seconds:.0f} s", {k: round(v / 50, 4) for k, v in running.items()}, f"{speed:.0f}x",
+                  flush=True)  # fmt: skip
+            running = dict.fromkeys(WEIGHTS, 0.0)
+        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
+            save(step + 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What several rooms' tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GUITAR = ROOT / "tests" / "data" / "guitar.flac"
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="session")
+def guitar() -> Path:
+    """Eight seconds of a real guitar, 16 kHz mono flac."""
+    return GUITAR
+
+
+@pytest.fixture(scope="session")
+def cli_environment() -> dict[str, str]:
+    """Environment in which the package of this checkout is found from any folder."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, cli_environment: dict[str, str]) -> Run:
+    """Runs the command line in ``tmp_path``; keywords as :func:`subprocess.run`."""
+
+    def run(*arguments: str | bytes | Path, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
+        command: Sequence[Any] = [sys.executable, "-m", "basic_transcribe", *arguments]
+        defaults: dict[str, Any] = {"cwd": tmp_path, "env": cli_environment, "capture_output": True, "timeout": 120}
+        return subprocess.run(command, check=False, **(defaults | keywords))
+
+    return run

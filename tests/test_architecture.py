@@ -1,0 +1,128 @@
+"""The borders between the rooms, and what may be loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import basic_transcribe
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "basic_transcribe"
+
+# What each room may know of: other rooms, and libraries beside the standard one. Imports for types only are free.
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": ({"errors", "exports", "notes", "pipeline", "types"}, set()),
+    "__main__": ({"cli"}, set()),
+    "errors": (set(), set()),
+    "types": ({"errors"}, {"numpy"}),
+    "audio": ({"decoders", "errors", "types"}, {"numpy", "soxr"}),
+    "decoders": ({"errors", "types"}, {"av", "numpy", "soundfile"}),
+    "model": ({"errors", "types"}, {"numpy", "onnxruntime"}),
+    "notes": ({"bends", "errors", "types"}, {"numpy"}),
+    "bends": ({"types"}, {"numpy"}),
+    "midi": ({"errors", "types"}, {"mido", "numpy", "pretty_midi"}),
+    "exports": ({"errors", "types"}, {"numpy"}),
+    "pipeline": ({"audio", "errors", "midi", "model", "notes", "types"}, set()),
+    "batch": ({"", "errors", "exports", "midi", "pipeline"}, set()),
+    "cli": ({"", "audio", "batch", "errors", "types"}, {"rich", "typer"}),
+}
+# What costs more than a blink to load, and is not needed to import the package or to print the help.
+HEAVY = {"av", "librosa", "mido", "numba", "numpy", "onnxruntime", "pretty_midi", "rich", "scipy", "soundfile", "soxr"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """(room or "", top-level library or "", whether at the top of the file) of each import that runs."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield "", alias.name.split(".")[0], id(node) in top
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield "", (node.module or "").split(".")[0], id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            if node.module:
+                yield node.module.split(".")[0], "", id(node) in top
+            else:  # from . import room
+                for alias in node.names:
+                    yield alias.name if alias.name in ROOMS else "", "", id(node) in top
+
+
+def test_every_room_is_listed() -> None:
+    assert {path.stem for path in PACKAGE.glob("**/*.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_borders(room: str) -> None:
+    rooms, libraries = ROOMS[room]
+    found = list(imports(PACKAGE / f"{room}.py"))
+    third_party = {library for _, library, _ in found} - {""} - set(sys.stdlib_module_names)
+    assert third_party <= libraries
+    assert {other for other, library, _ in found if not library} <= rooms
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_slow_libraries_are_loaded_where_they_are_used(room: str) -> None:
+    at_the_top = {library for _, library, top in imports(PACKAGE / f"{room}.py") if top}
+    assert not at_the_top & (HEAVY - {"numpy"} | {"torch"})
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level modules that Python loads when run with these arguments."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {line.split("|")[2].strip().split(".")[0] for line in result.stderr.splitlines() if line.count("|") == 2}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-c", "import basic_transcribe"), ("-m", "basic_transcribe", "--help")], ids=["import", "help"]
+)
+def test_import_and_help_load_nothing_slow(arguments: tuple[str, ...]) -> None:
+    loaded = loaded_by(*arguments)
+    assert "basic_transcribe" in loaded
+    assert not loaded & (HEAVY | {"torch"})
+
+
+def test_transcribing_loads_neither_torch_nor_numba(guitar: Path) -> None:
+    code = f"import basic_transcribe; basic_transcribe.transcribe({str(guitar)!r}).to_midi()"
+    loaded = loaded_by("-c", code)
+    assert {"onnxruntime", "pretty_midi"} <= loaded
+    assert not loaded & {"torch", "librosa", "numba", "scripts"}
+
+
+def test_public_names() -> None:
+    for name in basic_transcribe.__all__:
+        assert getattr(basic_transcribe, name) is not None
+        assert name in dir(basic_transcribe)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        basic_transcribe.nothing  # noqa: B018
+
+
+def test_names_for_typing_are_those_loaded_lazily() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    typed = {
+        (node.module, alias.name) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }  # fmt: skip
+    assert typed == {(room, name) for name, room in basic_transcribe._HOMES.items()}
+    assert set(basic_transcribe._HOMES) | {"__version__"} == set(basic_transcribe.__all__)
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    command = 'pip install -e ".[test]" && python -m pytest\n'
+    assert command in (ROOT / "README.md").read_text()
+    assert f"\n{command}" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,825 @@
+"""Reading audio: rows 1-19, 22, 31 and 32 of the reliability table. Broken files are made here, from whole ones."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import struct
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from basic_transcribe import audio, decoders
+from basic_transcribe.audio import AudioStream, open_audio, probe
+from basic_transcribe.errors import AudioError, UsageError
+
+pytestmark = pytest.mark.filterwarnings("error")  # nothing may warn through numpy
+
+RATE = 44_100
+TARGET = 22_050
+needs_av = pytest.mark.skipif(not __import__("importlib").util.find_spec("av"), reason="PyAV (extra av) is missing")
+
+
+@functools.cache
+def music(seconds: float = 4.0, rate: int = RATE) -> np.ndarray[Any, Any]:
+    """A tone that glides, so that every moment is told from every other, over a little noise."""
+    t = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(1).standard_normal(len(t))
+    return (0.3 * np.sin(2 * np.pi * (200 * t + 100 * t**2)) + 0.02 * noise).astype(np.float32)
+
+
+@functools.cache
+def encoded(kind: str, subtype: str | None = None, seconds: float = 4.0, rate: int = RATE) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, music(seconds, rate), rate, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+def wav(
+    data: bytes,
+    rate: int = RATE,
+    channels: int = 1,
+    bits: int = 16,
+    data_size: int | None = None,
+    riff: int | None = None,
+) -> bytes:
+    """A WAV file with whatever header."""
+    width = channels * bits // 8
+    fmt = struct.pack("<HHIIHH", 1, channels, rate, rate * width & 0xFFFFFFFF, width & 0xFFFF, bits)
+    sizes = [struct.pack("<I", n) for n in (36 + len(data) if riff is None else riff, data_size or 0)]
+    if data_size is None:
+        sizes[1] = struct.pack("<I", len(data))
+    return b"RIFF" + sizes[0] + b"WAVEfmt \x10\0\0\0" + fmt + b"data" + sizes[1] + data
+
+
+def pcm(samples: np.ndarray[Any, Any]) -> bytes:
+    return np.round(samples * 32767).astype("<i2").tobytes()
+
+
+def damaged(data: bytes, size: int, at: float = 0.5, seed: int = 0) -> bytes:
+    """The data with ``size`` random bytes at a fraction of its length."""
+    start = int(len(data) * at)
+    return data[:start] + np.random.default_rng(seed).bytes(size) + data[start + size :]
+
+
+def read(source: Any, sample_rate: float | None = None, target_rate: int = RATE) -> tuple[Any, AudioStream]:
+    """All samples, and the exhausted stream. Bytes are read as a file object."""
+    source = io.BytesIO(source) if isinstance(source, bytes) else source
+    with open_audio(source, sample_rate, target_rate=target_rate) as stream:
+        blocks = list(stream)
+    assert all(block.dtype == np.float32 and block.ndim == 1 and len(block) for block in blocks)
+    assert stream.samples_read == sum(map(len, blocks))
+    return np.concatenate([np.zeros(0, np.float32), *blocks]), stream
+
+
+def warning(stream: AudioStream) -> str:
+    """The only warning."""
+    assert len(stream.warnings) == 1, stream.warnings
+    return stream.warnings[0]
+
+
+def read_or_refuse(data: bytes) -> None:
+    """Whatever is in the data, it is read or refused with an AudioError of one line."""
+    message = ""
+    try:
+        samples, _ = read(data)
+        assert np.isfinite(samples).all()
+    except AudioError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+def delay(samples: Any, reference: Any) -> int:
+    """By how many samples the first is later than the second."""
+    size = 1 << (len(samples) + len(reference)).bit_length()
+    spectrum = np.fft.rfft(samples, size) * np.conj(np.fft.rfft(reference, size))
+    return (int(np.argmax(np.fft.irfft(spectrum, size))) + size // 2) % size - size // 2
+
+
+# --- whole files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "tolerance"),
+    [
+        ("WAV", "PCM_16", 1e-4),
+        ("WAV", "PCM_24", 1e-6),
+        ("WAV", "PCM_U8", 1e-2),
+        ("WAV", "FLOAT", 0),
+        ("WAV", "DOUBLE", 0),
+        ("AIFF", "PCM_16", 1e-4),
+        ("AU", "PCM_16", 1e-4),
+        ("CAF", "PCM_16", 1e-4),
+        ("W64", "PCM_16", 1e-4),
+        ("RF64", "PCM_16", 1e-4),
+        ("FLAC", "PCM_16", 1e-4),
+        ("OGG", "VORBIS", 0.1),
+        ("MP3", None, 0.1),
+    ],
+)
+def test_whole_file(kind: str, subtype: str | None, tolerance: float) -> None:
+    samples, stream = read(encoded(kind, subtype))
+    assert len(samples) == len(music())
+    np.testing.assert_allclose(samples, music(), atol=tolerance)
+    assert stream.warnings == []
+    assert stream.duration == pytest.approx(4.0)
+
+
+def test_opus() -> None:
+    samples, stream = read(encoded("OGG", "OPUS", rate=48_000), target_rate=48_000)
+    assert len(samples) == 4 * 48_000
+    assert delay(samples, music(rate=48_000)) == 0
+    assert stream.warnings == []
+
+
+def test_stereo_is_averaged() -> None:
+    left, right = music(), music()[::-1]
+    samples, stream = read(np.stack([left, right], axis=1), RATE)
+    np.testing.assert_allclose(samples, (left + right) / 2, atol=1e-7)
+    assert stream.warnings == []
+
+
+# --- resampling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [1_000, 8_000, 16_000, 22_050, 44_100, 44_099.5, 48_000, 96_000, 768_000])
+@pytest.mark.parametrize("frames", [1, 2, 1_000, 25_001])
+def test_stream_equals_one_shot(rate: float, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", 777 / rate)
+    noise = np.random.default_rng(2).uniform(-0.5, 0.5, frames).astype(np.float32)
+    samples, _ = read(noise, rate, TARGET)
+    assert abs(len(samples) - round(frames * TARGET / rate)) <= 1
+    expected = noise if rate == TARGET else soxr.resample(noise, rate, TARGET)
+    np.testing.assert_array_equal(samples, expected)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_block_size_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_block, _ = read(encoded(kind), target_rate=TARGET)
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", 0.1)
+    many_blocks, _ = read(encoded(kind), target_rate=TARGET)
+    np.testing.assert_array_equal(many_blocks, one_block)
+
+
+def test_blocks_are_about_ten_seconds() -> None:
+    with open_audio(np.zeros(45 * 8_000), 8_000, target_rate=TARGET) as stream:
+        lengths = [len(block) / TARGET for block in stream]
+    assert sum(lengths) == pytest.approx(45, abs=1e-4)
+    assert max(lengths) < 11
+
+
+class LongWav(io.RawIOBase):
+    """A WAV file of any length that is nowhere: a header, then a sawtooth."""
+
+    def __init__(self, seconds: int) -> None:
+        size = seconds * 16_000
+        self._head = wav(b"", rate=16_000, bits=8, data_size=size, riff=size + 36)
+        self._size = size + len(self._head)
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, count: int = -1) -> bytes:
+        count = min(count, self._size - self._position)
+        head = self._head[self._position : self._position + count]
+        data = head + bytes(range(64, 192)) * ((count - len(head)) // 128 + 1)
+        self._position += count
+        return data[:count]
+
+
+def test_memory_does_not_grow() -> None:
+    def peak(seconds: int) -> int:
+        tracemalloc.start()
+        try:
+            with open_audio(LongWav(seconds), target_rate=TARGET) as stream:
+                for _ in stream:
+                    pass
+            assert stream.samples_read == seconds * TARGET
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(30)  # imports
+    assert peak(900) < 1.1 * peak(60)
+
+
+# --- rows 1 to 7: little, no or bad audio -----------------------------------------------------------------------------
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"")
+    with pytest.raises(AudioError, match=r"a\.wav: empty file"):
+        read(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="empty file"):
+        read(b"")
+
+
+@pytest.mark.parametrize(
+    "text", [b"hello\n", b"These are words, not waves.\n" * 1000, b"#EXTM3U\n/etc/passwd\n", b"\0" * 5000]
+)
+def test_not_audio(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(text)
+    with pytest.raises(AudioError, match=r"a\.wav: not audio"):
+        read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU"])
+def test_header_without_samples(kind: str) -> None:
+    samples, stream = read(encoded(kind, seconds=0))
+    assert len(samples) == 0
+    assert warning(stream).startswith("no samples")
+
+
+def test_one_sample() -> None:
+    samples, stream = read(wav(pcm(np.array([0.5]))))
+    np.testing.assert_allclose(samples, [0.5], atol=1e-4)
+    assert stream.warnings == []
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_silence_and_dc(value: float) -> None:
+    samples, stream = read(np.full((RATE, 2), value), RATE, TARGET)
+    assert np.isfinite(samples).all()
+    np.testing.assert_allclose(samples[2000:-2000], value, atol=1e-4)
+    assert stream.warnings == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e7])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_bad_sample_is_located(value: float, channels: int) -> None:
+    samples = np.zeros((12 * RATE, channels), np.float32)
+    samples[11 * RATE + 441, -1] = value
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="WAV", subtype="FLOAT")
+    for source, rate in ((buffer.getvalue(), None), (samples, RATE)):
+        with pytest.raises(AudioError, match=rf"sample {11 * RATE + 441} \(11\.010 s\) is "):
+            read(source, rate)
+
+
+def test_double_beyond_single_precision_is_rejected() -> None:
+    with pytest.raises(AudioError, match=r"sample 1 .* is inf"):
+        read(np.array([0.0, 1e300, 0.0]), RATE)
+
+
+@pytest.mark.parametrize("gain", [4.0, 100.0])
+def test_clipping(gain: float) -> None:
+    loud = gain * music()
+    for samples in (np.clip(loud, -1, 1), loud):
+        _, stream = read(samples, RATE)
+        assert warning(stream).startswith("clipped: ")
+    _, stream = read(wav(pcm(np.clip(loud, -1, 1))))
+    assert warning(stream).startswith("clipped: ")
+
+
+@pytest.mark.parametrize("frequency", [55, 440, 4000])
+def test_full_scale_is_not_clipping(frequency: float) -> None:
+    _, stream = read(wav(pcm(np.sin(2 * np.pi * frequency * np.arange(RATE) / RATE))))
+    assert stream.warnings == []
+
+
+# --- rows 8 to 13: cut and damaged files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "W64", "RF64"])
+def test_cut_pcm(kind: str) -> None:
+    whole = encoded(kind)
+    samples, stream = read(whole[: len(whole) // 2])
+    assert len(samples) == pytest.approx(2 * RATE, abs=100)
+    np.testing.assert_allclose(samples, music()[: len(samples)], atol=1e-4)
+    assert warning(stream) == "cut short or damaged: its header promises 4.00 s, only 2.00 s could be read"
+
+
+def test_cut_caf() -> None:
+    with pytest.raises(AudioError, match="damaged"):
+        read(encoded("CAF")[:200_000])
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG", "MP3"])
+def test_trailing_bytes_are_no_damage(kind: str) -> None:
+    samples, stream = read(encoded(kind) + b"TAG" + bytes(125))
+    assert len(samples) == 4 * RATE
+    assert [w for w in stream.warnings if "Ogg" not in w] == []
+
+
+def test_cut_mp3() -> None:
+    whole = encoded("MP3")
+    samples, stream = read(whole[: len(whole) // 2])
+    assert 1.8 * RATE < len(samples) < 2.1 * RATE
+    assert delay(samples, music()[: len(samples)]) == 0
+    assert warning(stream).startswith("cut short or damaged: its header promises 4.00 s, only ")
+
+
+def test_mp3_without_length() -> None:
+    """libsndfile alone stops at a length it estimates: here after 58 % of the file."""
+    whole = encoded("MP3")
+    tag = max(whole[:256].find(b"Xing"), whole[:256].find(b"Info"))
+    assert tag > 0
+    untagged = whole[:tag] + bytes(4) + whole[tag + 4 :]
+    for data in (untagged, b"ID3\x03\0\0\0\0\x10\0" + bytes(2048) + untagged, untagged + b"TAG" + bytes(125)):
+        samples, stream = read(data)
+        assert len(samples) == pytest.approx(4 * RATE, abs=5000)
+        assert 0 <= delay(samples, music()) < 3000
+        assert stream.duration is None
+        assert stream.warnings == []
+
+
+def test_joined_mp3() -> None:
+    whole = encoded("MP3", seconds=16.0)
+    samples, stream = read(whole + whole)
+    assert len(samples) == 16 * RATE
+    assert warning(stream).startswith("not read after 16.00 s")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_cut_or_damaged_flac(cut: bool) -> None:
+    whole = encoded("FLAC")
+    samples, stream = read(whole[: len(whole) // 2] if cut else damaged(whole, 200))
+    assert 1.5 * RATE < len(samples) < 2.5 * RATE
+    good = len(samples) - 8192  # the last frames before the damage may be lost
+    np.testing.assert_allclose(samples[:good], music()[:good], atol=1e-4)
+    first, second = stream.warnings
+    assert first.startswith(f"damaged at {len(samples) / RATE:.2f} s")
+    assert second.startswith("cut short or damaged: its header promises 4.00 s")
+
+
+def test_streamed_flac_knows_no_length() -> None:
+    whole = bytearray(encoded("FLAC"))
+    fields = int.from_bytes(whole[18:26], "big")
+    whole[18:26] = (fields >> 36 << 36).to_bytes(8, "big")
+    samples, stream = read(bytes(whole))
+    np.testing.assert_allclose(samples, music(), atol=1e-4)
+    assert stream.duration is None
+    assert stream.warnings == []
+
+
+@pytest.mark.parametrize(("subtype", "rate"), [("VORBIS", RATE), ("OPUS", 48_000)])
+def test_cut_ogg(subtype: str, rate: int) -> None:
+    whole = encoded("OGG", subtype, rate=rate)
+    for cut in (len(whole) // 2, len(whole) - 10, whole.rfind(b"OggS")):  # inside a page, and between two
+        samples, stream = read(whole[:cut], target_rate=rate)
+        assert len(samples) > 0.25 * cut / len(whole) * 4 * rate
+        assert delay(samples, music(rate=rate)[: len(samples)]) == 0
+        assert warning(stream).startswith("cut short: the last page")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "rate"), [("OGG", "VORBIS", RATE), ("OGG", "OPUS", 48_000), ("MP3", None, RATE)]
+)
+def test_damage_in_the_middle(kind: str, subtype: str | None, rate: int) -> None:
+    samples, stream = read(damaged(encoded(kind, subtype, rate=rate), 5000), target_rate=rate)
+    assert len(samples) > rate
+    assert any("damaged" in w and " s" in w for w in stream.warnings)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF])
+def test_streamed_wav(size: int, riff: int) -> None:
+    samples, stream = read(wav(pcm(music()), data_size=size, riff=riff))
+    np.testing.assert_allclose(samples, music(), atol=1e-4)
+    assert stream.warnings == []
+
+
+def test_empty_data_chunk_before_another_chunk_is_no_stream() -> None:
+    listed = b"LIST" + struct.pack("<I", 1000) + bytes(1000)
+    samples, stream = read(wav(listed, data_size=0))
+    assert len(samples) == 0
+    assert warning(stream).startswith("no samples")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)],
+)
+def test_flipped_bytes(kind: str, subtype: str | None) -> None:
+    whole = encoded(kind, subtype, seconds=0.5, rate=48_000)
+    generator = np.random.default_rng(3)
+    for _ in range(40):
+        data = bytearray(whole)
+        span = 128 if generator.random() < 0.5 else len(data)  # headers deserve as many flips as the rest
+        for position in generator.integers(0, span, 6):
+            data[position] = generator.integers(0, 256)
+        read_or_refuse(bytes(data[: generator.integers(len(data) // 2, len(data) + 1)]))
+
+
+# --- rows 14 to 16 and 19: formats ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 768_001, 2_000_000_000, 0xFFFFFFFF])
+def test_bad_sample_rate(rate: int) -> None:
+    with pytest.raises(AudioError, match="sample rate"):
+        read(wav(bytes(2000), rate=rate))
+    with pytest.raises(UsageError, match="sample rate"):
+        read(np.zeros(2000), rate)
+
+
+@pytest.mark.parametrize("channels", [65, 1024, 60_000])
+def test_too_many_channels(channels: int) -> None:
+    with pytest.raises(AudioError, match="channels"):
+        read(wav(bytes(2 * 60_000), channels=channels))
+
+
+def test_eight_channels_at_96_khz() -> None:
+    channels = np.repeat(music(1.0, 96_000)[:, None], 8, axis=1)
+    samples, stream = read(wav(pcm(channels), rate=96_000, channels=8), target_rate=96_000)
+    np.testing.assert_allclose(samples, music(1.0, 96_000), atol=1e-4)
+    assert stream.warnings == []
+
+
+def test_low_sample_rate_warns() -> None:
+    data = np.round(music(1.0, 8_000) * 127 + 128).astype(np.uint8).tobytes()
+    samples, stream = read(wav(data, rate=8_000, bits=8), target_rate=TARGET)
+    assert abs(len(samples) - TARGET) <= 1
+    assert warning(stream) == "sample rate 8000 Hz: frequencies above 4000 Hz are missing"
+
+
+def test_opposite_phase_falls_back_to_the_louder_channel() -> None:
+    quiet_start = np.zeros((2 * RATE, 2), np.float32)
+    stereo = np.concatenate([quiet_start, np.stack([-0.9 * music(), music()], axis=1)])
+    samples, stream = read(stereo, RATE)
+    np.testing.assert_array_equal(samples[2 * RATE :], music())
+    assert "opposite phase" in warning(stream)
+    assert "channel 2 was used" in warning(stream)
+
+
+def test_opposite_phase_later_on_is_said() -> None:
+    stereo = np.stack([music(11.0), -music(11.0)], axis=1)
+    stereo[: 10 * RATE] *= [[0.01, 0]]
+    _, stream = read(stereo, RATE)
+    assert warning(stream).startswith("opposite phase: from some point on")
+
+
+@pytest.mark.parametrize("channels", [2, 8, 64])
+def test_unrelated_channels_and_a_single_one_do_not_cancel(channels: int) -> None:
+    noise = np.random.default_rng(4).uniform(-0.5, 0.5, (RATE, channels))
+    _, stream = read(noise, RATE)
+    assert stream.warnings == []
+    noise[:, 1:] = 0
+    samples, stream = read(noise, RATE)
+    np.testing.assert_allclose(samples, noise[:, 0] / channels, atol=1e-7)
+    assert stream.warnings == []
+
+
+# --- rows 20, 22, 31, 32: names, permissions, changes, pipes ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["line\nbreak.wav", "\N{VIOLIN}.wav", "-rf.wav", " .wav", os.fsdecode(b"caf\xe9.wav")])
+def test_troublesome_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        Path(name).write_bytes(encoded("WAV"))
+    except (OSError, UnicodeError) as error:
+        pytest.skip(f"the file system refuses the name: {error}")
+    for source in (name, Path(name)):
+        samples, stream = read(source)
+        assert len(samples) == len(music())
+        assert stream.warnings == []
+    Path(name).write_bytes(b"text")
+    with pytest.raises(AudioError) as caught:
+        read(name)
+    assert str(caught.value).isprintable()
+    str(caught.value).encode()  # no surrogate is left that a terminal would choke on
+
+
+def test_missing_file_folder_pipe_and_impossible_names(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.wav: no such file"):
+        read(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match="is a folder"):
+        read(tmp_path)
+    with pytest.raises(AudioError, match="cannot be opened"):
+        read("a\0b.wav")
+    with pytest.raises(AudioError, match="cannot be opened"):
+        read("x" * 300 + ".wav")
+    (tmp_path / "file").touch()
+    with pytest.raises(AudioError, match="cannot be opened"):
+        read(tmp_path / "file" / "a.wav")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_named_pipe_and_device_do_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", Path(os.devnull)):
+        with pytest.raises(AudioError, match="is a pipe or device"):
+            read(path)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root may read everything, so stop being root."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("no permissions of this kind here")
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65_534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+def test_permission_denied(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded("WAV"))
+    path.chmod(0)
+    request.getfixturevalue("unprivileged")
+    with pytest.raises(AudioError, match=r"a\.wav: permission denied"):
+        read(path)
+
+
+@pytest.mark.parametrize("change", ["grow", "shrink", "touch"])
+def test_change_while_reading(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded("WAV", seconds=25.0))
+    with open_audio(path, target_rate=TARGET) as stream:
+        next(stream)
+        if change == "touch":
+            os.utime(path, ns=(1, 1))
+        else:
+            os.truncate(path, path.stat().st_size + (1000 if change == "grow" else -1000))
+        with pytest.raises(AudioError, match="changed while it was read"):
+            list(stream)
+
+
+def pipe(data: bytes) -> io.BufferedReader:
+    """The reading end of a pipe that holds the data (less than its capacity)."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(data)
+    return open(reading, "rb")
+
+
+def test_pipe() -> None:
+    data = encoded("FLAC", seconds=0.5)
+    assert len(data) < 65_536
+    with pipe(data) as file:
+        assert not file.seekable()
+        samples, stream = read(file)
+    np.testing.assert_allclose(samples, music(0.5), atol=1e-4)
+    assert stream.warnings == []
+    with pipe(b"") as file, pytest.raises(AudioError, match="empty file"):
+        read(file)
+
+
+def test_file_object_is_read_from_its_start_and_stays_open() -> None:
+    file = io.BytesIO(encoded("WAV"))
+    file.seek(1000)
+    assert len(read(file)[0]) == len(music())
+    assert not file.closed
+
+
+class BadDisk(io.BytesIO):
+    """Fails on every read beyond a position."""
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        if self.tell() > 100_000:
+            raise OSError(5, "Input/output error")
+        return super().read(count)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_disk_error(kind: str) -> None:
+    with pytest.raises(AudioError, match="cannot be read: Input/output error"):
+        read(BadDisk(encoded(kind)))
+
+
+def test_path_is_closed(tmp_path: Path) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("open files cannot be listed here")
+    (tmp_path / "a.wav").write_bytes(encoded("WAV"))
+    (tmp_path / "b.wav").write_bytes(b"text")
+    before = len(os.listdir("/proc/self/fd"))
+    with open_audio(tmp_path / "a.wav", target_rate=TARGET) as stream:
+        next(stream)
+    assert list(stream) == []
+    probe(tmp_path / "a.wav")
+    with pytest.raises(AudioError):
+        probe(tmp_path / "b.wav")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- arrays and misuse ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", ">i2", "float16", "float32", "float64", ">f4"])
+def test_array_types(dtype: str) -> None:
+    kind = np.dtype(dtype).kind
+    scale = 1 if kind == "f" else 2 ** (8 * np.dtype(dtype).itemsize - 1)
+    values = np.array([-0.5, 0.0, 0.25, 0.5])
+    samples, _ = read((values * scale + (128 if kind == "u" else 0)).astype(dtype), RATE)
+    np.testing.assert_array_equal(samples, values)
+
+
+def test_empty_array() -> None:
+    for shape in ((0,), (0, 2)):
+        samples, stream = read(np.zeros(shape), RATE)
+        assert len(samples) == 0
+        assert warning(stream).startswith("no samples")
+        assert stream.duration == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (np.zeros(10), None, "needs its sample_rate"),
+        (np.zeros(()), RATE, "shape"),
+        (np.zeros((3, 3, 3)), RATE, "shape"),
+        (np.zeros((6, 1000)), RATE, "transpose"),
+        (np.zeros((10, 0)), RATE, "channels"),
+        (np.zeros((100, 65)), RATE, "channels"),
+        (np.zeros(10, np.int64), RATE, "convert it to float"),
+        (np.zeros(10, np.complex128), RATE, "convert it to float"),
+        (np.zeros(10, bool), RATE, "convert it to float"),
+        (np.zeros(10), np.nan, "sample rate"),
+    ],
+)
+def test_unusable_arrays(array: Any, rate: float | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(array, rate)
+
+
+def test_misuse() -> None:
+    with pytest.raises(UsageError, match="sample_rate belongs to an array"):
+        read(encoded("WAV"), RATE)
+    with pytest.raises(UsageError, match="binary mode"):
+        read(io.StringIO("text"))
+    with pytest.raises(UsageError, match="cannot read list"):
+        read([0.0, 0.1])
+
+
+def test_probe(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(encoded("FLAC"))
+    info = probe(path)
+    assert (info.sample_rate, info.channels, info.duration, info.format) == (RATE, 1, 4.0, "FLAC")
+
+
+def test_extensions() -> None:
+    assert not audio.AUDIO_EXTENSIONS & audio.AV_EXTENSIONS
+    for extension in audio.AUDIO_EXTENSIONS | audio.AV_EXTENSIONS:
+        assert extension == extension.lower()
+        assert extension[0] == "."
+
+
+# --- containers that need PyAV ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x1cftypM4A ", b"\x1aE\xdf\xa3\x9fB\x86\x81", b"\xff\xf1P@5\xdf\xfc"])
+def test_without_pyav_the_extra_is_named(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioError, match=r'pip install "basic-transcribe\[av\]"'):
+        read(head + bytes(1000))
+
+
+Encode = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def av_encoded(tmp_path_factory: pytest.TempPathFactory) -> Encode:
+    import av
+
+    @functools.cache
+    def encode(muxer: str, codec: str | None, rate: int = RATE, video: bool = False, faststart: bool = False) -> bytes:
+        path = tmp_path_factory.mktemp("av") / "file"
+        with av.open(path, "w", format=muxer, options={"movflags": "faststart"} if faststart else {}) as container:
+            output: Any = container
+            picture = output.add_stream("mpeg4", rate=10) if video else None
+            sound = output.add_stream(codec, rate=rate, layout="mono") if codec else None
+            if picture:
+                picture.width = picture.height = 32
+                frames = [av.VideoFrame(32, 32, "yuv420p") for _ in range(40)]
+                for i, frame in enumerate(frames):
+                    frame.pts = i
+                    output.mux(picture.encode(frame))
+                output.mux(picture.encode(None))
+            if sound:
+                sound.bit_rate = 96_000
+                if not sound.codec_context.is_open:
+                    sound.codec_context.open()  # tells the frame size
+                whole = av.AudioFrame.from_ndarray(music(rate=rate)[None], format="fltp", layout="mono")
+                whole.sample_rate = rate
+                whole.pts = 0
+                fit = av.AudioResampler(sound.format, "mono", rate, sound.frame_size or 1024)
+                for frame in fit.resample(whole) + fit.resample(None):
+                    output.mux(sound.encode(frame))
+                output.mux(sound.encode(None))
+        return path.read_bytes()
+
+    return encode
+
+
+AV_FILES = {
+    "m4a": ("ipod", "aac", RATE),
+    "alac": ("ipod", "alac", RATE),
+    "mov": ("mov", "pcm_s16le", RATE),
+    "aac": ("adts", "aac", RATE),
+    "webm": ("webm", "libopus", 48_000),
+    "wma": ("asf", "wmav2", RATE),
+    "flv": ("flv", "aac", RATE),
+    "ts": ("mpegts", "aac", RATE),
+    "avi": ("avi", "pcm_s16le", RATE),
+    "ac3": ("ac3", "ac3", RATE),
+    "wv": ("wv", "wavpack", RATE),
+}
+
+
+@needs_av
+@pytest.mark.parametrize("name", AV_FILES)
+def test_av_whole_file(name: str, av_encoded: Encode) -> None:
+    muxer, codec, rate = AV_FILES[name]
+    samples, stream = read(av_encoded(muxer, codec, rate), target_rate=rate)
+    assert len(samples) == pytest.approx(4 * rate, abs=0.1 * rate)
+    assert abs(delay(samples, music(rate=rate))) < 0.06 * rate
+    assert stream.warnings == []
+
+
+@needs_av
+def test_av_lossless_is_exact_whatever_the_block_size(av_encoded: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, _ = read(av_encoded("ipod", "alac"))
+    np.testing.assert_allclose(samples[: 4 * RATE], music(), atol=1e-4)
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", 0.1)
+    np.testing.assert_array_equal(read(av_encoded("ipod", "alac"))[0], samples)
+
+
+@needs_av
+def test_sound_of_a_video(av_encoded: Encode, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    path.write_bytes(av_encoded("matroska", "aac", video=True))
+    samples, stream = read(path)
+    assert len(samples) == pytest.approx(4 * RATE, abs=4000)
+    assert stream.warnings == []
+    assert probe(path).format == "matroska"
+
+
+@needs_av
+def test_video_without_audio(av_encoded: Encode) -> None:
+    with pytest.raises(AudioError, match="no audio stream"):
+        read(av_encoded("mp4", None, video=True))
+
+
+@needs_av
+def test_cut_m4a(av_encoded: Encode) -> None:
+    index_last = av_encoded("ipod", "aac")
+    with pytest.raises(AudioError, match="damaged or cut short"):
+        read(index_last[: len(index_last) // 2])
+    index_first = av_encoded("ipod", "aac", faststart=True)
+    samples, stream = read(index_first[: len(index_first) // 2])
+    assert RATE < len(samples) < 2.2 * RATE
+    assert delay(samples, music()[: len(samples)]) == 0
+    assert any(w.startswith("cut short or damaged: its header promises 4.00 s") for w in stream.warnings)
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["webm", "flv", "wv"])
+def test_av_cut(name: str, av_encoded: Encode) -> None:
+    muxer, codec, rate = AV_FILES[name]
+    whole = av_encoded(muxer, codec, rate)
+    samples, stream = read(whole[: len(whole) // 2], target_rate=rate)
+    assert rate < len(samples) < 3 * rate
+    assert any(w.startswith("cut short or damaged") for w in stream.warnings)
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["m4a", "aac", "flv"])
+def test_av_damage_in_the_middle(name: str, av_encoded: Encode) -> None:
+    samples, stream = read(damaged(av_encoded(*AV_FILES[name]), 500))
+    assert len(samples) > RATE
+    assert any(w.startswith("damaged at ") for w in stream.warnings)
+
+
+@needs_av
+def test_unknown_codec(av_encoded: Encode) -> None:
+    encrypted = av_encoded("ipod", "aac").replace(b"mp4a", b"drms").replace(b"esds", b"free")
+    with pytest.raises(AudioError, match="unknown or encrypted codec"):
+        read(encrypted)
+
+
+@needs_av
+def test_av_disk_error(av_encoded: Encode) -> None:
+    with pytest.raises(AudioError, match="cannot be read: Input/output error"):
+        read(BadDisk(av_encoded("mov", "pcm_s16le", faststart=True)))
+
+
+@needs_av
+def test_av_flipped_bytes(av_encoded: Encode) -> None:
+    for muxer, codec, rate in AV_FILES.values():
+        whole = av_encoded(muxer, codec, rate)
+        generator = np.random.default_rng(5)
+        for _ in range(6):
+            data = bytearray(whole)
+            for position in generator.integers(0, len(data), 20):
+                data[position] = generator.integers(0, 256)
+            read_or_refuse(bytes(data))

@@ -1,0 +1,419 @@
+"""The command line as a user meets it, as a process of its own: exit codes, messages, signals. And its parsers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile
+from conftest import Run
+
+from basic_transcribe import __version__, load_posteriors
+from basic_transcribe.cli import _clock, _frequency
+from basic_transcribe.errors import UsageError
+
+
+def tone(path: Path, pitch: int = 69, seconds: float = 0.5) -> Path:
+    """A decaying tone, 16 kHz mono wav."""
+    times = np.arange(int(16000 * seconds)) / 16000
+    samples = np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * times) * np.exp(-3 * times)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(os.fsdecode(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((samples * 20000).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hours of silence: small as flac, and at work for longer than any test waits."""
+    path = tmp_path_factory.mktemp("endless") / "endless.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1, subtype="PCM_16") as file:
+        for _ in range(18):
+            file.write(np.zeros(8000 * 600, np.int16))
+    return path
+
+
+@contextmanager
+def started(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command line at work, in a process group of its own; whatever is left of it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "basic_transcribe", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+
+
+def lines(stream: bytes) -> list[str]:
+    return stream.decode().splitlines()
+
+
+# ---------------------------------------------------------------------------------------------------------- exit codes
+
+
+def test_0_a_recording_becomes_a_midi_file(cli: Run, guitar: Path, tmp_path: Path) -> None:
+    shutil.copy(guitar, tmp_path)
+    first, again = cli("guitar.flac"), cli("guitar.flac")
+    assert (first.returncode, first.stderr) == (0, b"")
+    assert first.stdout.startswith(b"guitar.flac: ")
+    assert len(pretty_midi.PrettyMIDI(str(tmp_path / "guitar.mid")).instruments[0].notes) > 0
+    assert (again.returncode, again.stdout) == (0, b"guitar.flac: guitar.mid is up to date\n")
+
+
+def test_1_one_input_fails_and_the_others_go_on(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("not a recording at all")
+    result = cli("mistyped.wav", "empty.wav", "text.wav", "a.wav", "--jobs", "1")
+    assert result.returncode == 1
+    assert (tmp_path / "a.mid").exists()
+    errors = lines(result.stderr)
+    assert [e.split(":")[:2] for e in errors] == [
+        ["error", " mistyped.wav"],
+        ["error", " empty.wav"],
+        ["error", " text.wav"],
+    ]
+    assert "empty" in errors[1]
+    assert "1 done, 0 up to date, 3 failed" in lines(result.stdout)[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "INPUT"),
+        (["a.wav", "--no-such-option"], "no-such-option"),
+        (["a.wav", "--onset-threshold", "1.5"], "onset_threshold is 1.5"),
+        (["a.wav", "--midi-tempo", "0"], "tempo is 0"),
+        (["a.wav", "--program", "128"], "program is 128"),
+        (["a.wav", "--minimum-frequency", "H2"], "--minimum-frequency is 'H2'"),
+        (["a.wav", "--minimum-frequency", "C5", "--maximum-frequency", "C3"], "above maximum_frequency"),
+        (["a.wav", "--jobs", "0"], "--jobs"),
+        (["a.wav", "--quiet", "--verbose"], "contradicts"),
+        (["."], "no audio found"),
+        (["a.mid"], "replace an input"),
+    ],
+)
+def test_2_usage(cli: Run, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    tone(tmp_path / "a.mid")
+    before = (tmp_path / "a.mid").read_bytes()
+    result = cli(*arguments)
+    assert result.returncode == 2
+    assert reason in result.stderr.decode()
+    assert b"Traceback" not in result.stderr
+    assert (tmp_path / "a.mid").read_bytes() == before
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("content", [None, b"", b"not a model"])
+def test_3_the_model_cannot_be_loaded(cli: Run, tmp_path: Path, jobs: str, content: bytes | None) -> None:
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "b.wav", 60)
+    if content is not None:
+        (tmp_path / "m.onnx").write_bytes(content)
+    result = cli("a.wav", "b.wav", "--model", "m.onnx", "--jobs", jobs)
+    assert result.returncode == 3
+    (error,) = lines(result.stderr)
+    assert "m.onnx" in error
+    assert not list(tmp_path.glob("*.mid"))
+
+
+@pytest.mark.parametrize("output", ["a.wav", "a.wav/below", "/proc/basic_transcribe"])
+def test_4_the_output_folder_cannot_be_made(cli: Run, tmp_path: Path, output: str) -> None:
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "b.wav", 60)
+    result = cli("a.wav", "b.wav", "-o", output)
+    assert (result.returncode, result.stdout) == (4, b"")
+    (error,) = lines(result.stderr)
+    assert output in error
+
+
+def test_4_an_output_is_a_folder_or_its_name_too_long(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    (tmp_path / "a.mid").mkdir()
+    tone(tmp_path / ("b" * 252))
+    tone(tmp_path / "c.wav")
+    result = cli("a.wav", "b" * 252, "c.wav", "--jobs", "1")
+    assert result.returncode == 4
+    assert ["folder" in e or "bytes" in e for e in lines(result.stderr)] == [True, True]
+    assert (tmp_path / "c.mid").is_file()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "jobs"),
+    [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGINT, 130, "2"), (signal.SIGTERM, 143, "2")],
+)
+def test_130_and_143_stopped_by_a_signal(
+    cli: Run,
+    tmp_path: Path,
+    cli_environment: dict[str, str],
+    endless: Path,
+    number: signal.Signals,
+    code: int,
+    jobs: str,
+) -> None:
+    tone(tmp_path / "a.wav")
+    arguments = ["a.wav", str(endless), "-o", "out", "--jobs", jobs]
+    with started(tmp_path, cli_environment, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"a.wav: ")
+        os.killpg(process.pid, number)  # as a terminal does: the workers get it too
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code
+    assert lines(err) == [f"stopped by {number.name}, 1 not done; run again to go on"]
+    assert out.startswith(b"1 done, 0 up to date, 0 failed")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.mid"]
+    assert cli("a.wav", "-o", "out").stdout == b"a.wav: out/a.mid is up to date\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in Linux's /proc")
+def test_1_a_worker_is_killed_twice(tmp_path: Path, cli_environment: dict[str, str], endless: Path) -> None:
+    def worker(parent: int) -> int:
+        """The worker that is left when the short recording is done."""
+        while True:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            try:
+                pids = [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+            except FileNotFoundError:  # one has just ended
+                continue
+            if len(pids) == 1:
+                return pids[0]
+            time.sleep(0.05)
+
+    tone(tmp_path / "a.wav")
+    with started(tmp_path, cli_environment, str(endless), "a.wav", "-o", "out", "--jobs", "2") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"a.wav: ")
+        first = worker(process.pid)
+        os.kill(first, signal.SIGKILL)
+        while (second := worker(process.pid)) == first:
+            time.sleep(0.05)
+        os.kill(second, signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+    (error,) = lines(err)
+    assert "killed by signal 9, 2 times" in error
+    assert out.startswith(b"1 done, 0 up to date, 1 failed")
+
+
+# ------------------------------------------------------------------------------------------------------------- outputs
+
+
+def test_the_tree_is_mirrored_and_equal_names_are_told_apart(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "in/sub/a.wav", 60)
+    tone(tmp_path / "in/b.wav", 62)
+    soundfile.write(tmp_path / "in/b.flac", np.zeros(8000), 16000)
+    result = cli("in", "-o", "out", "--jobs", "1")
+    assert result.returncode == 0, result.stderr
+    made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert made == ["b.flac.mid", "b.wav.mid", "sub/a.mid"]
+
+
+def test_all_outputs_and_settings(cli: Run, guitar: Path, tmp_path: Path) -> None:
+    shutil.copy(guitar, tmp_path / "a.flac")
+    options = ["--csv", "--json", "--npz", "--midi-tempo", "90", "--program", "24", "--onset-threshold", "0.4"]
+    options += ["--frame-threshold", "0.35", "--minimum-note-length", "60", "--multiple-pitch-bends"]
+    options += ["--minimum-frequency", "E2", "--maximum-frequency", "1000", "--jobs", "1", "--threads", "1"]
+    result = cli("a.flac", *options)
+    assert result.returncode == 0, result.stderr
+    settings = json.loads((tmp_path / "a.json").read_text())["settings"]
+    assert settings["onset_threshold"] == 0.4
+    assert settings["frame_threshold"] == 0.35
+    assert settings["minimum_note_length"] == 60
+    assert settings["minimum_frequency"] == pytest.approx(82.407, abs=1e-3)
+    assert settings["maximum_frequency"] == 1000
+    assert settings["pitch_bends"] is True
+    assert (tmp_path / "a.csv").read_text().startswith("onset_s")
+    assert load_posteriors(tmp_path / "a.npz").note.shape[0] > 100
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
+    assert midi.get_tempo_changes()[1][0] == pytest.approx(90, abs=0.01)
+    assert {i.program for i in midi.instruments} == {24}
+
+
+def test_no_pitch_bends(cli: Run, guitar: Path, tmp_path: Path) -> None:
+    shutil.copy(guitar, tmp_path / "a.flac")
+    assert cli("a.flac", "--no-pitch-bends").returncode == 0
+    assert not any(i.pitch_bends for i in pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).instruments)
+
+
+def test_the_lowest_and_highest_note_are_kept(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    options = ["--onset-threshold", "0.01", "--frame-threshold", "0.01", "--minimum-note-length", "0", "--overwrite"]
+    cli("a.wav", *options, "--minimum-frequency", "A4", "--maximum-frequency", "A4")
+    pitches = {n.pitch for i in pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).instruments for n in i.notes}
+    assert pitches == {69}
+
+
+def test_overwrite(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    (tmp_path / "a.mid").write_bytes(b"the work of hours")
+    refused = cli("a.wav")
+    assert refused.returncode == 1
+    assert b"--overwrite" in refused.stderr
+    assert (tmp_path / "a.mid").read_bytes() == b"the work of hours"
+    assert cli("a.wav", "--overwrite").returncode == 0
+    assert (tmp_path / "a.mid").read_bytes().startswith(b"MThd")
+
+
+def test_standard_input(cli: Run, tmp_path: Path) -> None:
+    sound = tone(tmp_path / "a.wav").read_bytes()
+    result = cli("-", "-o", "out", input=sound)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"-: ")
+    assert (tmp_path / "out" / "stdin.mid").exists()
+    assert cli("-", "-o", "out", input=sound).stdout == b"-: out/stdin.mid is up to date\n"
+    empty = cli("-", input=b"")
+    assert empty.returncode == 1
+    assert [e.startswith("error: -: empty") for e in lines(empty.stderr)] == [True]
+    assert not (tmp_path / "stdin.mid").exists()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no bytes that are not text")
+def test_any_name_will_do(cli: Run, tmp_path: Path) -> None:
+    names = [b"new\nline.wav", "\N{GUITAR}.wav".encode(), b"-dash.wav", b"caf\xe9.wav", b"..wav"]
+    for i, name in enumerate(names):
+        tone(tmp_path / "in" / os.fsdecode(name), 60 + i)
+    result = cli("in", "-o", "out", "--jobs", "1", env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    assert result.returncode == 0, result.stderr
+    made = {os.fsencode(p.name) for p in (tmp_path / "out").iterdir()}
+    assert made == {n.removesuffix(b".wav") + b".mid" for n in names if n != b"..wav"}  # ..wav is hidden
+    assert len(lines(result.stdout)) == len(names)
+    assert b"in/new\\nline.wav: " in result.stdout
+    assert b"in/caf\\udce9.wav: " in result.stdout
+    explicit = cli("--", b"caf\xe9.wav", "-dash.wav", "-o", cwd=tmp_path / "in")
+    assert b"error: -o: No such file" in explicit.stderr
+    assert (tmp_path / "in" / "-dash.mid").exists()
+    assert (tmp_path / "in" / os.fsdecode(b"caf\xe9.mid")).exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- streams
+
+
+def test_quiet_says_nothing_but_failures(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "in/a.wav")
+    os.mkfifo(tmp_path / "in/pipe")
+    result = cli("in", "gone.wav", "--quiet")
+    assert result.stdout == b""
+    assert [e.split(":")[:2] for e in lines(result.stderr)] == [["error", " gone.wav"]]
+    assert b"note: in/pipe: a named pipe, skipped" in cli("in").stderr
+
+
+def test_verbose_and_debug_say_more(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("not audio")
+    assert b"1 at a time" in cli("a.wav", "--verbose").stderr
+    assert b"Traceback" in cli("a.wav", "--debug").stderr
+
+
+def test_a_closed_standard_output_ends_it_quietly(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "b.wav", 60)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        result = cli("a.wav", "b.wav", "--jobs", "1", stdout=closed, stderr=subprocess.PIPE, capture_output=False)
+    assert (result.returncode, result.stderr) == (141, b"")
+    assert (tmp_path / "a.mid").exists()
+    assert not (tmp_path / "b.mid").exists()
+
+
+def test_no_standard_streams_at_all(tmp_path: Path, cli_environment: dict[str, str]) -> None:
+    tone(tmp_path / "a.wav")
+    command = f"'{sys.executable}' -m basic_transcribe gone.wav a.wav >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, env=cli_environment, check=False).returncode == 1
+    assert (tmp_path / "a.mid").exists()
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_progress_bars_on_a_terminal_only(
+    cli: Run, tmp_path: Path, cli_environment: dict[str, str], quiet: list[str]
+) -> None:
+    tone(tmp_path / "[red]a.wav")
+    ours, theirs = pty.openpty()
+    environment = cli_environment | {"TERM": "xterm", "COLUMNS": "100"}
+    with open(theirs, "wb") as terminal:
+        arguments = ["[red]a.wav", "gone.wav", *quiet]
+        result = cli(*arguments, stdout=subprocess.PIPE, stderr=terminal, capture_output=False, env=environment)
+    shown = b""
+    with open(ours, "rb", buffering=0) as reader:
+        while True:
+            try:
+                shown += reader.read(4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+    assert result.returncode == 1
+    assert b"\x1b" not in result.stdout
+    assert (b"\x1b" in shown) is (not quiet)
+    assert (b"[red]a.wav" in shown) is (not quiet)
+    assert b"error: gone.wav" in shown
+
+
+def test_version_and_help(cli: Run) -> None:
+    assert cli("--version").stdout.decode() == f"basic-transcribe {__version__}\n"
+    shown = cli("--help")
+    assert shown.returncode == 0
+    assert b"--onset-threshold" in shown.stdout
+
+
+# ------------------------------------------------------------------------------------------------------------- parsers
+
+
+@pytest.mark.parametrize(
+    ("text", "hertz"),
+    [
+        ("A4", 440),
+        ("a4", 440),
+        ("E2", 82.407),
+        ("F#3", 184.997),
+        ("Bb4", 466.164),
+        ("b4", 493.883),
+        ("bb4", 466.164),
+        ("C-1", 8.1758),
+        ("B#3", 261.626),
+        ("Cb4", 246.942),
+        ("G♭2", 92.499),
+        ("82.4", 82.4),
+        ("1e3", 1000),
+    ],
+)
+def test_frequencies(text: str, hertz: float) -> None:
+    assert _frequency("--minimum-frequency", text) == pytest.approx(hertz, rel=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "H2", "E", "E22", "E##2", "nan", "inf", "440 Hz", "٤E"])
+def test_not_frequencies(text: str) -> None:
+    with pytest.raises(UsageError, match="--minimum-frequency"):
+        _frequency("--minimum-frequency", text)
+
+
+def test_clock() -> None:
+    assert [_clock(s) for s in (0, 8.04, 59.96, 61, 3600, 36061.5)] == [
+        "0:00.0",
+        "0:08.0",
+        "1:00.0",
+        "1:01.0",
+        "1:00:00.0",
+        "10:01:01.5",
+    ]

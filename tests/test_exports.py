@@ -1,0 +1,375 @@
+"""CSV, JSON and npz: round trips, hostile files, and writing that never leaves half a file."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import pickle
+import random
+import stat
+import sys
+import zipfile
+from dataclasses import dataclass, field, replace
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from basic_transcribe.errors import OutputError, TranscribeError
+from basic_transcribe.exports import load_posteriors, notes_to_csv, notes_to_json, posteriors_to_npz, write_atomic
+from basic_transcribe.types import Note, PitchBend, Posteriors, TrackerSettings
+
+NOTES = (
+    Note(0.1234567, 0.5, 60, 80, 0.98765, PitchBend(0.1234567, 0.0116, np.array([0.1, 0.3], np.float32))),
+    Note(1, 2, 61, 1, 1.0, None),
+)
+
+
+@dataclass
+class Recording:
+    """The least a transcription must have."""
+
+    notes: tuple[Note, ...] = NOTES
+    duration: float = 3.5
+    settings: TrackerSettings = field(default_factory=lambda: TrackerSettings(onset_threshold=0.4))
+    warnings: tuple[str, ...] = ()
+    model: str = "model 1"
+
+
+def posteriors(frames: int = 7, pitches: int = 88, bins: int = 3) -> Posteriors:
+    rng = np.random.default_rng(0)
+
+    def array(width: int) -> Any:
+        return rng.random((frames, width), dtype=np.float32)
+
+    return Posteriors(
+        array(pitches), array(pitches), array(pitches), array(pitches * bins), -60 * array(pitches), 86.13, 21
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ CSV, JSON
+
+
+def test_csv() -> None:
+    rows = list(csv.reader(StringIO(notes_to_csv(NOTES))))
+    assert rows == [
+        ["onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents"],
+        ["0.123457", "0.500000", "60", "80", "0.9877", "20.0"],
+        ["1.000000", "2.000000", "61", "1", "1.0000", ""],
+    ]
+    assert notes_to_csv([]) == "onset_s,offset_s,pitch,velocity,confidence,bend_cents\n"
+
+
+def test_json() -> None:
+    read = json.loads(notes_to_json(Recording()))
+    assert (read["format"], read["version"], read["duration"], read["model"]) == (
+        "basic_transcribe.notes",
+        1,
+        3.5,
+        "model 1",
+    )
+    assert read["settings"]["onset_threshold"] == 0.4
+    assert read["settings"]["minimum_frequency"] is None
+    assert read["notes"] == [
+        {
+            "onset": 0.123457,
+            "offset": 0.5,
+            "pitch": 60,
+            "velocity": 80,
+            "confidence": 0.9877,
+            "bend": {"start": 0.123457, "step": 0.0116, "cents": [10.0, 30.0]},
+        },
+        {"onset": 1.0, "offset": 2.0, "pitch": 61, "velocity": 1, "confidence": 1.0, "bend": None},
+    ]
+
+
+def test_json_takes_numpy_numbers() -> None:
+    note = Note(np.float32(0.5), np.float64(1), np.int64(60), np.int32(3), np.float32(0.25))  # type: ignore[arg-type]
+    (read,) = json.loads(notes_to_json(Recording(notes=(note,), duration=np.float64(2))))["notes"]
+    assert (read["onset"], read["pitch"], read["confidence"]) == (0.5, 60, 0.25)
+
+
+def test_json_is_ascii_whatever_the_names() -> None:
+    text = notes_to_json(Recording(warnings=("caf\u00e9\n\udcff.wav: \U0001f3b9",)))
+    assert text.isascii()
+    assert text.count("\n") == 1
+    assert json.loads(text)["warnings"] == ["caf\u00e9\n\udcff.wav: \U0001f3b9"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_json_refuses_what_it_cannot_express(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        notes_to_json(Recording(notes=(replace(NOTES[0], confidence=value),)))
+
+
+# ------------------------------------------------------------------------------------------------------------------ npz
+
+
+def npz(**changes: Any) -> BytesIO:
+    """A file of posteriors, with members changed (an array), replaced by bytes, or left out (None)."""
+    buffer = BytesIO()
+    content = dict(np.load(BytesIO(posteriors_to_npz(posteriors())))) | changes
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, value in content.items():
+            if value is None:
+                continue
+            member = BytesIO()
+            if isinstance(value, bytes):
+                member.write(value)
+            else:
+                np.save(member, value, allow_pickle=True)
+            archive.writestr(name + ".npy", member.getvalue())
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize("frames", [0, 1, 50])
+def test_npz_round_trip(tmp_path: Path, frames: int) -> None:
+    original = posteriors(frames)
+    (tmp_path / "p.npz").write_bytes(posteriors_to_npz(original))
+    for source in (tmp_path / "p.npz", str(tmp_path / "p.npz"), BytesIO(posteriors_to_npz(original))):
+        read = load_posteriors(source)
+        for name in Posteriors.ARRAYS:
+            np.testing.assert_array_equal(getattr(read, name), getattr(original, name))
+            assert getattr(read, name).dtype == np.float32
+        assert (read.frame_rate, read.lowest_pitch, read.bins_per_semitone) == (86.13, 21, 3)
+
+
+def test_npz_needs_no_pickle_and_is_reproducible() -> None:
+    data = posteriors_to_npz(posteriors())
+    with np.load(BytesIO(data), allow_pickle=False) as archive:
+        assert set(archive.files) == {*Posteriors.ARRAYS, "frame_rate", "lowest_pitch"}
+    assert data == posteriors_to_npz(posteriors())
+
+
+def test_unchanged_helper_makes_a_valid_file() -> None:
+    assert len(load_posteriors(npz())) == 7
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("unpickled",)
+
+
+GOOD = posteriors()
+HEADER = b"\x93NUMPY\x01\x00"
+
+
+def npy(header: bytes, data: bytes = b"") -> bytes:
+    return HEADER + len(header).to_bytes(2, "little") + header + data
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "an object array": {"onset": np.array([Trap()], object)},
+    "a bare pickle": {"onset": pickle.dumps(Trap())},
+    "an array missing": {"onset": None},
+    "an array too many": {"extra": np.zeros(3)},
+    "text": {"onset": np.array(["a"])},
+    "whole numbers": {"onset": np.zeros((7, 88), np.int32)},
+    "complex numbers": {"onset": np.zeros((7, 88), np.complex64)},
+    "records": {"onset": np.zeros(7, [("a", "<f4")])},
+    "big-endian": {"onset": np.zeros((7, 88), ">f4")},
+    "fewer frames": {"onset": GOOD.onset[1:]},
+    "fewer pitches": {"onset": GOOD.onset[:, 1:]},
+    "one dimension": {"note": GOOD.note[0]},
+    "three dimensions": {"onset": GOOD.onset[None]},
+    "no pitches": {name: np.zeros((7, 0), np.float32) for name in Posteriors.ARRAYS},
+    "a ragged contour": {"contour": GOOD.contour[:, 1:]},
+    "NaN": {"level": np.full((7, 88), np.nan, np.float32)},
+    "infinity": {"note": np.full((7, 88), np.inf, np.float32)},
+    "no frame rate": {"frame_rate": np.float64(0)},
+    "an endless frame rate": {"frame_rate": np.float64(np.inf)},
+    "frame rates": {"frame_rate": np.array([80.0, 80.0])},
+    "pitches beyond 127": {"lowest_pitch": np.int64(60)},
+    "pitches below 0": {"lowest_pitch": np.int64(-1)},
+    "half a pitch": {"lowest_pitch": np.float64(20.5)},
+    "no header": {"onset": b""},
+    "a header cut short": {"onset": HEADER + b"\xff\xff{"},
+    "nested brackets": {"onset": npy(b"(" * 60_000)},
+    "many minus signs": {"onset": npy(b"-" * 60_000 + b"1")},
+    "more shape than data": {
+        "onset": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 88), }\n", b"\0" * 64)
+    },
+    "no shape": {"onset": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': ( 1 1,), }\n", b"\0" * 44)},
+    "no tuple": {"onset": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (11), }\n", b"\0" * 44)},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_npz(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = npz(**HOSTILE[case])
+    Path("p.npz").write_bytes(file.getvalue())
+    with pytest.raises(TranscribeError, match="not posteriors") as caught:
+        load_posteriors("p.npz")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("p.npz: ")
+    assert os.listdir() == ["p.npz"]
+
+
+def test_npz_bomb_is_refused_before_it_is_unpacked() -> None:
+    buffer = BytesIO(posteriors_to_npz(posteriors(frames=500)))
+    assert len(load_posteriors(buffer)) == 500
+    with pytest.raises(TranscribeError, match="exceed"):
+        load_posteriors(buffer, max_bytes=1_000_000)
+
+
+def test_npz_of_unusual_compression_is_refused() -> None:
+    buffer = BytesIO()
+    with zipfile.ZipFile(npz()) as good, zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        for member in good.namelist():
+            archive.writestr(member, good.read(member))
+    with pytest.raises(TranscribeError, match="unusual"):
+        load_posteriors(buffer)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no zip", pickle.dumps(Trap()), b"\x93NUMPY\x01\x00"])
+def test_not_an_npz(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TranscribeError, match="not posteriors"):
+        load_posteriors(BytesIO(data))
+    assert os.listdir() == []
+
+
+def test_npz_that_cannot_be_opened(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.npz", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(TranscribeError, match="check the path"):
+            load_posteriors(path)
+
+
+def test_fuzzed_npz_is_read_or_refused() -> None:
+    """Flipped bytes anywhere, most of them in headers, since the arrays are small."""
+    original = posteriors_to_npz(posteriors(frames=1, pitches=2))
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 1, 3, 20])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            del data[rng.randrange(len(data)) :]
+        try:
+            read = load_posteriors(BytesIO(data))
+        except TranscribeError:
+            refused += 1
+        else:
+            assert np.isfinite(read.contour).all()
+    assert refused > 200
+
+
+# --------------------------------------------------------------------------------------------------------- write_atomic
+
+
+def test_write_and_replace(tmp_path: Path) -> None:
+    path = tmp_path / "out.mid"
+    write_atomic(path, b"one")
+    write_atomic(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["out.mid"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "out.mid", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out.mid").stat().st_mode) == 0o640
+
+
+def test_awkward_names(tmp_path: Path) -> None:
+    for name in ("-o.mid", "a\nb.mid", "\U0001f3b9.mid", "x" * 250 + ".mid"):
+        write_atomic(tmp_path / name, name.encode())
+        assert (tmp_path / name).read_bytes() == name.encode()
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "out.mid"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OutputError, match="No space left on device; free some space") as caught:
+        write_atomic(path, b"new")
+    assert str(caught.value).startswith(str(path))
+    assert caught.value.exit_code == 4
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.mid"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses a limit on file sizes")
+def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
+    import resource
+
+    (tmp_path / "out.mid").write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match="free some space"):
+            write_atomic(tmp_path / "out.mid", bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "out.mid").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.mid"]
+
+
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "out.mid", b"x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_outputs_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    for name, reason in {
+        "folder": "a folder has this name; choose another output",
+        "missing/out.mid": "create the folder first",
+        "file/out.mid": "not a file, to write into",
+        "x" * 256: "choose a shorter name",
+        "a\0b": "null",
+    }.items():
+        with pytest.raises(OutputError, match=reason) as caught:
+            write_atomic(tmp_path / name, b"x")
+        assert str(caught.value).isprintable()
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="not a regular file"):
+        write_atomic(tmp_path / "pipe", b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:  # simulated, since root may write anywhere
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OutputError, match="choose a folder you may write to"):
+        write_atomic(tmp_path / "out.mid", b"x")
+
+
+def test_messages_are_one_printable_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        write_atomic(tmp_path / "missing\n\udcff" / "out.mid", b"x")
+    assert str(caught.value).isprintable()
+    assert r"missing\n\udcff" in str(caught.value)
