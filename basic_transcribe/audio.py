@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoders import AudioInfo, Decoded, check_format, decode, to_float
-from .errors import AudioError, UsageError
+from .errors import AudioError, UsageError, printable
 from .types import Float32
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
@@ -225,16 +225,11 @@ def _open(source: Source, sample_rate: float | None, resources: ExitStack) -> De
         return decode(name, file, verify, resources)
     if not hasattr(source, "read"):
         raise UsageError(f"cannot read {type(source).__name__}: give a path, a binary file object or a numpy array")
-    return decode(_printable(getattr(source, "name", "audio")), _seekable(source, resources), lambda: None, resources)
-
-
-def _printable(name: object) -> str:
-    """A name for messages: one line, whatever bytes the file system holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+    return decode(printable(getattr(source, "name", "audio")), _seekable(source, resources), lambda: None, resources)
 
 
 def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable[[], None]]:
-    name = _printable(path)
+    name = printable(path)
     try:
         mode = os.stat(path).st_mode  # before open, which would wait for a pipe's writer
         if stat.S_ISDIR(mode):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .types import Float32
 
 REACH = 5  # bins on either side of the note's own in which its fundamental is looked for
 WIDTH = 2  # bins on either side of the peak that enter the centroid
 MIN_WEIGHT = 0.05  # summed posterior below which a frame says nothing about pitch
+JUMP = 1.5  # bins from one frame to the next: vibrato and slides stay below it, a hop to another note does not
 SMOOTHING = 5  # frames, odd
 
 
@@ -53,7 +55,7 @@ def curve(bins: Float32, weight: Float32, bins_per_semitone: int) -> Float32 | N
     ndarray of float32, shape (frames,), or None
         None where the contour posterior never says anything.
     """
-    known = np.flatnonzero(weight >= MIN_WEIGHT)
+    known = _connected(bins, weight)
     if not len(known):
         return None
     filled = np.interp(np.arange(len(bins)), known, bins[known]) / bins_per_semitone
@@ -63,3 +65,16 @@ def curve(bins: Float32, weight: Float32, bins_per_semitone: int) -> Float32 | N
         windows = np.stack([padded[i : i + len(filled)] for i in range(SMOOTHING)])
         filled = np.sort(windows, axis=0)[half]
     return filled.astype(np.float32)
+
+
+def _connected(bins: Float32, weight: Float32) -> NDArray[np.intp]:
+    """Frames reached from the clearest one without a jump: where a note dies its neighbours would take over."""
+    anchor = int(np.argmax(weight))
+    known = np.zeros(len(bins), dtype=bool)
+    values, clear = bins.tolist(), (weight >= MIN_WEIGHT).tolist()
+    for frames in (range(anchor, len(bins)), range(anchor - 1, -1, -1)):
+        last = values[anchor]
+        for i in frames:
+            if clear[i] and abs(values[i] - last) <= JUMP:
+                known[i], last = True, values[i]
+    return np.flatnonzero(known)

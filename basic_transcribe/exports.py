@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from .errors import OutputError, TranscribeError
+from .errors import OutputError, TranscribeError, printable
 from .types import Note, Posteriors, TrackerSettings
 
 CSV_HEADER = ("onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents")
@@ -164,7 +164,7 @@ def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_B
     TranscribeError
         If the file cannot be read, or holds no posteriors.
     """
-    name = _printable(source) if isinstance(source, str | Path) else "npz"
+    name = printable(source) if isinstance(source, str | Path) else "npz"
     try:
         with open(source, "rb") if isinstance(source, str | Path) else contextlib.nullcontext(source) as file:
             with zipfile.ZipFile(file) as members:
@@ -177,7 +177,7 @@ def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_B
         raise TranscribeError(f"{name}: {error.strerror or error}; check the path") from error
     except (ValueError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile) as error:
         # RuntimeError is zipfile's answer to encryption, and the base of its NotImplementedError for compression.
-        reason = _printable(error.args[0] if error.args else error)
+        reason = printable(error.args[0] if error.args else error)
         raise TranscribeError(f"{name}: not posteriors of this program ({reason}); write them anew") from error
 
 
@@ -268,7 +268,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         number = error.errno if isinstance(error, OSError) else None
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = _REMEDIES.get(number or 0, "choose another output")
-        raise OutputError(f"{_printable(path)}: cannot be written: {reason}; {remedy}") from error
+        raise OutputError(f"{printable(path)}: cannot be written: {reason}; {remedy}") from error
     _sync_folder(path.parent)
 
 
@@ -290,8 +290,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _printable(text: object) -> str:
-    """Text fit for one line of a terminal or log: line feeds, controls and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -81,7 +81,8 @@ class Model:
         self._session = self._load(self.path, data, threads)
         meta = self._metadata()
         self.name = f"{meta['name']} {meta['version']}"
-        self.sample_rate, self.hop = meta["sample_rate"], meta["hop"]
+        self.sample_rate: int = meta["sample_rate"]
+        self.hop: int = meta["hop"]
         self.context = meta["context_before"], meta["context_after"]
         self.lowest_pitch, self.pitches = meta["lowest_pitch"], meta["pitches"]
         self.bins_per_semitone = meta["bins_per_semitone"]

@@ -86,16 +86,12 @@ class NoteTracker:
         if self._buffer is None:
             return []
         end = self._start + len(self._buffer)
-        silence = Posteriors(
-            *(np.zeros((AHEAD, getattr(self._buffer, name).shape[1]), np.float32) for name in Posteriors.ARRAYS),
-            frame_rate=self._buffer.frame_rate,
-            lowest_pitch=self._buffer.lowest_pitch,
+        silence = self._buffer.with_arrays(
+            {n: np.zeros((AHEAD, getattr(self._buffer, n).shape[1]), np.float32) for n in Posteriors.ARRAYS}
         )
         self._buffer = Posteriors.concatenate([self._buffer, silence])
-        notes = self._advance(end + 1)
-        notes += [self._close(pitch, end) for pitch in sorted(self._open)]  # type: ignore[arg-type]
-        self._open.clear()
-        kept = [n for n in notes if n is not None]
+        kept = self._advance(end + 1)
+        kept += [n for n in [self._close(pitch, end) for pitch in sorted(self._open)] if n is not None]
         if duration is None:
             return kept
         return [_end_by(n, duration) for n in kept if n.onset < duration]
@@ -162,7 +158,10 @@ class NoteTracker:
             soon[:-shift] |= peaks[shift:]
         rising &= ~soon
         rows, columns = np.nonzero((peaks | rising)[first:last])
-        return [(r + first, c + low, bool(peaks[r + first, c])) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
+        return [
+            (r + first, c + low, bool(peaks[r + first, c]))
+            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
 
     def _pitch_range(self, p: Posteriors) -> tuple[int, int]:
         """Columns within the wanted range of frequencies."""
@@ -212,7 +211,9 @@ class NoteTracker:
             semitones = bends.curve(np.concatenate(note.bins), np.concatenate(note.weights), p.bins_per_semitone)
             if semitones is not None:
                 bend = PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
-        return Note(max(0.0, note.onset), offset, p.lowest_pitch + pitch, _velocity(note.level), min(1.0, note.confidence), bend)
+        return Note(
+            max(0.0, note.onset), offset, p.lowest_pitch + pitch, _velocity(note.level), min(1.0, note.confidence), bend
+        )
 
 
 def _pitch_of(frequency: float) -> float:
@@ -226,7 +227,11 @@ def _velocity(level: float) -> int:
 
 
 def _end_by(note: Note, duration: float) -> Note:
-    return note if note.offset <= duration else Note(note.onset, duration, note.pitch, note.velocity, note.confidence, note.bend)
+    return (
+        note
+        if note.offset <= duration
+        else Note(note.onset, duration, note.pitch, note.velocity, note.confidence, note.bend)
+    )
 
 
 def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: float | None = None) -> list[Note]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import audio
-from .errors import UsageError
 from .model import Model
 from .notes import NoteTracker
-from .types import Float32, MidiSettings, Note, Posteriors, TrackerSettings
+from .types import MidiSettings, Note, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -34,7 +34,7 @@ class PitchBend:
     @property
     def times(self) -> NDArray[np.float64]:
         """Times of the values in seconds, shape (n,)."""
-        return self.start + self.step * np.arange(len(self.semitones))
+        return np.asarray(self.start + self.step * np.arange(len(self.semitones)), dtype=np.float64)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PitchBend):
@@ -110,11 +110,15 @@ class Posteriors:
     @property
     def bins_per_semitone(self) -> int:
         """Contour bins per semitone."""
-        return self.contour.shape[1] // self.note.shape[1]
+        return int(self.contour.shape[1] // self.note.shape[1])
 
     def slice(self, start: int, stop: int | None = None) -> Posteriors:
         """Frames ``start`` to ``stop`` (views, not copies)."""
-        return replace(self, **{name: getattr(self, name)[start:stop] for name in self.ARRAYS})
+        return self.with_arrays({name: getattr(self, name)[start:stop] for name in self.ARRAYS})
+
+    def with_arrays(self, arrays: dict[str, Float32]) -> Posteriors:
+        """The same constants with other values; ``arrays`` has all of :attr:`ARRAYS`."""
+        return Posteriors(frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch, **arrays)
 
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:
@@ -127,7 +131,7 @@ class Posteriors:
         """
         if not parts:
             raise ValueError("nothing to concatenate")
-        return replace(parts[0], **{n: np.concatenate([getattr(p, n) for p in parts]) for n in cls.ARRAYS})
+        return parts[0].with_arrays({n: np.concatenate([getattr(p, n) for p in parts]) for n in cls.ARRAYS})
 
 
 @dataclass(frozen=True, slots=True)

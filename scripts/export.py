@@ -14,14 +14,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import frontend
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch.nn.utils import fusion
-
-import frontend
 from network import FRAMES_PER_STEP, Graph, Network
+from torch.nn.utils import fusion
 
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
 DEFAULTS = {"onset_threshold": 0.35, "frame_threshold": 0.25, "minimum_note_length": 50.0}

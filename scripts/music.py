@@ -162,7 +162,9 @@ def excerpt(piece: Piece, length: float, rng: np.random.Generator, track: int | 
     for onset, offset, pitch, velocity, _ in chosen.tolist():
         v = velocity if performed else base + rng.normal(0, spread) + accent * np.sin(onset * 1.7)
         a = max(0.0, (onset - start) / speed + rng.normal(0, 1) * jitter)
-        events.append(Event(a, a + max(0.05, (offset - onset) / speed * legato), int(pitch), float(np.clip(v, 12, 127))))
+        events.append(
+            Event(a, a + max(0.05, (offset - onset) / speed * legato), int(pitch), float(np.clip(v, 12, 127)))
+        )
     return tidy(events, length)
 
 

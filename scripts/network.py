@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from frontend import HOP, N_PITCHES, FrontEnd
+from torch import Tensor, nn
 
 REACH = 28  # frames consumed on either side
 FRAMES_PER_STEP = 2
@@ -65,9 +64,7 @@ class HarmonicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         reach = max(PITCH_SHIFTS)
         r = F.pad(self.reduce(x), (reach, reach))
-        x = F.relu(
-            x + self.mix(torch.cat([r[..., reach + s : reach + s + N_PITCHES] for s in PITCH_SHIFTS], dim=1))
-        )
+        x = F.relu(x + self.mix(torch.cat([r[..., reach + s : reach + s + N_PITCHES] for s in PITCH_SHIFTS], dim=1)))
         return F.relu(x[:, :, self.dilation : -self.dilation] + self.local(x))
 
 

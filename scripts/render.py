@@ -1,10 +1,10 @@
 """Render the training set: clips of 12 s as spectrograms (uint8 dB) with exact labels.
 
-    python scripts/render.py synth  --banks BANKS --library LIBRARY.npz --data DATA --out OUT --clips 6000 --seed 1
+    python scripts/render.py synth --banks BANKS --library LIBRARY.npz --data DATA --out OUT --clips 6000
     python scripts/render.py guitar --data DATA --out OUT --passes 4 --seed 1
 
 ``BANKS`` is written by prepare.py, ``LIBRARY.npz`` by music.py; ``DATA`` has ``irs/``, ``drums/`` and ``guitarset/``.
-The same seed gives the same clips, whatever ``--jobs``. Held-out banks are never used unless ``--heldout`` asks for them.
+The same seed gives the same clips, whatever ``--jobs``. Held-out banks are used only where ``--heldout`` asks for them.
 A shard ``NAME.npz`` holds fine (clips, frames, 309), sharp (clips, frames, 103), reference (clips, frames), notes
 (clip, onset, offset, pitch, level, bend start, bend length) and bends.
 """
@@ -22,10 +22,9 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from scipy.signal import butter, fftconvolve, sosfilt
-
 from frontend import HOP, SAMPLE_RATE, FrontEnd
 from music import Event, Piece, excerpt, fit_range, load_library, monophonic, pattern, tidy
+from scipy.signal import butter, fftconvolve, sosfilt
 from synth import Bank, Played, legato_line, play_bank
 
 LENGTH = 12.0
@@ -165,7 +164,9 @@ def piano(m: Material, rng: np.random.Generator, family: str = "piano") -> list[
     if rng.random() < 0.35:  # sustain pedal: everything rings until it is lifted
         lifts = np.cumsum(rng.uniform(0.4, 3.0, 40))
         ring = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
-        events = tidy([Event(e.onset, float(o), e.pitch, e.velocity) for e, o in zip(events, ring, strict=True)], LENGTH)
+        events = tidy(
+            [Event(e.onset, float(o), e.pitch, e.velocity) for e, o in zip(events, ring, strict=True)], LENGTH
+        )
     return [play_bank(bank, events, LENGTH, rng, expression=0, detune=float(rng.normal(0, 0.06)))]
 
 
@@ -414,7 +415,9 @@ def merge_unisons(notes: list[Played]) -> list[Played]:
                 continue
             p.offset = max(p.offset, before.offset)
             if len(p.bend) * HOP / SAMPLE_RATE < p.offset - p.onset:
-                p.bend = np.pad(p.bend, (0, int((p.offset - p.onset) * SAMPLE_RATE / HOP) + 2 - len(p.bend)), mode="edge")
+                p.bend = np.pad(
+                    p.bend, (0, int((p.offset - p.onset) * SAMPLE_RATE / HOP) + 2 - len(p.bend)), mode="edge"
+                )
             before.offset = p.onset
         last[p.pitch] = p
         out.append(p)
@@ -499,7 +502,7 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
                 a, b = onset / speed - t0, offset / speed - t0
                 if b > 0.05 and a < LENGTH - 0.05:
                     p = pitch + semitones
-                    k = int(round(p))
+                    k = round(p)
                     bend = np.full(int((b - a) * SAMPLE_RATE / HOP) + 3, p - k, np.float32)
                     notes.append(Played(a, min(b, LENGTH), k, np.nan, bend))
             if which:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import lfilter
-
 from frontend import HOP, SAMPLE_RATE
 from music import Event
+from scipy.signal import lfilter
 
 FRAME = HOP / SAMPLE_RATE
 DEAD = 10 ** (-45 / 20)  # a note ends where it has fallen this far below its loudest moment
@@ -124,8 +123,8 @@ def settle(onset: float, offset: float, pitch: float, level: float, bend: np.nda
     count = max(2, int(np.ceil((offset - onset) / FRAME)) + 1)
     b = bend[:count] if len(bend) >= count else np.pad(bend, (0, count - len(bend)), mode="edge")
     middle = b[len(b) // 4 : max(len(b) // 4 + 1, 3 * len(b) // 4 + 1)]
-    shift = int(round(pitch + float(np.median(middle)))) - int(round(pitch))
-    rounded = int(round(pitch)) + shift
+    shift = round(pitch + float(np.median(middle))) - round(pitch)
+    rounded = round(pitch) + shift
     return Played(onset, offset, rounded, level, (b + (pitch - rounded)).astype(np.float32))
 
 
@@ -136,8 +135,10 @@ def ornament(duration: float, rng: np.random.Generator, amount: float) -> np.nda
     b = np.zeros(n)
     if rng.random() < 0.6 * amount:
         depth = rng.uniform(0.08, 0.6)
-        b += depth * np.sin(2 * np.pi * rng.uniform(4.5, 7) * t + rng.uniform(0, 6.28)) * np.clip(
-            (t - rng.uniform(0, 0.35)) / 0.25, 0, 1
+        b += (
+            depth
+            * np.sin(2 * np.pi * rng.uniform(4.5, 7) * t + rng.uniform(0, 6.28))
+            * np.clip((t - rng.uniform(0, 0.35)) / 0.25, 0, 1)
         )
     if rng.random() < 0.35 * amount:
         b += rng.choice([-1, -1, 1]) * rng.uniform(0.2, 1.5) * np.exp(-t / rng.uniform(0.015, 0.07))
@@ -231,11 +232,15 @@ def legato_line(
         pitch[inside] = np.where(t > -0.06, curve, pitch[inside] if slurred else curve)
         attack = rng.uniform(0.012, 0.08) if voice else rng.uniform(0.008, 0.06)
         gain = (e.velocity / 127) ** 1.3
-        body = np.clip((t + attack * 0.4) / attack, 0, 1) * np.clip((end - e.onset - t) / rng.uniform(0.02, 0.09) + 1, 0, 1)
+        body = np.clip((t + attack * 0.4) / attack, 0, 1) * np.clip(
+            (end - e.onset - t) / rng.uniform(0.02, 0.09) + 1, 0, 1
+        )
         body *= gain * (1 + rng.uniform(-0.3, 0.3) * np.sin(np.pi * np.clip(t / max(end - e.onset, 0.1), 0, 1)))
         repeated = slurred and e.pitch == events[k - 1].pitch  # nothing but an articulation tells it from a held note
         if slurred and (repeated or rng.random() < articulation):
-            dip = 1 - rng.uniform(0.8 if repeated else 0.3, 0.97) * np.exp(-(((t + 0.03) / rng.uniform(0.015, 0.035)) ** 2))
+            dip = 1 - rng.uniform(0.8 if repeated else 0.3, 0.97) * np.exp(
+                -(((t + 0.03) / rng.uniform(0.015, 0.035)) ** 2)
+            )
             loud[inside] = np.minimum(loud[inside], np.maximum(dip, 0) * max(loud[inside].max(), 1e-3))
             body *= np.where(t < 0.1, np.maximum(dip, 0), 1)
             if voice:
@@ -269,7 +274,9 @@ def legato_line(
         f = frequency * h
         a = 10 ** (np.interp(np.log2(f), grid, body_resonance) / 20) / h**tilt
         if voice:
-            bands = np.exp(-0.5 * ((f[:, None] - formants) / (70 + 0.06 * formants)) ** 2) @ np.array([1, 0.7, 0.4, 0.3])
+            bands = np.exp(-0.5 * ((f[:, None] - formants) / (70 + 0.06 * formants)) ** 2) @ np.array(
+                [1, 0.7, 0.4, 0.3]
+            )
             a = a * (bands + 0.04)
         if h % 2 == 0:
             a = a * odd

@@ -3,8 +3,8 @@
     python scripts/train.py CLIPS --out RUN --steps 10000 [--resume]
 
 ``CLIPS`` holds the shards written by render.py. Runs on CUDA when there is one, else on the CPU with bfloat16.
-``RUN/last.pt`` is written every ``--save-every`` steps and holds all that ``--resume`` needs; ``config``, ``network`` and
-``ema`` in it are what export.py reads. The batches of a run depend on the seed and the step alone.
+``RUN/last.pt`` is written every ``--save-every`` steps and holds all that ``--resume`` needs; ``config``, ``network``
+and ``ema`` in it are what export.py reads. The batches of a run depend on the seed and the step alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from frontend import BINS_PER_SEMITONE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
 from network import LEVEL_SCALE, REACH, Network, normalise
 from render import DB_FLOOR, DB_STEP
+from torch import Tensor
 
 WEIGHTS = {"onset": 2.0, "note": 1.0, "offset": 0.5, "contour": 0.7, "level": 0.3}
 MAX_SHIFT = 4  # semitones

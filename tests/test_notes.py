@@ -1,0 +1,347 @@
+"""The note tracker: what must hold for any posteriors, and what must come of posteriors made by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe import exports
+from basic_transcribe.notes import GAP, NoteTracker, track_notes
+from basic_transcribe.types import Note, Posteriors, TrackerSettings
+
+GOLDEN = Path(__file__).parent / "golden"
+RATE = 22050 / 256
+LOWEST, PITCHES, BINS = 60, 5, 3
+SETTINGS = TrackerSettings(onset_threshold=0.5, frame_threshold=0.3, minimum_note_length=0.0)
+EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+def empty(frames: int, level: float = -20.0) -> Posteriors:
+    """Posteriors of silence."""
+    shape = (frames, PITCHES)
+    onset, note, offset = (np.zeros(shape, np.float32) for _ in range(3))
+    contour = np.zeros((frames, PITCHES * BINS), np.float32)
+    return Posteriors(onset, note, offset, contour, np.full(shape, level, np.float32), RATE, LOWEST)
+
+
+def draw(p: Posteriors, start: int, stop: int, pitch: int, *, onset: float = 0.9, note: float = 0.9) -> None:
+    """Draw a note: a triangle of an onset, a plateau of a note, a line of a contour."""
+    column = pitch - LOWEST
+    p.note[start:stop, column] = note
+    p.contour[start:stop, column * BINS + BINS // 2] = note
+    if onset:
+        p.onset[start, column] = onset
+        for row in (start - 1, start + 1):
+            if 0 <= row < len(p):
+                p.onset[row, column] = max(p.onset[row, column], 0.4 * onset)
+
+
+@st.composite
+def posteriors(draw_value: st.DrawFn) -> Posteriors:
+    """Random posteriors: noise, smooth hills, or steps with many ties; extremes included."""
+    rng = np.random.default_rng(draw_value(st.integers(0, 2**32 - 1)))
+    frames = draw_value(st.integers(1, 150))
+    kind = draw_value(st.sampled_from(["noise", "smooth", "steps", "binary"]))
+
+    def random(width: int) -> np.ndarray[Any, Any]:
+        x = rng.random((frames, width))
+        if kind == "smooth":
+            padded = np.pad(x, ((4, 4), (0, 0)), mode="edge")
+            x = np.clip(3 * (sum(padded[i : i + frames] for i in range(9)) / 9 - 0.35), 0, 1)
+        elif kind == "steps":
+            x = np.round(x * 4) / 4
+        elif kind == "binary":
+            x = np.round(x)
+        return x.astype(np.float32)
+
+    values = [random(PITCHES), random(PITCHES), random(PITCHES), random(PITCHES * BINS)]
+    level = rng.uniform(-150, 30, (frames, PITCHES)).astype(np.float32)
+    return Posteriors(*values, level, RATE, LOWEST)
+
+
+tracker_settings = st.builds(
+    TrackerSettings,
+    onset_threshold=st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.95]),
+    frame_threshold=st.sampled_from([0.1, 0.25, 0.5, 0.9]),
+    minimum_note_length=st.sampled_from([0.0, 30.0, 100.0]),
+    pitch_bends=st.booleans(),
+)
+
+
+def keys(notes: Sequence[Note]) -> list[tuple[float, float, int]]:
+    return [(n.onset, n.offset, n.pitch) for n in notes]
+
+
+# ---------------------------------------------------------------- what must hold for any posteriors
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings, st.one_of(st.none(), st.floats(0.01, 2)))
+def test_notes_are_well_formed(p: Posteriors, chosen: TrackerSettings, duration: float | None) -> None:
+    notes = track_notes(p, chosen, duration)
+    assert [(n.onset, n.pitch) for n in notes] == sorted((n.onset, n.pitch) for n in notes)
+    end = min(len(p) / p.frame_rate, np.inf if duration is None else duration)
+    for n in notes:
+        assert LOWEST <= n.pitch < LOWEST + PITCHES
+        assert np.isfinite([n.onset, n.offset, n.confidence]).all()
+        assert 0 <= n.onset < n.offset <= end + 1e-9
+        assert isinstance(n.velocity, int)
+        assert 1 <= n.velocity <= 127
+        assert 0 <= n.confidence <= 1
+        assert n.bend is None or (len(n.bend.semitones) and np.isfinite(n.bend.semitones).all())
+        assert chosen.pitch_bends or n.bend is None
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings)
+def test_notes_of_one_pitch_do_not_overlap(p: Posteriors, chosen: TrackerSettings) -> None:
+    notes = track_notes(p, chosen)
+    for pitch in {n.pitch for n in notes}:
+        line = [n for n in notes if n.pitch == pitch]
+        for before, after in zip(line, line[1:], strict=False):
+            assert before.offset <= after.onset
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings, st.lists(st.integers(0, 40), max_size=20), st.floats(0.01, 2))
+def test_pieces_of_any_size_give_the_same_notes(
+    p: Posteriors, chosen: TrackerSettings, sizes: list[int], duration: float
+) -> None:
+    tracker, notes, start = NoteTracker(chosen), [], 0
+    for size in [*sizes, len(p)]:
+        notes += tracker.push(p.slice(start, start + size))
+        start = min(len(p), start + size)
+    notes += tracker.flush(duration)
+    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == track_notes(p, chosen, duration)
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings)
+def test_single_frames_give_the_same_notes(p: Posteriors, chosen: TrackerSettings) -> None:
+    tracker = NoteTracker(chosen)
+    notes = [n for i in range(len(p)) for n in tracker.push(p.slice(i, i + 1))] + tracker.flush()
+    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == track_notes(p, chosen)
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings, st.integers(LOWEST - 2, LOWEST + PITCHES + 2), st.integers(0, 6))
+def test_the_range_of_frequencies_keeps_exactly_the_notes_within(
+    p: Posteriors, chosen: TrackerSettings, low: int, width: int
+) -> None:
+    high = low + width
+    hertz = [440 * 2 ** ((pitch - 69) / 12) for pitch in (low, high)]
+    ranged = replace(chosen, minimum_frequency=hertz[0], maximum_frequency=hertz[1])
+    assert keys(track_notes(p, ranged)) == [k for k in keys(track_notes(p, chosen)) if low <= k[2] <= high]
+
+
+@EXAMPLES
+@given(posteriors(), tracker_settings, st.floats(0, 300), st.floats(0, 300))
+def test_a_longer_minimum_only_removes_notes(p: Posteriors, chosen: TrackerSettings, a: float, b: float) -> None:
+    shorter, longer = (
+        keys(track_notes(p, replace(chosen, minimum_note_length=value))) for value in (min(a, b), max(a, b))
+    )
+    assert set(longer) <= set(shorter)
+    assert all(offset - onset >= max(a, b) / 1000 - 0.01 for onset, offset, _ in longer)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 5, 10, 11])
+def test_silence_has_no_notes(frames: int) -> None:
+    assert track_notes(empty(frames), SETTINGS) == []
+
+
+def test_a_tracker_without_frames_has_no_notes() -> None:
+    tracker = NoteTracker(SETTINGS)
+    assert tracker.flush(1.0) == []
+    assert tracker.seconds == 0
+
+
+def test_thresholds_must_be_filled_in() -> None:
+    with pytest.raises(ValueError, match="resolved"):
+        NoteTracker(TrackerSettings())
+
+
+# ---------------------------------------------------------------- posteriors made by hand
+
+
+def test_one_note() -> None:
+    p = empty(100)
+    draw(p, 20, 60, 62)
+    (note,) = track_notes(p, SETTINGS)
+    assert note.pitch == 62
+    assert note.onset == pytest.approx(20 / RATE, abs=1e-6)
+    assert note.offset == pytest.approx(60 / RATE, abs=1.5 / RATE)
+    assert note.confidence == pytest.approx(0.9)
+    assert note.bend is not None
+    np.testing.assert_allclose(note.bend.semitones, 0, atol=1e-6)
+
+
+def test_a_chord() -> None:
+    p = empty(100)
+    for pitch in (60, 62, 64):
+        draw(p, 20, 60, pitch)
+    assert [n.pitch for n in track_notes(p, SETTINGS)] == [60, 62, 64]
+
+
+def test_a_note_may_begin_in_the_first_frame_and_last_to_the_end() -> None:
+    p = empty(50)
+    draw(p, 0, 50, 61)
+    (note,) = track_notes(p, SETTINGS)
+    assert (note.onset, note.offset) == (0, pytest.approx(50 / RATE))
+
+
+def test_the_end_of_the_recording_cuts_notes() -> None:
+    p = empty(50)
+    draw(p, 10, 50, 61)
+    (note,) = track_notes(p, SETTINGS, 0.4)
+    assert note.offset == 0.4
+
+
+def test_repeated_notes_are_split_at_their_onsets() -> None:
+    p = empty(100)
+    starts = (10, 22, 34, 46)
+    for start in starts:
+        draw(p, start, start + 12, 63)
+    notes = track_notes(p, SETTINGS)
+    np.testing.assert_allclose([n.onset * RATE for n in notes], starts, atol=1e-4)
+    np.testing.assert_allclose([n.offset * RATE for n in notes], [22, 34, 46, 58], atol=1.5)
+
+
+@pytest.mark.parametrize("dip", range(1, GAP))
+def test_a_short_dip_is_bridged(dip: int) -> None:
+    p = empty(100)
+    draw(p, 10, 80, 62)
+    p.note[40 : 40 + dip] = 0
+    (note,) = track_notes(p, SETTINGS)
+    assert note.offset == pytest.approx(80 / RATE, abs=1.5 / RATE)
+
+
+def test_a_long_dip_ends_the_note() -> None:
+    p = empty(100)
+    draw(p, 10, 80, 62)
+    p.note[40:60] = 0
+    first, *_ = track_notes(p, SETTINGS)
+    assert first.offset == pytest.approx(40 / RATE, abs=1.5 / RATE)
+
+
+def test_a_strong_note_without_an_onset_is_found() -> None:
+    p = empty(100)
+    draw(p, 30, 80, 62, onset=0, note=0.95)
+    (note,) = track_notes(p, SETTINGS)
+    assert note.onset == pytest.approx(30 / RATE, abs=4 / RATE)
+    assert note.confidence > 0.5
+
+
+def test_a_weak_note_without_an_onset_is_not_found() -> None:
+    p = empty(100)
+    draw(p, 30, 80, 62, onset=0, note=0.4)
+    assert track_notes(p, SETTINGS) == []
+
+
+def test_an_onset_below_the_threshold_starts_no_note() -> None:
+    p = empty(100)
+    draw(p, 30, 40, 62, onset=0.4, note=0.5)
+    assert track_notes(p, SETTINGS) == []
+    assert len(track_notes(p, replace(SETTINGS, onset_threshold=0.35))) == 1
+
+
+def test_short_notes_are_dropped() -> None:
+    p = empty(100)
+    draw(p, 10, 14, 60)
+    draw(p, 10, 40, 62)
+    assert [n.pitch for n in track_notes(p, replace(SETTINGS, minimum_note_length=100))] == [62]
+
+
+@pytest.mark.parametrize("fraction", [-0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4])
+def test_onsets_are_placed_between_frames(fraction: float) -> None:
+    p = empty(100)
+    draw(p, 20, 60, 62, onset=0)
+    # A triangle, as the model is taught to draw, three frames to either side.
+    p.onset[:, 2] = np.clip(1 - np.abs(np.arange(100) - 20 - fraction) / 3, 0, 1)
+    (note,) = track_notes(p, SETTINGS)
+    # A parabola through a triangle is off by a little; a whole frame without it.
+    assert note.onset * RATE == pytest.approx(20 + fraction, abs=0.2)
+
+
+def test_velocity_rises_with_the_level() -> None:
+    velocities = []
+    for level in range(-60, 1, 6):
+        p = empty(60, level)
+        draw(p, 10, 50, 62)
+        velocities.append(track_notes(p, SETTINGS)[0].velocity)
+    assert velocities == sorted(velocities)
+    inside = [v for v in velocities if 1 < v < 127]
+    assert len(inside) >= 4
+    assert len(set(inside)) == len(inside)
+
+
+def test_bends_can_be_left_out() -> None:
+    p = empty(100)
+    draw(p, 20, 60, 62)
+    (note,) = track_notes(p, replace(SETTINGS, pitch_bends=False))
+    assert note.bend is None
+
+
+# ---------------------------------------------------------------- golden, work
+
+
+def test_golden_notes() -> None:
+    """Regenerate with ``python scripts/make_goldens.py`` when the tracker is meant to change."""
+    golden = json.loads((GOLDEN / "notes.json").read_text())
+    p = exports.load_posteriors(GOLDEN / "posteriors.npz")
+    notes = track_notes(p, TrackerSettings(**golden["settings"]), golden["duration"])
+    assert len(notes) == len(golden["notes"]) > 5
+    for note, expected in zip(notes, golden["notes"], strict=True):
+        assert note.pitch == expected["pitch"]
+        assert note.onset == pytest.approx(expected["onset"], abs=1e-3)
+        assert note.offset == pytest.approx(expected["offset"], abs=1e-3)
+        assert abs(note.velocity - expected["velocity"]) <= 1
+        assert note.confidence == pytest.approx(expected["confidence"], abs=1e-3)
+        mean = None if note.bend is None else float(np.mean(note.bend.semitones))
+        assert mean == pytest.approx(expected["mean_bend"], abs=0.01)
+
+
+def work(seconds: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Calls made and frames copied while a recording of repeated notes over one endless note is tracked."""
+    frames = seconds * 86
+    p = empty(frames)
+    draw(p, 5, frames, 60)
+    for start in range(10, frames - 20, 20):
+        draw(p, start, start + 12, 63)
+    calls = copied = 0
+    join = Posteriors.concatenate
+
+    def concatenate(parts: list[Posteriors]) -> Posteriors:
+        nonlocal copied
+        copied += sum(len(part) for part in parts)
+        return join(parts)
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    tracker = NoteTracker(SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Posteriors, "concatenate", concatenate)
+        sys.setprofile(count)
+        try:
+            notes = [n for i in range(0, frames, 86) for n in tracker.push(p.slice(i, i + 86))] + tracker.flush()
+        finally:
+            sys.setprofile(None)
+    assert len(notes) > seconds * 3
+    return calls, copied
+
+
+def test_work_is_linear_in_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long = work(20, monkeypatch), work(80, monkeypatch)
+    for a, b in zip(short, long, strict=True):
+        assert b < 5 * a  # four times the length; sixteen times the work if it were quadratic
