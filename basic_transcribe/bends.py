@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .types import Float32
 
-REACH = 5  # bins on either side of the note's own in which its fundamental is looked for
+REACH = 8  # bins on either side of the note's own that its pitch may move to
+HOME = 2  # bins on either side of the note's own where its pitch must be at its clearest
+STEP = 2  # bins from one frame to the next: vibrato and slides stay below it, a hop to another note does not
 WIDTH = 2  # bins on either side of the peak that enter the centroid
-MIN_WEIGHT = 0.05  # summed posterior below which a frame says nothing about pitch
-JUMP = 1.5  # bins from one frame to the next: vibrato and slides stay below it, a hop to another note does not
+MIN_PEAK = 0.08  # posterior below which a peak says nothing
 SMOOTHING = 5  # frames, odd
 
 
-def deviation(contour: Float32, centre: int) -> tuple[Float32, Float32]:
-    """Distance of the sounding fundamental from a bin.
+def window(contour: Float32, centre: int) -> Float32:
+    """The part of the contour posterior that a note may move in.
 
     Parameters
     ----------
@@ -26,55 +26,61 @@ def deviation(contour: Float32, centre: int) -> tuple[Float32, Float32]:
 
     Returns
     -------
-    bins : ndarray of float32, shape (frames,)
-        Centroid of the posterior around its peak near ``centre``, in bins relative to ``centre``.
-    weight : ndarray of float32, shape (frames,)
-        Summed posterior behind it; ``bins`` means nothing where it is near 0.
+    ndarray of float32, shape (frames, 2 * REACH + 1)
+        Zero beyond the posterior's edges; the nominal pitch is in the middle.
     """
-    low, high = max(0, centre - REACH), min(contour.shape[1], centre + REACH + 1)
-    near = contour[:, low:high]
-    offsets = np.arange(low, high, dtype=np.float32) - centre
-    # Peaks far from the nominal pitch must be clearly stronger: they may belong to a neighbouring note.
-    peak = offsets[np.argmax(near * np.exp(-np.abs(offsets) / REACH), axis=1)]
-    weights = near * (np.abs(offsets - peak[:, None]) <= WIDTH)
-    total = weights.sum(axis=1)
-    # A plain sum, not a matrix product: BLAS rounds differently with the number of rows.
-    return ((weights * offsets).sum(axis=1) / np.maximum(total, 1e-9)).astype(np.float32), total.astype(np.float32)
+    low, high = centre - REACH, centre + REACH + 1
+    inside = contour[:, max(0, low) : high]
+    return np.pad(inside, ((0, 0), (max(0, -low), max(0, high - contour.shape[1]))))
 
 
-def curve(bins: Float32, weight: Float32, bins_per_semitone: int) -> Float32 | None:
-    """A note's bend in semitones, one value a frame: gaps filled, median-smoothed.
+def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:
+    """A note's bend in semitones, one value a frame: peak followed, gaps filled, median-smoothed.
+
+    The pitch is followed in both directions from where it is clearest near the nominal one, so that a slide is kept and
+    another note, sounding beside it or after it, is not mistaken for one.
 
     Parameters
     ----------
-    bins, weight : ndarray, shape (frames,)
-        From :func:`deviation`.
+    near : ndarray of float32, shape (frames, 2 * REACH + 1)
+        From :func:`window`.
 
     Returns
     -------
     ndarray of float32, shape (frames,), or None
         None where the contour posterior never says anything.
     """
-    known = _connected(bins, weight)
+    peaks = np.array(_follow(near))
+    known = np.flatnonzero(peaks >= 0)
     if not len(known):
         return None
-    filled = np.interp(np.arange(len(bins)), known, bins[known]) / bins_per_semitone
+    around = peaks[known, None] + np.arange(-WIDTH, WIDTH + 1)
+    weights = np.where(
+        (around >= 0) & (around < near.shape[1]), near[known[:, None], np.clip(around, 0, near.shape[1] - 1)], 0
+    )
+    centroid = (weights * around).sum(axis=1) / weights.sum(axis=1) - REACH
+    filled = np.interp(np.arange(len(near)), known, centroid) / bins_per_semitone
     if len(filled) >= SMOOTHING:
         half = SMOOTHING // 2
         padded = np.concatenate([np.repeat(filled[0], half), filled, np.repeat(filled[-1], half)])
         windows = np.stack([padded[i : i + len(filled)] for i in range(SMOOTHING)])
         filled = np.sort(windows, axis=0)[half]
-    return filled.astype(np.float32)
+    bend: Float32 = filled.astype(np.float32)
+    return bend
 
 
-def _connected(bins: Float32, weight: Float32) -> NDArray[np.intp]:
-    """Frames reached from the clearest one without a jump: where a note dies its neighbours would take over."""
-    anchor = int(np.argmax(weight))
-    known = np.zeros(len(bins), dtype=bool)
-    values, clear = bins.tolist(), (weight >= MIN_WEIGHT).tolist()
-    for frames in (range(anchor, len(bins)), range(anchor - 1, -1, -1)):
-        last = values[anchor]
+def _follow(near: Float32) -> list[int]:
+    """Column of the note's peak in each frame, -1 where there is none within STEP of the last."""
+    home = near[:, REACH - HOME : REACH + HOME + 1]
+    anchor, column = divmod(int(np.argmax(home)), home.shape[1])
+    rows, path = near.tolist(), [-1] * len(near)  # plain floats: a short loop over them beats numpy's calls
+    for frames in (range(anchor, len(rows)), range(anchor - 1, -1, -1)):
+        at = column + REACH - HOME
         for i in frames:
-            if clear[i] and abs(values[i] - last) <= JUMP:
-                known[i], last = True, values[i]
-    return np.flatnonzero(known)
+            row, top = rows[i], MIN_PEAK
+            for j in range(max(1, at - STEP), min(len(row) - 1, at + STEP + 1)):
+                if row[j] > top and row[j] >= row[j - 1] and row[j] >= row[j + 1]:
+                    top, path[i] = row[j], j
+            if path[i] >= 0:
+                at = path[i]
+    return path

@@ -83,6 +83,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if "--debug" not in sys.argv:
+        _mute_libraries()
     _signals.install()
     try:
         app(prog_name="basic-transcribe")
@@ -303,6 +305,20 @@ def _say(text: str) -> None:
 def _complain(text: str) -> None:
     if sys.stderr is not None:  # print would take None for standard output
         print(text, file=sys.stderr, flush=True)
+
+
+def _mute_libraries() -> None:
+    """Keep what C libraries print about damaged files out of standard error, in this process and in its workers.
+
+    They write to descriptor 2, which leads nowhere from now on; ``sys.stderr`` gets a copy of what it was.
+    """
+    if sys.stderr is None or sys.stderr.fileno() != 2:
+        return
+    kept = os.dup(2)
+    encoding = sys.stderr.encoding
+    sys.stderr = open(kept, "w", buffering=1, encoding=encoding, errors="backslashreplace")  # noqa: SIM115
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
 
 
 def _silence() -> None:

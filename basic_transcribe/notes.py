@@ -18,12 +18,14 @@ from .types import Float32, Note, PitchBend, Posteriors, TrackerSettings
 
 BACK = 2  # frames before a frame that decide whether it is a peak
 GAP = 4  # frames the note posterior must stay low for the note to end: shorter dips are bridged
-STRONG = 0.6  # mean note posterior that starts a note without an onset
+STRONG = 0.7  # mean note posterior that starts a note without an onset
 STRONG_FRAMES = 9
 ONSET_SOON = 7  # frames: an onset peak this soon takes precedence over a start without one
 AHEAD = max(GAP, STRONG_FRAMES, ONSET_SOON + BACK) + 1
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
+# Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
+TILT = 0.3
 
 
 @dataclass(slots=True)
@@ -35,8 +37,7 @@ class _Open:
     level: float
     confidence: float
     read_to: int
-    bins: list[Float32] = field(default_factory=list)
-    weights: list[Float32] = field(default_factory=list)
+    contour: list[Float32] = field(default_factory=list)
 
 
 class NoteTracker:
@@ -191,9 +192,8 @@ class NoteTracker:
             return
         per_semitone = p.bins_per_semitone
         rows = p.contour[note.read_to - self._start : end - self._start]
-        b, w = bends.deviation(rows, pitch * per_semitone + per_semitone // 2)
-        note.bins.append(b)
-        note.weights.append(w)
+        # Copied, so that a long note does not keep whole blocks alive.
+        note.contour.append(bends.window(rows, pitch * per_semitone + per_semitone // 2).copy())
         note.read_to = end
 
     def _close(self, pitch: int, end: int) -> Note | None:
@@ -207,12 +207,17 @@ class NoteTracker:
             return None
         self._read_contour(note, pitch, end)
         bend = None
-        if note.bins:
-            semitones = bends.curve(np.concatenate(note.bins), np.concatenate(note.weights), p.bins_per_semitone)
+        if note.contour:
+            semitones = bends.curve(np.concatenate(note.contour), p.bins_per_semitone)
             if semitones is not None:
                 bend = PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
         return Note(
-            max(0.0, note.onset), offset, p.lowest_pitch + pitch, _velocity(note.level), min(1.0, note.confidence), bend
+            max(0.0, note.onset),
+            offset,
+            p.lowest_pitch + pitch,
+            _velocity(note.level, p.lowest_pitch + pitch),
+            min(1.0, note.confidence),
+            bend,
         )
 
 
@@ -221,9 +226,9 @@ def _pitch_of(frequency: float) -> float:
     return 69 + 12 * math.log2(frequency / 440)
 
 
-def _velocity(level: float) -> int:
-    """MIDI velocity of a level in dB."""
-    return int(min(127, max(1, round(127 + (level - LOUDEST) * STEPS_PER_DB))))
+def _velocity(level: float, pitch: int) -> int:
+    """MIDI velocity of a note's level in dB."""
+    return int(min(127, max(1, round(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB))))
 
 
 def _end_by(note: Note, duration: float) -> Note:

@@ -43,7 +43,9 @@ def make_posteriors() -> Posteriors:
     arrays = {}
     for name in Posteriors.ARRAYS:
         size = step.get(name, 1 / 64)
-        arrays[name] = (np.round(getattr(p, name)[:, cut.get(name, slice(first, last))] / size) * size).astype(np.float32)
+        arrays[name] = (np.round(getattr(p, name)[:, cut.get(name, slice(first, last))] / size) * size).astype(
+            np.float32
+        )
     return replace(p, **arrays, lowest_pitch=PITCHES.start)
 
 

@@ -70,7 +70,7 @@ def test_a_far_stronger_neighbour_does_not_pull_a_clear_note() -> None:
     np.testing.assert_allclose(measured(rows), 0, atol=0.03)
 
 
-@pytest.mark.parametrize("frames", [0, 1, 2, 4, 5, 50])
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 50])
 def test_an_empty_contour_says_nothing(frames: int) -> None:
     assert bends.curve(*bends.deviation(np.zeros((frames, 90), np.float32), CENTRE), BINS) is None
 
@@ -96,5 +96,7 @@ def test_values_do_not_depend_on_the_rows_around_them() -> None:
     rows = np.random.default_rng(0).random((200, 90)).astype(np.float32)
     whole = bends.deviation(rows, CENTRE)
     for cut in (1, 7, 64, 199):
-        for a, b, c in zip(bends.deviation(rows[:cut], CENTRE), bends.deviation(rows[cut:], CENTRE), whole, strict=True):
+        for a, b, c in zip(
+            bends.deviation(rows[:cut], CENTRE), bends.deviation(rows[cut:], CENTRE), whole, strict=True
+        ):
             np.testing.assert_array_equal(np.concatenate([a, b]), c)

@@ -327,6 +327,24 @@ def test_verbose_and_debug_say_more(cli: Run, tmp_path: Path) -> None:
     assert b"Traceback" in cli("a.wav", "--debug").stderr
 
 
+def test_what_decoders_print_stays_out_of_standard_error(cli: Run, guitar: Path, tmp_path: Path) -> None:
+    if "MP3" not in soundfile.available_formats():
+        pytest.skip("this libsndfile writes no MP3")
+    samples, rate = soundfile.read(guitar)
+    soundfile.write(tmp_path / "a.mp3", samples, rate, format="MP3")
+    data = bytearray((tmp_path / "a.mp3").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 600] = np.random.default_rng(0).bytes(600)
+    for name in ("a.mp3", "b.mp3"):
+        (tmp_path / name).write_bytes(data)
+    for jobs in ("1", "2"):
+        result = cli("a.mp3", "b.mp3", "--overwrite", "--jobs", jobs)
+        assert result.returncode == 0, result.stderr
+        assert [line for line in lines(result.stderr) if not line.startswith("warning: ")] == []
+    assert b"error: gone.mp3: " in cli("gone.mp3").stderr
+    assert b"MPEG" in cli("a.mp3", "--overwrite", "--debug", "--jobs", "1").stderr  # or the test would prove nothing
+
+
 def test_a_closed_standard_output_ends_it_quietly(cli: Run, tmp_path: Path) -> None:
     tone(tmp_path / "a.wav")
     tone(tmp_path / "b.wav", 60)

@@ -1,0 +1,233 @@
+"""The front end against librosa, and the network's export. Needs what training needs."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basic_transcribe.model import Model
+
+torch = pytest.importorskip("torch")
+librosa = pytest.importorskip("librosa")
+pytest.importorskip("scipy")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import frontend  # noqa: E402
+import network  # noqa: E402
+
+RATE, HOP = frontend.SAMPLE_RATE, frontend.HOP
+SPECS = {"fine": frontend.FINE, "sharp": frontend.SHARP}
+SECONDS = 2.0
+
+
+@cache
+def front_end() -> frontend.FrontEnd:
+    return frontend.FrontEnd().eval()
+
+
+def spectrograms(audio: np.ndarray) -> dict[str, np.ndarray]:
+    """Both spectrograms of a whole recording, in dB, shape (frames, bins)."""
+    with torch.no_grad():
+        fine, sharp, _ = front_end().padded(torch.from_numpy(audio.astype(np.float32))[None])
+    return {"fine": fine[0].numpy(), "sharp": sharp[0].numpy()}
+
+
+@cache
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, int(SECONDS * RATE)).astype(np.float32)
+
+
+@cache
+def tones() -> np.ndarray:
+    t = np.arange(int(SECONDS * RATE)) / RATE
+    return sum(0.1 * np.sin(2 * np.pi * f * t) for f in (98.0, 261.6, 659.3, 1174.7, 2793.8)).astype(np.float32)
+
+
+def wavelets(spec: frontend.Spec) -> tuple[np.ndarray, np.ndarray]:
+    """librosa's kernels at the full rate, and their lengths."""
+    alpha = np.full(spec.n_bins, spec.alpha)
+    given = {"freqs": spec.frequencies, "sr": RATE, "window": "hann", "filter_scale": 1, "gamma": spec.gamma}
+    kernels, _ = librosa.filters.wavelet(**given, norm=1, pad_fft=False, alpha=alpha)
+    lengths, _ = librosa.filters.wavelet_lengths(**given, alpha=alpha)
+    return kernels, lengths
+
+
+def loud(reference: np.ndarray, within: float) -> np.ndarray:
+    """Where the reference, in dB, is within so many dB of its loudest value."""
+    return reference > reference.max() - within
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("signal", [noise, tones])
+def test_agrees_with_the_definition(name: str, signal) -> None:  # type: ignore[no-untyped-def]
+    """Within 0.35 dB of correlating the full-rate signal with each wavelet, for every bin, 40 dB down."""
+    audio, spec = signal(), SPECS[name]
+    kernels, _ = wavelets(spec)
+    half = kernels.shape[1] // 2
+    padded = np.pad(audio, (half, half + HOP))
+    frames = -(-len(audio) // HOP)
+    n = len(padded) + kernels.shape[1]
+    transformed = np.fft.fft(padded, n)
+    expected = np.empty((frames, spec.n_bins))
+    for k, kernel in enumerate(kernels):
+        # The same convention as convolution: sample n // 2 of the kernel lies on the frame's centre.
+        response = np.fft.ifft(transformed * np.conj(np.fft.fft(np.conj(kernel), n)))
+        expected[:, k] = np.abs(response[np.arange(frames) * HOP]) ** 2
+    db = 10 * np.log10(expected + frontend.EPSILON)
+    got = spectrograms(audio)[name]
+    assert got.shape == db.shape
+    where = loud(db, 40)
+    difference = np.abs(got - db)[where]
+    assert difference.max() < 0.35
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("signal", [noise, tones])
+def test_agrees_with_librosa(name: str, signal) -> None:  # type: ignore[no-untyped-def]
+    """librosa.vqt resamples recursively and cuts its basis in frequency, so 95 % within 1 dB above 80 Hz."""
+    audio, spec = signal(), SPECS[name]
+    _, lengths = wavelets(spec)
+    transform = librosa.vqt(
+        audio,
+        sr=RATE,
+        hop_length=HOP,
+        fmin=spec.fmin,
+        n_bins=spec.n_bins,
+        bins_per_octave=spec.bins_per_octave,
+        gamma=spec.gamma,
+        scale=True,
+        pad_mode="constant",
+        res_type="soxr_hq",
+    )
+    db = 10 * np.log10((np.abs(transform) / np.sqrt(lengths)[:, None]) ** 2 + frontend.EPSILON).T
+    got = spectrograms(audio)[name]
+    frames = min(len(got), len(db))
+    inner = slice(30, frames - 30)  # beyond the reach of the edges
+    high = spec.frequencies > 80
+    a, b = got[inner][:, high], db[inner][:, high]
+    difference = np.abs(a - b)[loud(b, 30)]
+    assert difference.size > 1000
+    assert np.median(difference) < 0.2
+    assert np.quantile(difference, 0.95) < 1.0
+
+
+@pytest.mark.parametrize("pitch", [28, 40, 57, 69, 81, 93, 105])
+def test_a_sine_on_a_bin_is_six_db_below_full_scale(pitch: int) -> None:
+    f = 440 * 2 ** ((pitch - 69) / 12)
+    both = spectrograms(np.sin(2 * np.pi * f * np.arange(int(SECONDS * RATE)) / RATE))
+    for name, column in (("fine", 3 * (pitch - 21) + 1), ("sharp", pitch - 21)):
+        middle = both[name][60:110, column]
+        np.testing.assert_allclose(middle, 10 * np.log10(0.25), atol=0.1)
+        assert np.all(np.argmax(both[name][60:110], axis=1) == column)
+
+
+def test_frames_are_centred_on_multiples_of_the_hop() -> None:
+    audio = np.zeros(2 * RATE, np.float32)
+    audio[HOP * 80] = 1
+    sharp = spectrograms(audio)["sharp"]
+    for column in (60, 75, 84):
+        power = 10 ** (sharp[:, column] / 10)
+        assert np.sum(power * np.arange(len(power))) / power.sum() == pytest.approx(80, abs=0.1)
+
+
+@pytest.mark.parametrize("samples", [1, 255, 256, 257, 10_000])
+def test_number_of_frames(samples: int) -> None:
+    assert len(spectrograms(np.ones(samples, np.float32))["fine"]) == -(-samples // HOP)
+
+
+def test_blocks_equal_the_whole() -> None:
+    before, after = front_end().context
+    frames = 120
+    audio = torch.from_numpy(np.random.default_rng(2).normal(0, 0.1, (1, before + (frames - 1) * HOP + after)))
+    audio = audio.float()
+    with torch.no_grad():
+        whole = front_end()(audio)
+        for start, count in ((0, 30), (30, 41), (71, 49)):
+            block = front_end()(audio[:, start * HOP : start * HOP + before + (count - 1) * HOP + after])
+            for a, b in zip(block, whole, strict=True):
+                torch.testing.assert_close(a, b[:, start : start + count], rtol=0, atol=0.01)
+
+
+def test_the_reference_follows_loudness() -> None:
+    """Of steady noise the reference is its mean square; it looks back, and a little ahead."""
+    x = np.random.default_rng(3).normal(0, 0.1, 10 * RATE).astype(np.float32)
+    with torch.no_grad():
+        _, _, reference = front_end().padded(torch.from_numpy(x)[None])
+    assert float(reference[0, -60:-40].mean()) == pytest.approx(-20, abs=0.3)
+    assert frontend.reference_kernel().sum() == pytest.approx(1)
+    assert np.all(frontend.reference_kernel() >= 0)
+
+
+# ---------------------------------------------------------------- network
+
+
+@cache
+def random_network() -> network.Network:
+    """Random weights and statistics, so that every layer matters."""
+    generator = torch.Generator().manual_seed(0)
+    net = network.Network().eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                fan = module.weight[0].numel()
+                module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * fan**-0.5)
+            elif isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
+                module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+    return net
+
+
+def inputs(frames: int) -> tuple[object, object]:
+    generator = torch.Generator().manual_seed(frames)
+    total = frames + 2 * network.REACH
+    return torch.rand(1, total, 309, generator=generator), torch.rand(1, total, 103, generator=generator)
+
+
+@pytest.mark.parametrize("frames", [2, 40, 86])
+def test_network_shapes(frames: int) -> None:
+    with torch.no_grad():
+        out = random_network()(*inputs(frames))
+    for name, width in {"onset": 88, "note": 88, "offset": 88, "contour": 264, "level": 88}.items():
+        assert tuple(out[name].shape) == (1, frames, width)
+
+
+def test_network_blocks_equal_the_whole() -> None:
+    fine, sharp = inputs(80)
+    with torch.no_grad():
+        whole = random_network()(fine, sharp)
+        for start, count in ((0, 20), (20, 36), (56, 24)):
+            part = slice(start, start + count + 2 * network.REACH)
+            out = random_network()(fine[:, part], sharp[:, part])
+            for name, value in out.items():
+                torch.testing.assert_close(value, whole[name][:, start : start + count], rtol=1e-3, atol=1e-3)
+
+
+def test_normalise_is_clipped() -> None:
+    db = torch.tensor([[-200.0, -75.0, 0.0, 100.0]])
+    assert network.normalise(db, torch.tensor([0.0])).tolist() == [[0, 0, 1, 1.25]]
+
+
+def test_an_exported_network_agrees_with_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    import export
+
+    path = tmp_path / "random.onnx"
+    net = network.Network().eval()
+    net.load_state_dict(random_network().state_dict())
+    export.export(net, path, "0.0.0")  # compares with PyTorch itself, and raises
+    model = Model(path, threads=1)
+    assert model.name == "basic_transcribe 0.0.0"
+    assert model.defaults == export.DEFAULTS
+    graph = network.Graph(random_network()).eval()
+    assert model.context == graph.context
+    audio = np.random.default_rng(5).normal(0, 0.1, sum(model.context) + 9 * HOP).astype(np.float32)
+    got = model.run(audio)
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(audio)[None])
+    for name, value in zip(export.OUTPUTS, expected, strict=True):
+        scale = 40 if name == "level" else 1
+        np.testing.assert_allclose(getattr(got, name) / scale, value[0].numpy() / scale, atol=1e-3)

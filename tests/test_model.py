@@ -1,0 +1,281 @@
+"""The shipped model and its streaming; files that are no model of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from basic_transcribe import model as model_room
+from basic_transcribe.errors import ModelError
+from basic_transcribe.model import Model, default_model_path
+from basic_transcribe.notes import track_notes
+from basic_transcribe.types import Float32, Posteriors, TrackerSettings
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(threads=1)
+
+
+@pytest.fixture(scope="module")
+def music() -> Float32:
+    """Sixteen seconds of chords with attacks, and some noise."""
+    rng = np.random.default_rng(1)
+    n = 16 * 22050 + 123
+    t = np.arange(n) / 22050
+    x = rng.normal(0, 0.002, n)
+    for start in np.arange(0.2, 15.5, 0.6):
+        s = np.maximum(t - start, 0)
+        for pitch in rng.choice(np.arange(45, 80), 3, replace=False):
+            f = 440 * 2 ** ((pitch - 69) / 12)
+            x += 0.08 * sum(np.sin(2 * np.pi * f * h * s) / h for h in range(1, 6)) * np.exp(-3 * s) * (s > 0)
+    return x.astype(np.float32)
+
+
+def pieces(audio: Float32, size: int) -> Iterator[Float32]:
+    for start in range(0, len(audio), size):
+        yield audio[start : start + size]
+
+
+def whole(model: Model, audio: Float32, size: int = 22050) -> Posteriors:
+    return Posteriors.concatenate(list(model.posteriors(pieces(audio, size))))
+
+
+# ---------------------------------------------------------------- the shipped model
+
+
+def test_attributes(model: Model) -> None:
+    assert model.sample_rate == 22050
+    assert model.hop == 256
+    assert model.frame_rate == pytest.approx(86.13, abs=0.01)
+    assert (model.lowest_pitch, model.pitches, model.bins_per_semitone) == (21, 88, 3)
+    assert model.name.startswith("basic_transcribe ")
+    assert all(part % model.hop == 0 for part in model.context)
+    settings = TrackerSettings().resolved(model.defaults)  # checks their ranges
+    assert None not in (settings.onset_threshold, settings.frame_threshold, settings.minimum_note_length)
+
+
+def test_checksum_beside_the_model_matches(model: Model) -> None:
+    path = default_model_path()
+    digest, name = Path(f"{path}.sha256").read_text().split()
+    assert name == path.name
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest() == model.sha256
+
+
+def test_blocks_of_any_length_give_the_same_posteriors(model: Model, music: Float32) -> None:
+    reference = whole(Model(threads=1, block_seconds=60), music)
+    assert len(reference) == -(-len(music) // model.hop)
+    assert reference.note.max() > 0.5  # something to compare
+    for seconds in (1.0, 7.0):
+        other = whole(Model(threads=1, block_seconds=seconds), music, size=40_001)
+        for name in Posteriors.ARRAYS:
+            tolerance = 1e-2 if name == "level" else 1e-4
+            np.testing.assert_allclose(getattr(other, name), getattr(reference, name), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [1, 255, 10_000])
+def test_how_the_audio_arrives_changes_nothing(model: Model, music: Float32, size: int) -> None:
+    audio = music[:12_345]
+    a, b = whole(model, audio, size), whole(model, audio, len(audio))
+    for name in Posteriors.ARRAYS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.mark.parametrize("samples", [0, 1, 255, 256, 257, 511, 513, 5121])
+def test_number_of_frames(samples: int, model: Model) -> None:
+    audio = np.full(samples, 0.1, np.float32)
+    parts = list(model.posteriors(pieces(audio, 1000)))
+    assert sum(len(p) for p in parts) == -(-samples // model.hop)
+    for p in parts:
+        assert p.note.shape == p.onset.shape == p.offset.shape == p.level.shape == (len(p), 88)
+        assert p.contour.shape == (len(p), 264)
+
+
+@pytest.mark.parametrize("frames", [83, 84, 85, 86, 87, 168, 169])
+def test_number_of_frames_around_a_whole_block(frames: int) -> None:
+    short = Model(threads=1, block_seconds=1.0)
+    parts = list(short.posteriors(pieces(np.zeros(frames * 256 - 100, np.float32), 4096)))
+    assert sum(len(p) for p in parts) == frames
+
+
+def test_silence(model: Model) -> None:
+    p = whole(model, np.zeros(3 * 22050, np.float32))
+    for name in ("onset", "note", "offset", "contour"):
+        values = getattr(p, name)
+        assert np.isfinite(values).all()
+        assert values.min() >= 0
+    assert max(p.onset.max(), p.note.max(), p.contour.max()) < 0.2
+    assert track_notes(p, TrackerSettings().resolved(model.defaults)) == []
+
+
+# ---------------------------------------------------------------- no model of ours
+
+
+def refused(path: Path, *words: str) -> None:
+    """Loading ``path`` fails with one line that names it."""
+    with pytest.raises(ModelError) as caught:
+        Model(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    for word in words:
+        assert word in message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    refused(tmp_path / "none.onnx", "cannot be read")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path, "cannot be read")
+
+
+def test_null_character_in_the_path() -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        Model("a\0b")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 100_000])
+def test_empty_and_random_files(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "random.onnx"
+    path.write_bytes(np.random.default_rng(size).bytes(size))
+    refused(path)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_truncated_files(tmp_path: Path, part: float) -> None:
+    data = default_model_path().read_bytes()
+    path = tmp_path / "truncated.onnx"
+    path.write_bytes(data[: int(len(data) * part)])
+    refused(path)
+
+
+def test_size_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_room, "MAX_MODEL_BYTES", 100)
+    path = tmp_path / "large.onnx"
+    path.write_bytes(bytes(101))
+    refused(path, "over the limit")
+
+
+META: dict[str, Any] = {
+    "format": 1,
+    "name": "basic_transcribe",
+    "version": "test",
+    "sample_rate": 22050,
+    "hop": 256,
+    "frames_multiple": 2,
+    "context_before": 256,
+    "context_after": 256,
+    "lowest_pitch": 21,
+    "pitches": 88,
+    "bins_per_semitone": 3,
+    "defaults": {"onset_threshold": 0.5, "frame_threshold": 0.3, "minimum_note_length": 50},
+}
+WIDTHS = {"onset": 88, "note": 88, "offset": 88, "contour": 264, "level": 88}
+
+
+def tiny(path: Path, meta: str | None, *, source: str = "audio", widths: dict[str, int] = WIDTHS) -> Any:
+    """Write a graph of our signature that does nothing useful; returns it."""
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes, constants = [], []
+    for name, width in widths.items():
+        constants.append(onnx.numpy_helper.from_array(np.zeros((1, 1, width), np.float32), f"{name}_zeros"))
+        nodes.append(helper.make_node("Identity", [f"{name}_zeros"], [name]))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(source, kinds.FLOAT, [1, "samples"])],
+        [helper.make_tensor_value_info(name, kinds.FLOAT, [1, 1, width]) for name, width in widths.items()],
+        constants,
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if meta is not None:
+        helper.set_model_props(built, {"basic_transcribe": meta})
+    path.write_bytes(built.SerializeToString())
+    return built
+
+
+def test_the_tiny_model_itself_is_accepted(tmp_path: Path) -> None:
+    tiny(tmp_path / "tiny.onnx", json.dumps(META))
+    assert Model(tmp_path / "tiny.onnx").name == "basic_transcribe test"
+
+
+def test_missing_metadata(tmp_path: Path) -> None:
+    tiny(tmp_path / "tiny.onnx", None)
+    refused(tmp_path / "tiny.onnx", "metadata has no key")
+
+
+def without(key: str) -> str:
+    return json.dumps({k: v for k, v in META.items() if k != key})
+
+
+def changed(**values: Any) -> str:
+    return json.dumps(META | values)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        "",
+        "{",
+        "[]",
+        "1",
+        *(without(key) for key in META),
+        *(changed(**{key: 0}) for key in ("sample_rate", "hop", "pitches", "frames_multiple", "bins_per_semitone")),
+        changed(format=2),
+        changed(sample_rate="22050"),
+        changed(hop=2.5),
+        changed(hop=True),
+        changed(hop=-256),
+        changed(pitches=10**9),
+        changed(lowest_pitch=100),
+        changed(context_before=100),
+        changed(defaults=[]),
+        changed(defaults={"onset_threshold": 0.5}),
+        changed(defaults=META["defaults"] | {"frame_threshold": "low"}),
+        changed(name=1),
+        changed(pitches=80),  # not what the outputs have
+        changed(bins_per_semitone=5),
+    ],
+)
+def test_bad_metadata(tmp_path: Path, meta: str) -> None:
+    tiny(tmp_path / "tiny.onnx", meta)
+    refused(tmp_path / "tiny.onnx")
+
+
+def test_wrong_input(tmp_path: Path) -> None:
+    tiny(tmp_path / "tiny.onnx", json.dumps(META), source="x")
+    refused(tmp_path / "tiny.onnx", "'audio'")
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_missing_and_misshapen_outputs(tmp_path: Path, name: str) -> None:
+    tiny(tmp_path / "tiny.onnx", json.dumps(META), widths={k: v for k, v in WIDTHS.items() if k != name})
+    refused(tmp_path / "tiny.onnx", repr(name))
+    tiny(tmp_path / "tiny.onnx", json.dumps(META), widths=WIDTHS | {name: 7})
+    refused(tmp_path / "tiny.onnx", repr(name))
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/hostname"])
+def test_external_data_is_not_followed(tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    built = tiny(folder / "tiny.onnx", json.dumps(META))
+    tensor = built.graph.initializer[0]
+    data = tensor.raw_data
+    for place in (folder, tmp_path):
+        (place / "weights.bin").write_bytes(data)
+    onnx.external_data_helper.set_external_data(tensor, location, offset=0, length=len(data))
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    (folder / "tiny.onnx").write_bytes(built.SerializeToString())
+    monkeypatch.chdir(folder)  # a path relative to here must not be followed either
+    refused(folder / "tiny.onnx")

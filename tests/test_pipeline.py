@@ -1,0 +1,229 @@
+"""From recordings to notes: the whole path, with the shipped model."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from basic_transcribe.model import Model
+from basic_transcribe.notes import track_notes
+from basic_transcribe.pipeline import Transcriber, Transcription, transcribe
+from basic_transcribe.types import Float32, Note, TrackerSettings
+
+RATE = 22050
+
+
+@pytest.fixture(scope="module")
+def transcriber() -> Transcriber:
+    return Transcriber(threads=1)
+
+
+@pytest.fixture(scope="module")
+def result(transcriber: Transcriber, guitar: Path) -> Transcription:
+    return transcriber.transcribe(guitar, keep_posteriors=True)
+
+
+@pytest.fixture(scope="module")
+def sample(guitar: Path) -> dict[str, Float32]:
+    """Single recorded notes by name, RATE Hz."""
+    return {name: read(guitar.parent / f"{name}.flac")[0] for name in ("piano_c4", "guitar_e4")}
+
+
+SAMPLES = {"piano_c4": 60, "guitar_e4": 64}
+
+
+def read(path: Path) -> tuple[Float32, int]:
+    audio, rate = soundfile.read(str(path), dtype="float32")
+    return audio, rate
+
+
+def matches(estimated: Sequence[Note], reference: Sequence[tuple[float, int]], tolerance: float = 0.05) -> int:
+    """Notes paired one to one, greedily by onset; pitches equal, onsets within ``tolerance``."""
+    free = sorted(((n.onset, n.pitch) for n in estimated), key=lambda k: k[0])
+    count = 0
+    for onset, pitch in sorted(reference):
+        for k in free:
+            if k[1] == pitch and abs(k[0] - onset) <= tolerance:
+                free.remove(k)
+                count += 1
+                break
+    return count
+
+
+def f_measure(estimated: Sequence[Note], reference: Sequence[tuple[float, int]]) -> float:
+    return 2 * matches(estimated, reference) / max(1, len(estimated) + len(reference))
+
+
+def agreement(a: Transcription, b: Transcription) -> float:
+    return f_measure(a.notes, [(n.onset, n.pitch) for n in b.notes])
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_the_result_is_well_formed(result: Transcription, transcriber: Transcriber) -> None:
+    assert result.duration == pytest.approx(8.0, abs=0.01)
+    assert result.model == transcriber.model.name
+    assert list(result.notes) == sorted(result.notes, key=lambda n: (n.onset, n.pitch))
+    assert None not in (result.settings.onset_threshold, result.settings.frame_threshold)
+    assert result.posteriors is not None
+    assert len(result.posteriors) == -(-round(result.duration * RATE) // 256)
+    assert all(0 <= n.onset < n.offset <= result.duration for n in result.notes)
+    midi = result.to_midi()
+    assert sum(len(i.notes) for i in midi.instruments) == len(result.notes)
+
+
+def test_notes_of_the_guitar(result: Transcription, guitar: Path) -> None:
+    with (guitar.parent / "guitar.notes.csv").open(newline="") as file:
+        reference = [(float(row["onset_s"]), round(float(row["midi_pitch"]))) for row in csv.DictReader(file)]
+    assert f_measure(result.notes, reference) >= 0.6
+
+
+def test_every_kind_of_source_agrees(result: Transcription, transcriber: Transcriber, guitar: Path) -> None:
+    audio, rate = read(guitar)
+    assert transcriber.transcribe(io.BytesIO(guitar.read_bytes())).notes == result.notes
+    assert transcriber.transcribe(str(guitar)).notes == result.notes
+    for array in (audio, audio.astype(np.float64), np.stack([audio, audio], axis=1)):
+        other = transcriber.transcribe(array, rate)
+        assert other.posteriors is None
+        assert other.duration == pytest.approx(result.duration)
+        assert agreement(other, result) > 0.97
+
+
+def test_one_channel_of_two_is_the_same_but_quieter(
+    result: Transcription, transcriber: Transcriber, guitar: Path
+) -> None:
+    audio, rate = read(guitar)
+    other = transcriber.transcribe(np.stack([audio, np.zeros_like(audio)], axis=1), rate)
+    assert agreement(other, result) > 0.9
+
+
+@pytest.mark.parametrize("other_rate", [22050, 44100])
+def test_other_rates_agree(result: Transcription, transcriber: Transcriber, guitar: Path, other_rate: int) -> None:
+    audio, rate = read(guitar)
+    other = transcriber.transcribe(soxr.resample(audio, rate, other_rate), other_rate)
+    assert agreement(other, result) > 0.9
+
+
+def test_the_function_does_what_the_class_does(sample: dict[str, Float32]) -> None:
+    audio = sample["piano_c4"]
+    assert transcribe(audio, RATE).notes == Transcriber().transcribe(audio, RATE).notes
+
+
+@pytest.mark.parametrize("samples", [1, 100, 300])
+def test_the_shortest_recordings(transcriber: Transcriber, samples: int) -> None:
+    short = transcriber.transcribe(np.full(samples, 0.1, np.float32), RATE)
+    assert short.duration == pytest.approx(samples / RATE)
+    assert all(n.offset <= short.duration for n in short.notes)
+
+
+def test_progress_rises_to_the_end(transcriber: Transcriber, sample: dict[str, Float32]) -> None:
+    seen: list[tuple[float, float | None]] = []
+    done = transcriber.transcribe(sample["piano_c4"], RATE, progress=lambda at, of: seen.append((at, of)))
+    at = [a for a, _ in seen]
+    assert seen
+    assert at == sorted(at)
+    assert at[-1] <= done.duration
+
+
+# ---------------------------------------------------------------- posteriors kept
+
+
+def test_kept_posteriors_give_the_notes_again(
+    result: Transcription, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise AssertionError("the model was run again")
+
+    monkeypatch.setattr(Model, "run", run)
+    assert result.posteriors is not None
+    assert tuple(track_notes(result.posteriors, result.settings, result.duration)) == result.notes
+    defaults = transcriber.model.defaults
+    strict = TrackerSettings(onset_threshold=0.9, frame_threshold=0.5, minimum_note_length=200).resolved(defaults)
+    loose = TrackerSettings(onset_threshold=0.1).resolved(defaults)
+    few, many = (len(track_notes(result.posteriors, s, result.duration)) for s in (strict, loose))
+    assert few < len(result.notes) < many
+
+
+def test_settings_reach_the_tracker(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:
+    settings = TrackerSettings(maximum_frequency=262, pitch_bends=False)
+    low = transcriber.transcribe(guitar, settings=settings)
+    expected = [(n.onset, n.pitch, n.velocity) for n in result.notes if n.pitch <= 60]
+    assert [(n.onset, n.pitch, n.velocity) for n in low.notes] == expected
+    assert all(n.bend is None for n in low.notes)
+
+
+# ---------------------------------------------------------------- velocity, held notes, repeated notes
+
+LEVELS = [-30, -24, -18, -12, -6]  # dB
+
+
+def first_of(notes: Sequence[Note], pitch: int, onset: float) -> Note:
+    near = [n for n in notes if n.pitch == pitch and abs(n.onset - onset) < 0.1]
+    assert near, f"no note of pitch {pitch} at {onset:.2f} s among {[(round(n.onset, 2), n.pitch) for n in notes]}"
+    return near[0]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("order", [LEVELS, LEVELS[::-1]], ids=["rising", "falling"])
+def test_velocity_follows_loudness_within_a_recording(
+    transcriber: Transcriber, sample: dict[str, Float32], name: str, order: list[int]
+) -> None:
+    gap = np.zeros(RATE // 2, np.float32)
+    step = (len(sample[name]) + len(gap)) / RATE
+    x = np.concatenate([gap, *(part for db in order for part in (sample[name] * np.float32(10 ** (db / 20)), gap))])
+    notes = transcriber.transcribe(x, RATE).notes
+    found = {db: first_of(notes, SAMPLES[name], 0.5 + i * step).velocity for i, db in enumerate(order)}
+    velocities = [found[db] for db in LEVELS]
+    assert all(a < b for a, b in pairwise(velocities)), velocities
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_velocity_follows_loudness_across_recordings(
+    transcriber: Transcriber, sample: dict[str, Float32], name: str
+) -> None:
+    velocities = []
+    for db in LEVELS:
+        x = np.concatenate([np.zeros(RATE // 2, np.float32), sample[name] * np.float32(10 ** (db / 20))])
+        velocities.append(first_of(transcriber.transcribe(x, RATE).notes, SAMPLES[name], 0.5).velocity)
+    assert all(a < b for a, b in pairwise(velocities)), velocities
+
+
+@pytest.mark.parametrize("pitch", [45, 57, 69, 76])
+def test_a_held_note_is_one_note(transcriber: Transcriber, pitch: int) -> None:
+    t = np.arange(20 * RATE) / RATE
+    f = 440 * 2 ** ((pitch - 69) / 12)
+    tone = sum(0.6**h * np.sin(2 * np.pi * f * h * t + h) for h in range(1, 9))
+    x = 0.2 * tone * np.clip(t / 0.03, 0, 1) * np.clip((20 - t) / 0.03, 0, 1)
+    x = np.concatenate([np.zeros(RATE), x, np.zeros(RATE // 2)]).astype(np.float32)
+    line = [n for n in transcriber.transcribe(x, RATE).notes if n.pitch == pitch]
+    assert len(line) == 1, [(round(n.onset, 2), round(n.offset, 2)) for n in line]
+    assert line[0].onset == pytest.approx(1.0, abs=0.1)
+    assert line[0].offset == pytest.approx(21.0, abs=0.3)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_sixteenths_at_120_are_all_found(transcriber: Transcriber, sample: dict[str, Float32], name: str) -> None:
+    step, count = 0.125, 64
+    rng = np.random.default_rng(0)
+    t = np.arange(len(sample[name])) / RATE
+    damped = sample[name] * np.exp(-np.maximum(t - step, 0) / 0.03)  # the next stroke stops the string
+    x = np.zeros(10 * RATE, np.float32)
+    onsets = [0.5 + step * i for i in range(count)]
+    for onset in onsets:
+        start = round(onset * RATE)
+        x[start : start + len(damped)] += (damped * rng.uniform(0.7, 1)).astype(np.float32)[: len(x) - start]
+    notes = transcriber.transcribe(x, RATE).notes
+    line = [n for n in notes if n.pitch == SAMPLES[name]]
+    found = matches(line, [(onset, SAMPLES[name]) for onset in onsets])
+    assert found >= 0.95 * count, f"{found} of {count}, {len(line)} notes of the pitch"
+    assert len(line) - found <= 3
+    assert len(notes) - found <= 0.15 * count, sorted(n.pitch for n in notes)
