@@ -111,12 +111,14 @@ class Model:
     def _load(path: Path, data: bytes, threads: int | None) -> onnxruntime.InferenceSession:
         import onnxruntime
 
+        # The key under which ONNX names external files. ONNX Runtime would look for them in the current folder.
+        if b"location" in data:
+            raise ModelError(f"model {str(path)!r} refers to data in other files, which is not allowed; {REMEDY}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # our own messages say it in one line
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         try:
-            # From bytes, so that external data (paths chosen by the file) cannot be followed.
             return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = (str(error).strip().splitlines() or ["no reason given"])[0]

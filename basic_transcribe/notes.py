@@ -8,7 +8,7 @@ recording fed in pieces gives the very notes that it gives whole.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ class NoteTracker:
         self._start = 0  # absolute frame of the buffer's first row
         self._next = 0  # first frame whose events have not been handled
         self._open: dict[int, _Open] = {}
+        self._ended: dict[int, float] = {}  # by pitch, when its last note ended
 
     @property
     def seconds(self) -> float:
@@ -93,9 +94,7 @@ class NoteTracker:
         self._buffer = Posteriors.concatenate([self._buffer, silence])
         kept = self._advance(end + 1)
         kept += [n for n in [self._close(pitch, end) for pitch in sorted(self._open)] if n is not None]
-        if duration is None:
-            return kept
-        return [_end_by(n, duration) for n in kept if n.onset < duration]
+        return _end_by(kept, duration)
 
     def _advance(self, limit: int) -> list[Note]:
         """Handle all events of absolute frames before ``limit``."""
@@ -183,7 +182,8 @@ class NoteTracker:
         level = float(p.level[row, pitch])
         confidence = float(p.onset[row, pitch]) if is_onset else float(p.note[row : row + STRONG_FRAMES, pitch].mean())
         frame = self._start + row
-        self._open[pitch] = _Open(frame, (frame + fraction) / p.frame_rate, level, confidence, frame)
+        onset = max((frame + fraction) / p.frame_rate, self._ended.get(pitch, 0.0))
+        self._open[pitch] = _Open(frame, onset, level, confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:
         """Follow the contour up to absolute frame ``end``."""
@@ -202,7 +202,7 @@ class NoteTracker:
         if p is None:
             raise RuntimeError("no posteriors")
         del self._open[pitch]
-        offset = end / p.frame_rate
+        self._ended[pitch] = offset = end / p.frame_rate
         if offset - note.onset < max(self._minimum_length, 0.5 / p.frame_rate):
             return None
         self._read_contour(note, pitch, end)
@@ -231,12 +231,11 @@ def _velocity(level: float, pitch: int) -> int:
     return int(min(127, max(1, round(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB))))
 
 
-def _end_by(note: Note, duration: float) -> Note:
-    return (
-        note
-        if note.offset <= duration
-        else Note(note.onset, duration, note.pitch, note.velocity, note.confidence, note.bend)
-    )
+def _end_by(notes: list[Note], duration: float | None) -> list[Note]:
+    """Notes cut at the end of the recording."""
+    if duration is None:
+        return notes
+    return [replace(n, offset=min(n.offset, duration)) for n in notes if n.onset < duration]
 
 
 def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: float | None = None) -> list[Note]:
@@ -257,5 +256,5 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
         Sorted by onset, then pitch; no two of one pitch overlap.
     """
     tracker = NoteTracker(settings)
-    notes = tracker.push(posteriors) + tracker.flush(duration)
+    notes = _end_by(tracker.push(posteriors) + tracker.flush(), duration)
     return sorted(notes, key=lambda n: (n.onset, n.pitch))

@@ -244,5 +244,4 @@ class FrontEnd(nn.Module):
         """As :meth:`forward` for a whole recording, silence before and after it; ceil(samples / hop) frames."""
         before, after = self.context
         frames = -(-audio.shape[-1] // HOP)
-        right = after + (frames - 1) * HOP + 1 - audio.shape[-1]
-        return self(F.pad(audio, (before, max(0, right + HOP))))
+        return self(F.pad(audio, (before, after + (frames - 1) * HOP - audio.shape[-1])))
