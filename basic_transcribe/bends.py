@@ -9,7 +9,7 @@ from .types import Float32
 REACH = 8  # bins on either side of the note's own that its pitch may move to
 HOME = 2  # bins on either side of the note's own where its pitch must be at its clearest
 STEP = 2  # bins from one frame to the next: vibrato and slides stay below it, a hop to another note does not
-WIDTH = 2  # bins on either side of the peak that enter the centroid
+FLOOR = 1e-3  # added to the posterior before its logarithm is taken
 MIN_PEAK = 0.08  # posterior below which a peak says nothing
 SMOOTHING = 5  # frames, odd
 
@@ -54,12 +54,11 @@ def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:
     known = np.flatnonzero(peaks >= 0)
     if not len(known):
         return None
-    around = peaks[known, None] + np.arange(-WIDTH, WIDTH + 1)
-    weights = np.where(
-        (around >= 0) & (around < near.shape[1]), near[known[:, None], np.clip(around, 0, near.shape[1] - 1)], 0
-    )
-    centroid = (weights * around).sum(axis=1) / weights.sum(axis=1) - REACH
-    filled = np.interp(np.arange(len(near)), known, centroid) / bins_per_semitone
+    # The contour is taught as a Gaussian: the logarithm of three values around its peak is a parabola.
+    left, top, right = (np.log(near[known, peaks[known] + i] + FLOOR) for i in (-1, 0, 1))
+    offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
+    refined = peaks[known] - REACH + np.clip(offset, -0.5, 0.5)
+    filled = np.interp(np.arange(len(near)), known, refined) / bins_per_semitone
     if len(filled) >= SMOOTHING:
         half = SMOOTHING // 2
         padded = np.concatenate([np.repeat(filled[0], half), filled, np.repeat(filled[-1], half)])
