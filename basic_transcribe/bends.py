@@ -27,7 +27,7 @@ def window(contour: Float32, centre: int) -> Float32:
     Returns
     -------
     ndarray of float32, shape (frames, 2 * REACH + 1)
-        Zero beyond the posterior's edges; the nominal pitch is in the middle.
+        Zero beyond the posterior's edges; the nominal pitch is in the middle. A copy: it keeps no block alive.
     """
     low, high = centre - REACH, centre + REACH + 1
     inside = contour[:, max(0, low) : high]

@@ -104,10 +104,15 @@ class NoteTracker:
         first, last = self._next - start, limit - start
         next_silence = self._next_silence(p.note)
         finished: list[Note | None] = []
+
+        def end_of(pitch: int, note: _Open) -> int:
+            """Absolute frame from which on the open note is silent, beyond ``limit`` if that is not known yet."""
+            return start + int(next_silence[max(note.frame + 1 - start, first), pitch])
+
         for row, pitch, is_onset in self._events(p, first, last):
             current = self._open.get(pitch)
             if current is not None:
-                end = start + int(next_silence[max(0, current.frame + 1 - start, first), pitch])
+                end = end_of(pitch, current)
                 if end <= start + row:
                     finished.append(self._close(pitch, end))
                 elif is_onset:
@@ -116,7 +121,7 @@ class NoteTracker:
                     continue
             self._begin(p, row, pitch, is_onset)
         for pitch, current in list(self._open.items()):
-            end = start + int(next_silence[max(0, current.frame + 1 - start, first), pitch])
+            end = end_of(pitch, current)
             if end < limit:
                 finished.append(self._close(pitch, end))
             else:
@@ -192,8 +197,7 @@ class NoteTracker:
             return
         per_semitone = p.bins_per_semitone
         rows = p.contour[note.read_to - self._start : end - self._start]
-        # Copied, so that a long note does not keep whole blocks alive.
-        note.contour.append(bends.window(rows, pitch * per_semitone + per_semitone // 2).copy())
+        note.contour.append(bends.window(rows, pitch * per_semitone + per_semitone // 2))
         note.read_to = end
 
     def _close(self, pitch: int, end: int) -> Note | None:
@@ -206,16 +210,16 @@ class NoteTracker:
         if offset - note.onset < max(self._minimum_length, 0.5 / p.frame_rate):
             return None
         self._read_contour(note, pitch, end)
-        bend = None
+        number, bend = p.lowest_pitch + pitch, None
         if note.contour:
             semitones = bends.curve(np.concatenate(note.contour), p.bins_per_semitone)
             if semitones is not None:
                 bend = PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
         return Note(
-            max(0.0, note.onset),
+            note.onset,
             offset,
-            p.lowest_pitch + pitch,
-            _velocity(note.level, p.lowest_pitch + pitch),
+            number,
+            _velocity(note.level, number),
             min(1.0, note.confidence),
             bend,
         )

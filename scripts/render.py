@@ -247,13 +247,13 @@ def sung(m: Material, rng: np.random.Generator) -> list[Part]:
 
 
 def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
-    """Two to four sustained instruments (sometimes with piano) on the tracks of one piece."""
+    """Two to four sustained instruments that share an excerpt by register."""
     pieces = m.library["openscore_quartets"] + m.library["jsfakes"][:60] + m.library["openscore_lieder"][:100]
     piece = pieces[int(rng.integers(len(pieces)))]
-    tracks = np.unique(piece.notes[:, 4])[: int(rng.integers(2, 5))]
+    players = max(2, min(len(np.unique(piece.notes[:, 4])), int(rng.integers(2, 5))))
     # Dealt out to the players by register: every track in step, each player within reach.
     everything = sorted(excerpt(piece, LENGTH, rng), key=lambda e: e.pitch)
-    cuts = np.array_split(np.arange(len(everything)), max(2, len(tracks)))
+    cuts = np.array_split(np.arange(len(everything)), players)
     out = []
     mixed_family = rng.random() < 0.5
     for cut in cuts:

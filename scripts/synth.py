@@ -123,8 +123,7 @@ def settle(onset: float, offset: float, pitch: float, level: float, bend: np.nda
     count = max(2, int(np.ceil((offset - onset) / FRAME)) + 1)
     b = bend[:count] if len(bend) >= count else np.pad(bend, (0, count - len(bend)), mode="edge")
     middle = b[len(b) // 4 : max(len(b) // 4 + 1, 3 * len(b) // 4 + 1)]
-    shift = round(pitch + float(np.median(middle))) - round(pitch)
-    rounded = round(pitch) + shift
+    rounded = round(pitch + float(np.median(middle)))
     return Played(onset, offset, rounded, level, (b + (pitch - rounded)).astype(np.float32))
 
 
