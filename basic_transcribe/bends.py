@@ -30,8 +30,10 @@ def window(contour: Float32, centre: int) -> Float32:
         Zero beyond the posterior's edges; the nominal pitch is in the middle. A copy: it keeps no block alive.
     """
     low, high = centre - REACH, centre + REACH + 1
-    inside = contour[:, max(0, low) : high]
-    return np.pad(inside, ((0, 0), (max(0, -low), max(0, high - contour.shape[1]))))
+    first, last = max(0, low), min(high, contour.shape[1])
+    out = np.zeros((len(contour), high - low), np.float32)
+    out[:, first - low : last - low] = contour[:, first:last]
+    return out
 
 
 def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:

@@ -12,33 +12,62 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from .errors import TranscribeError, UsageError, printable
+from .errors import OutputError, TranscribeError, UsageError, printable
 
 if TYPE_CHECKING:
     import rich.progress
 
     from .batch import Job, Plan, Recipe, Result
+    from .scoring import Recording
+    from .types import TrackerSettings
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 _NOTE_NAME = re.compile(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])")
 _SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,  # rich would double the time of --help
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def _app() -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,  # rich would double the time of --help
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app, evaluate_app = _app(), _app()  # two, since a command with subcommands could not take a recording in their place
+
+OnsetThreshold = Annotated[
+    float | None, typer.Option(metavar="0..1", help="Lower finds more notes; the model's if omitted.")
+]
+SplitThreshold = Annotated[
+    float | None, typer.Option(metavar="0..1", help="Higher strikes held notes again less; the model's if omitted.")
+]
+FrameThreshold = Annotated[
+    float | None, typer.Option(metavar="0..1", help="Lower makes notes longer; the model's if omitted.")
+]
+MinimumNoteLength = Annotated[
+    float | None, typer.Option(metavar="MS", help="Shortest note kept; the model's if omitted.")
+]
+MinimumFrequency = Annotated[str | None, typer.Option(metavar="HZ|NOTE", help="Lowest note kept, as 82.4 or E2.")]
+MaximumFrequency = Annotated[str | None, typer.Option(metavar="HZ|NOTE", help="Highest note kept, as 932 or Bb5.")]
+Jobs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted.")]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Threads per recording; the CPUs shared out if omitted.")
+]
+ModelFile = Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.")]
 
 
 class Stop(BaseException):
@@ -87,7 +116,10 @@ def main() -> None:
         _mute_libraries()
     _signals.install()
     try:
-        app(prog_name="basic-transcribe")
+        if sys.argv[1:2] == ["evaluate"]:
+            evaluate_app(sys.argv[2:], prog_name="basic-transcribe evaluate")
+        else:
+            app(prog_name="basic-transcribe")
     except Stop as stop:
         sys.exit(128 + stop.signum)
 
@@ -110,21 +142,12 @@ def command(
         Path | None,
         typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the outputs; beside INPUT if omitted."),
     ] = None,
-    onset_threshold: Annotated[
-        float | None, typer.Option(metavar="0..1", help="Lower finds more notes; the model's if omitted.")
-    ] = None,
-    frame_threshold: Annotated[
-        float | None, typer.Option(metavar="0..1", help="Lower makes notes longer; the model's if omitted.")
-    ] = None,
-    minimum_note_length: Annotated[
-        float | None, typer.Option(metavar="MS", help="Shortest note kept; the model's if omitted.")
-    ] = None,
-    minimum_frequency: Annotated[
-        str | None, typer.Option(metavar="HZ|NOTE", help="Lowest note kept, as 82.4 or E2.")
-    ] = None,
-    maximum_frequency: Annotated[
-        str | None, typer.Option(metavar="HZ|NOTE", help="Highest note kept, as 932 or Bb5.")
-    ] = None,
+    onset_threshold: OnsetThreshold = None,
+    split_threshold: SplitThreshold = None,
+    frame_threshold: FrameThreshold = None,
+    minimum_note_length: MinimumNoteLength = None,
+    minimum_frequency: MinimumFrequency = None,
+    maximum_frequency: MaximumFrequency = None,
     midi_tempo: Annotated[
         float | None, typer.Option(metavar="BPM", help="Tempo of the MIDI file.", show_default="120")
     ] = None,
@@ -139,17 +162,12 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Also write the notes as NAME.json.")] = False,
     npz: Annotated[bool, typer.Option("--npz", help="Also write the model's posteriors as NAME.npz.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads per recording; the CPUs shared out if omitted.")
-    ] = None,
-    model: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.")] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    model: ModelFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what is used.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Also show tracebacks.")] = False,
+    debug: Debug = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -157,24 +175,25 @@ def command(
     """Transcribe recordings to MIDI files.
 
     NAME.mid is written beside each recording, or below DIR with the tree of its folder mirrored. What is up to date is
-    skipped.
+    skipped. To score transcriptions against references instead, see basic-transcribe evaluate --help.
 
     Exit code: 0 all done or up to date, 1 an input failed, 2 usage, 3 the model cannot be loaded, 4 an output cannot be
     written, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     from .batch import Recipe
-    from .types import MidiSettings, TrackerSettings
+    from .types import MidiSettings
 
-    try:
+    with _usage_errors():
         if quiet and (verbose or debug):
             raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
-        tracker = TrackerSettings(
-            onset_threshold=onset_threshold,
-            frame_threshold=frame_threshold,
-            minimum_note_length=minimum_note_length,
-            minimum_frequency=_frequency("--minimum-frequency", minimum_frequency),
-            maximum_frequency=_frequency("--maximum-frequency", maximum_frequency),
-            pitch_bends=not no_pitch_bends,
+        tracker = _tracker(
+            onset_threshold,
+            split_threshold,
+            frame_threshold,
+            minimum_note_length,
+            minimum_frequency,
+            maximum_frequency,
+            no_pitch_bends,
         )
         plain = MidiSettings()
         midi = MidiSettings(
@@ -182,14 +201,107 @@ def command(
             program=plain.program if program is None else program,
             multiple_pitch_bends=multiple_pitch_bends,
         )
-    except UsageError as error:
-        _complain(f"error: {printable(error)}")
-        raise typer.Exit(UsageError.exit_code) from None
     extras = tuple(extension for extension, wanted in ((".csv", csv), (".json", json), (".npz", npz)) if wanted)
     recipe = Recipe(tracker, midi, extras, overwrite, model, threads)
     report = _Report(quiet=quiet, verbose=verbose or debug, debug=debug)
+    _exit_with(lambda: _run(inputs, output_dir, recipe, jobs, report))
+
+
+@evaluate_app.command()
+def evaluate_command(
+    reference: Annotated[
+        Path,
+        typer.Argument(metavar="REF_DIR", exists=True, file_okay=False, help="Folder of recordings with references."),
+    ],
+    estimates: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="EST_DIR",
+            exists=True,
+            file_okay=False,
+            help="Score the .mid, .midi or .csv files of this folder instead of transcribing.",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores as JSON.")] = None,
+    no_per_file: Annotated[bool, typer.Option("--no-per-file", help="Show the means only.")] = False,
+    onset_threshold: OnsetThreshold = None,
+    split_threshold: SplitThreshold = None,
+    frame_threshold: FrameThreshold = None,
+    minimum_note_length: MinimumNoteLength = None,
+    minimum_frequency: MinimumFrequency = None,
+    maximum_frequency: MaximumFrequency = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    model: ModelFile = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Score transcriptions against references.
+
+    A recording below REF_DIR is scored if NAME.csv (onset_s,offset_s,midi_pitch[,velocity]), NAME.jams or NAME.mid lies
+    beside it, the first of these being its reference. It is transcribed, or compared with the file of the same name
+    below EST_DIR. Folders directly below REF_DIR are sets, each counting once in the mean.
+
+    P, R, F50: notes by onset within 50 ms and pitch within 50 cents. F100: within 100 ms. Foff: the offset too, within
+    50 ms or 20 % of the note. Fbend: F50 on the bent pitch. Fframe: every 10 ms. Fvel: F50 with velocity. rvel:
+    correlation of the velocities. onset ms: median (standard deviation) of estimated minus reference onset.
+
+    Exit code: as of basic-transcribe; 1 if a recording could not be scored, the others being scored.
+    """
+    from .batch import Recipe
+    from .types import MidiSettings, TrackerSettings
+
+    with _usage_errors():
+        tracker = _tracker(
+            onset_threshold,
+            split_threshold,
+            frame_threshold,
+            minimum_note_length,
+            minimum_frequency,
+            maximum_frequency,
+            False,
+        )
+        if estimates is not None and (model is not None or tracker != TrackerSettings()):
+            raise UsageError("EST_DIR is scored as it is; leave it out, or --model and the thresholds")
+    recipe = Recipe(tracker, MidiSettings(), model=model, threads=threads)
+    report = _Report(quiet=quiet, verbose=False, debug=debug)
+    _exit_with(lambda: _evaluate(reference, estimates, recipe, jobs, json, not no_per_file, report))
+
+
+def _tracker(
+    onset_threshold: float | None,
+    split_threshold: float | None,
+    frame_threshold: float | None,
+    minimum_note_length: float | None,
+    minimum_frequency: str | None,
+    maximum_frequency: str | None,
+    no_pitch_bends: bool,
+) -> TrackerSettings:
+    from .types import TrackerSettings
+
+    return TrackerSettings(
+        onset_threshold=onset_threshold,
+        split_threshold=split_threshold,
+        frame_threshold=frame_threshold,
+        minimum_note_length=minimum_note_length,
+        minimum_frequency=_frequency("--minimum-frequency", minimum_frequency),
+        maximum_frequency=_frequency("--maximum-frequency", maximum_frequency),
+        pitch_bends=not no_pitch_bends,
+    )
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
     try:
-        code = _run(inputs, output_dir, recipe, jobs, report)
+        yield
+    except UsageError as error:
+        _complain(f"error: {printable(error)}")
+        raise typer.Exit(UsageError.exit_code) from None
+
+
+def _exit_with(run: Callable[[], int]) -> NoReturn:
+    try:
+        code = run()
     except BrokenPipeError:
         _silence()
         code = BROKEN_PIPE
@@ -211,24 +323,8 @@ def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int |
             report.result(failure)
         with ExitStack() as stack:
             todo = stack.enter_context(_spooled(todo))
-            cpus = batch.available_cpus()
-            processes = max(1, min(jobs or cpus, len(todo)))
-            recipe = replace(recipe, threads=recipe.threads or max(1, cpus // processes))
-            report.settings(recipe, processes)
-            bars = stack.enter_context(_Bars(len(todo), shown=not report.quiet))
-
-            def progress(job: Job, seconds: float, total: float | None) -> None:
-                bars.update(job, seconds, total)
-                _signals.check()
-
-            _signals.deferred = processes == 1
-            results = batch.run_jobs(todo, recipe, processes=processes, progress=progress)
-            stack.callback(results.close)
-            for result in results:
-                bars.finish(result.label)
+            for result in stack.enter_context(closing(_work(todo, recipe, jobs, report))):
                 report.result(result)
-                _signals.check()
-            _signals.deferred = False
     except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
         report.error(str(error))
         return error.exit_code
@@ -237,6 +333,122 @@ def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int |
         return 128 + stop.signum
     report.summary()
     return report.exit_code
+
+
+def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: _Report) -> Generator[Result, None, None]:
+    """The results of all jobs as they finish, under progress bars. Stop is raised between two of them."""
+    from . import batch
+
+    cpus = batch.available_cpus()
+    processes = max(1, min(jobs or cpus, len(todo)))
+    recipe = replace(recipe, threads=recipe.threads or max(1, cpus // processes))
+    report.settings(recipe, processes)
+    with _Bars(len(todo), shown=not report.quiet) as bars:
+
+        def progress(job: Job, seconds: float, total: float | None) -> None:
+            bars.update(job, seconds, total)
+            _signals.check()
+
+        _signals.deferred = processes == 1
+        with closing(batch.run_jobs(todo, recipe, processes=processes, progress=progress)) as results:
+            for result in results:
+                bars.finish(result.label)
+                yield result
+                _signals.check()
+        _signals.deferred = False
+
+
+def _evaluate(
+    reference: Path,
+    estimates: Path | None,
+    recipe: Recipe,
+    jobs: int | None,
+    json: Path | None,
+    per_file: bool,
+    report: _Report,
+) -> int:
+    """Everything between flags and exit code."""
+    import tempfile
+
+    from . import evaluate, scoring
+    from .exports import write_atomic
+
+    scores: list[evaluate.Score] = []
+    try:
+        scoring.require_mir_eval()
+        if json is not None and not json.parent.is_dir():
+            raise OutputError(f"{json}: cannot be written: no such folder; create it first")
+        found = scoring.find(reference, leave_out=estimates)
+        report.remarks(found.remarks)
+        for path, reason in found.failures:
+            report.failure(path, TranscribeError(reason))
+        if not found.recordings:
+            raise UsageError(f"{reference}: no recordings with references in this folder; check the path")
+        with ExitStack() as stack:
+            if estimates is not None:
+                source = {"estimates": str(estimates)}
+                pairs = _given(found.recordings, estimates, report)
+            else:
+                transcriber = recipe.load()
+                used = recipe.tracker.resolved(transcriber.model.defaults)
+                source = evaluate.setup(transcriber.model.name, transcriber.model.sha256, used)
+                report.say(evaluate.heading(source))
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="basic_transcribe-"))
+                pairs = _transcribed(found.recordings, Path(folder), recipe, jobs, report)
+            for recording, estimate in stack.enter_context(closing(pairs)):
+                try:
+                    scores.append(evaluate.score(recording, estimate))
+                except TranscribeError as error:
+                    report.failure(str(recording.audio), error)
+        scores.sort(key=lambda s: (s.recording.set_name, s.recording.name))
+        lines = [*evaluate.recordings_table(scores), ""] if per_file else []
+        for line in (*lines, *evaluate.means_table(evaluate.means(scores))) if scores else ():
+            report.say(line)
+        report.say(f"{len(scores)} scored, {len(report.results)} failed")
+        if json is not None:
+            failures = [(result.label, result.message) for result in report.results]
+            write_atomic(json, evaluate.to_json(scores, failures, source=source, reference=reference).encode())
+    except TranscribeError as error:  # one that concerns all recordings
+        report.error(str(error))
+        return max(error.exit_code, report.exit_code)
+    except Stop as stop:
+        _complain(f"stopped by {signal.Signals(stop.signum).name}")
+        return 128 + stop.signum
+    return report.exit_code
+
+
+def _given(
+    recordings: Sequence[Recording], folder: Path, report: _Report
+) -> Generator[tuple[Recording, Path], None, None]:
+    """Each recording with its estimate in a folder."""
+    from .evaluate import given_estimate
+
+    for recording in recordings:
+        try:
+            estimate = given_estimate(recording, folder)
+        except TranscribeError as error:
+            report.failure(str(recording.audio), error)
+        else:
+            yield recording, estimate
+
+
+def _transcribed(
+    recordings: Sequence[Recording], folder: Path, recipe: Recipe, jobs: int | None, report: _Report
+) -> Generator[tuple[Recording, Path], None, None]:
+    """Each recording with its transcription, written to the folder, as they finish."""
+    from . import batch, evaluate
+
+    todo, failures = batch.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
+    estimates = {job.label: job.output(".mid") for job in todo}
+    by_label = {str(recording.audio): recording for recording in recordings}
+    for failure in failures:
+        report.result(failure)
+    with closing(_work(todo, recipe, jobs, report)) as results:
+        for result in results:
+            if result.status == "failed":
+                report.result(result)
+            else:
+                yield by_label[result.label], estimates[result.label]
 
 
 @contextmanager
@@ -401,11 +613,21 @@ class _Report:
 
     def plan(self, plan: Plan) -> None:
         self.planned = len(plan.jobs) + len(plan.failures)
-        if not self.quiet:
-            for label, text in plan.remarks:
-                _complain(f"note: {printable(label)}: {printable(text)}")
+        self.remarks(plan.remarks)
         for failure in plan.failures:
             self.result(failure)
+
+    def remarks(self, remarks: Iterable[tuple[str, str]]) -> None:
+        if not self.quiet:
+            for label, text in remarks:
+                _complain(f"note: {printable(label)}: {printable(text)}")
+
+    def failure(self, label: str, error: TranscribeError) -> None:
+        """Call this where the error is handled, for the traceback."""
+        from .batch import Result
+
+        details = "".join(traceback.format_exception(error))
+        self.result(Result(label, "failed", str(error), error.exit_code, details=details))
 
     def settings(self, recipe: Recipe, processes: int) -> None:
         if self.verbose:

@@ -1,8 +1,9 @@
 """From posteriors to notes, in one pass and in flat memory.
 
-A note begins at a peak of the onset posterior, or where the note posterior is strong without one; it ends where the
-note posterior stays low, or at the next onset of its pitch. All decisions look at most :data:`AHEAD` frames ahead, so a
-recording fed in pieces gives the very notes that it gives whole.
+A note begins at an onset that the note posterior after it supports, or where the note posterior is very strong without
+one. It is over where the note posterior stays low, or at the next clear onset of its pitch, and ends at the likeliest
+offset before that. All decisions look at most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very
+notes that it gives whole.
 """
 
 from __future__ import annotations
@@ -17,15 +18,36 @@ from . import bends
 from .types import Float32, Note, PitchBend, Posteriors, TrackerSettings
 
 BACK = 2  # frames before a frame that decide whether it is a peak
-GAP = 4  # frames the note posterior must stay low for the note to end: shorter dips are bridged
-STRONG = 0.7  # mean note posterior that starts a note without an onset
-STRONG_FRAMES = 9
+# Onset and offset posteriors are taught as triangles of this mass, CENTRE frames to either side. Where the moment is
+# uncertain they are low and wide; what stays the same is the mass, so that is what is summed, SPREAD frames each way.
+TRIANGLE_MASS = 2.0
+CENTRE, SPREAD = 2, 3
+TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
+LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
+LEAST_OFFSET = 0.1  # mass of an end that is considered
+SHORTEST = 5  # frames from an onset to an end
+SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
+STRONG = 0.9  # support that starts a note without an onset
+FADED = 0.7  # support above which a note has not ended
 ONSET_SOON = 7  # frames: an onset peak this soon takes precedence over a start without one
-AHEAD = max(GAP, STRONG_FRAMES, ONSET_SOON + BACK) + 1
+GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
+AHEAD = ONSET_SOON + max(BACK + SPREAD, SUPPORT - 1) + 1
+OFFSET, ONSET, RISE = range(3)
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
 # Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
 TILT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """Where a note may begin or end: row of the buffer, index of the pitch, ONSET, RISE or OFFSET, mass of the peak."""
+
+    row: int
+    pitch: int
+    kind: int
+    mass: float
+    confidence: float
 
 
 @dataclass(slots=True)
@@ -38,6 +60,9 @@ class _Open:
     confidence: float
     read_to: int
     contour: list[Float32] = field(default_factory=list)
+    silent_from: int | None = None
+    offset_mass: float = 0.0  # of the strongest end so far
+    offset_frame: int = 0
 
 
 class NoteTracker:
@@ -55,12 +80,11 @@ class NoteTracker:
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
-        if settings.onset_threshold is None or settings.frame_threshold is None or settings.minimum_note_length is None:
-            raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
         self.settings = settings
-        self._onset_threshold = settings.onset_threshold
-        self._frame_threshold = settings.frame_threshold
-        self._minimum_length = settings.minimum_note_length / 1000
+        self._onset_threshold = _given(settings.onset_threshold)
+        self._split_threshold = _given(settings.split_threshold)
+        self._frame_threshold = _given(settings.frame_threshold)
+        self._minimum_length = _given(settings.minimum_note_length) / 1000
         self._buffer: Posteriors | None = None
         self._start = 0  # absolute frame of the buffer's first row
         self._next = 0  # first frame whose events have not been handled
@@ -89,12 +113,10 @@ class NoteTracker:
             return []
         end = self._start + len(self._buffer)
         silence = self._buffer.with_arrays(
-            {n: np.zeros((AHEAD, getattr(self._buffer, n).shape[1]), np.float32) for n in Posteriors.ARRAYS}
+            {n: np.zeros((AHEAD + GAP + 2, getattr(self._buffer, n).shape[1]), np.float32) for n in Posteriors.ARRAYS}
         )
         self._buffer = Posteriors.concatenate([self._buffer, silence])
-        kept = self._advance(end + 1)
-        kept += [n for n in [self._close(pitch, end) for pitch in sorted(self._open)] if n is not None]
-        return _end_by(kept, duration)
+        return _end_by(self._advance(end + GAP + 2), duration)
 
     def _advance(self, limit: int) -> list[Note]:
         """Handle all events of absolute frames before ``limit``."""
@@ -106,28 +128,39 @@ class NoteTracker:
         finished: list[Note | None] = []
 
         def end_of(pitch: int, note: _Open) -> int:
-            """Absolute frame from which on the open note is silent, beyond ``limit`` if that is not known yet."""
-            return start + int(next_silence[max(note.frame + 1 - start, first), pitch])
+            """Absolute frame from which on the open note is silent, at or beyond ``limit`` if that is not known yet."""
+            if note.silent_from is not None:
+                return note.silent_from
+            end = start + int(next_silence[max(note.frame + 1 - start, first), pitch])
+            if end < limit:
+                note.silent_from = end
+            return end
 
-        for row, pitch, is_onset in self._events(p, first, last):
-            current = self._open.get(pitch)
+        for event in self._events(p, first, last):
+            current = self._open.get(event.pitch)
             if current is not None:
-                end = end_of(pitch, current)
-                if end <= start + row:
-                    finished.append(self._close(pitch, end))
-                elif is_onset:
-                    finished.append(self._close(pitch, start + row))
+                end = end_of(event.pitch, current)
+                if event.kind == OFFSET:
+                    frame = start + event.row
+                    if event.mass > current.offset_mass and current.frame + SHORTEST <= frame < end + GAP:
+                        current.offset_mass, current.offset_frame = event.mass, frame
+                    continue
+                if end <= start + event.row:
+                    finished.append(self._close(event.pitch, end))
+                elif event.kind == ONSET and event.mass >= self._split_threshold:
+                    finished.append(self._close(event.pitch, start + event.row))
                 else:
                     continue
-            self._begin(p, row, pitch, is_onset)
+            if event.kind != OFFSET:
+                self._begin(p, event)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
-            if end < limit:
+            if end + GAP < limit:
                 finished.append(self._close(pitch, end))
             else:
                 self._read_contour(current, pitch, limit)
         self._next = limit
-        keep = max(0, limit - BACK - start)
+        keep = max(0, limit - BACK - SPREAD - start)
         self._buffer, self._start = p.slice(keep), start + keep
         return [n for n in finished if n is not None]
 
@@ -141,32 +174,31 @@ class NoteTracker:
         rows[: len(quiet)][quiet] = np.nonzero(quiet)[0]
         return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
 
-    def _events(self, p: Posteriors, first: int, last: int) -> list[tuple[int, int, bool]]:
-        """Beginnings between two rows: (row, pitch index, whether an onset peak), in order."""
-        low, high = self._pitch_range(p)
-        onset = np.pad(p.onset[:, low:high], ((BACK, BACK), (0, 0)))
-        centre = onset[BACK:-BACK]
-        peaks = centre >= self._onset_threshold
-        for shift in range(1, BACK + 1):  # ties go to the first
-            peaks &= (centre > onset[BACK - shift : len(onset) - BACK - shift]) & (
-                centre >= onset[BACK + shift : len(onset) - BACK + shift]
-            )
-        note = p.note[:, low:high]
-        ahead = np.pad(note, ((0, STRONG_FRAMES - 1), (0, 0)))
-        # Summed slice by slice, not by cumsum, so that rounding cannot depend on where the buffer begins.
-        strong = sum(ahead[i : i + len(note)] for i in range(STRONG_FRAMES)) >= STRONG * STRONG_FRAMES
-        strong &= note >= self._frame_threshold
+    def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
+        """Where notes may begin or end between two rows, in order."""
+        onset, offset, support = _mass(p.onset), _mass(p.offset), _support(p.note)
+        evidence = 0.5 * (onset + support)
+        onsets = _peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._onset_threshold)
+        offsets = _peaks(offset) & (offset >= LEAST_OFFSET) & (support < FADED)
+        strong = support >= STRONG
         rising = strong.copy()
         rising[1:] &= ~strong[:-1]
-        soon = peaks.copy()
+        soon = onsets.copy()
         for shift in range(1, ONSET_SOON + 1):
-            soon[:-shift] |= peaks[shift:]
+            soon[:-shift] |= onsets[shift:]
         rising &= ~soon
-        rows, columns = np.nonzero((peaks | rising)[first:last])
-        return [
-            (r + first, c + low, bool(peaks[r + first, c]))
-            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
-        ]
+        low, high = self._pitch_range(p)
+        events = []
+        for kind, where, mass, confidence in (
+            (OFFSET, offsets, offset, offset),
+            (ONSET, onsets, onset, evidence),
+            (RISE, rising, onset, support),
+        ):
+            rows, pitches = np.nonzero(where[first:last, low:high])
+            rows, pitches = rows + first, pitches + low
+            columns = (x.tolist() for x in (rows, pitches, mass[rows, pitches], confidence[rows, pitches]))
+            events += [_Event(row, pitch, kind, m, c) for row, pitch, m, c in zip(*columns, strict=True)]
+        return sorted(events, key=lambda e: (e.row, e.pitch))
 
     def _pitch_range(self, p: Posteriors) -> tuple[int, int]:
         """Columns within the wanted range of frequencies."""
@@ -177,18 +209,16 @@ class NoteTracker:
             high = min(high, math.floor(_pitch_of(self.settings.maximum_frequency) - p.lowest_pitch + 0.5) + 1)
         return low, max(low, high)
 
-    def _begin(self, p: Posteriors, row: int, pitch: int, is_onset: bool) -> None:
-        column = p.onset[max(0, row - 1) : row + 2, pitch]
-        fraction = 0.0
-        if is_onset and 0 < row < len(p) - 1:
-            left, top, right = (float(v) for v in column)
-            bow = left - 2 * top + right
-            fraction = min(0.5, max(-0.5, 0.5 * (left - right) / bow)) if bow < -1e-6 else 0.0
+    def _begin(self, p: Posteriors, event: _Event) -> None:
+        row, pitch, fraction = event.row, event.pitch, 0.0
+        if event.kind == ONSET:
+            before = min(row, CENTRE)
+            around = p.onset[row - before : row + CENTRE + 1, pitch].astype(float)
+            fraction = float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
         level = float(p.level[row, pitch])
-        confidence = float(p.onset[row, pitch]) if is_onset else float(p.note[row : row + STRONG_FRAMES, pitch].mean())
         frame = self._start + row
         onset = max((frame + fraction) / p.frame_rate, self._ended.get(pitch, 0.0))
-        self._open[pitch] = _Open(frame, onset, level, confidence, frame)
+        self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:
         """Follow the contour up to absolute frame ``end``."""
@@ -201,18 +231,21 @@ class NoteTracker:
         note.read_to = end
 
     def _close(self, pitch: int, end: int) -> Note | None:
-        """Finish the open note of a pitch; None if it is too short."""
+        """Finish the open note of a pitch by absolute frame ``end``; None if it is too short."""
         p, note = self._buffer, self._open[pitch]
         if p is None:
             raise RuntimeError("no posteriors")
         del self._open[pitch]
+        if note.offset_mass > 0:
+            end = min(note.offset_frame, end)
         self._ended[pitch] = offset = end / p.frame_rate
         if offset - note.onset < max(self._minimum_length, 0.5 / p.frame_rate):
             return None
         self._read_contour(note, pitch, end)
         number, bend = p.lowest_pitch + pitch, None
         if note.contour:
-            semitones = bends.curve(np.concatenate(note.contour), p.bins_per_semitone)
+            contour = np.concatenate(note.contour)[: max(1, end - note.frame)]
+            semitones = bends.curve(contour, p.bins_per_semitone)
             if semitones is not None:
                 bend = PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
         return Note(
@@ -223,6 +256,46 @@ class NoteTracker:
             min(1.0, note.confidence),
             bend,
         )
+
+
+def _mass(posterior: Float32) -> Float32:
+    """Mass of an onset or offset posterior around each frame, in events; a little of the posterior itself."""
+    mass = np.minimum(_sum_of_rows(posterior, SPREAD, SPREAD) / np.float32(TRIANGLE_MASS), np.float32(1))
+    blended: Float32 = (mass + np.float32(TIE) * posterior) / np.float32(1 + TIE)
+    return blended
+
+
+def _support(note: Float32) -> Float32:
+    """Mean of the note posterior over this frame and the next ones, SUPPORT in all."""
+    support: Float32 = _sum_of_rows(note, 0, SUPPORT - 1) / np.float32(SUPPORT)
+    return support
+
+
+def _peaks(x: Float32) -> NDArray[np.bool_]:
+    """Where a column is at its highest within BACK rows; the first of equals."""
+    padded = np.pad(x, ((BACK, BACK), (0, 0)))
+    peaks = np.ones(x.shape, bool)
+    for shift in range(1, BACK + 1):
+        peaks &= (x > padded[BACK - shift : len(padded) - BACK - shift]) & (
+            x >= padded[BACK + shift : len(padded) - BACK + shift]
+        )
+    return peaks
+
+
+def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
+    """Sum over each row, so many before it, and so many after it; zeros beyond the ends."""
+    padded = np.pad(x, ((before, after), (0, 0)))
+    # Summed slice by slice, not by cumsum, so that rounding cannot depend on where the buffer begins.
+    total = padded[: len(x)].copy()
+    for i in range(1, before + after + 1):
+        total += padded[i : i + len(x)]
+    return total
+
+
+def _given(value: float | None) -> float:
+    if value is None:
+        raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
+    return value
 
 
 def _pitch_of(frequency: float) -> float:

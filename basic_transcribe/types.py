@@ -141,9 +141,12 @@ class TrackerSettings:
     Attributes
     ----------
     onset_threshold : float or None
-        Smallest onset posterior that starts a note, 0 to 1. Lower finds more notes.
+        Smallest evidence (mean of the onset's mass and of the note posterior after it) that starts a note, 0 to 1.
+        Lower finds more notes.
+    split_threshold : float or None
+        Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
-        Note posterior below which a note ends, 0 to 1. Lower makes notes longer.
+        Note posterior below which a note is over, 0 to 1. Lower makes notes longer.
     minimum_note_length : float or None
         Shortest note kept, in milliseconds.
     minimum_frequency, maximum_frequency : float or None
@@ -153,6 +156,7 @@ class TrackerSettings:
     """
 
     onset_threshold: float | None = None
+    split_threshold: float | None = None
     frame_threshold: float | None = None
     minimum_note_length: float | None = None
     minimum_frequency: float | None = None
@@ -160,7 +164,7 @@ class TrackerSettings:
     pitch_bends: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("onset_threshold", "frame_threshold"):
+        for name in ("onset_threshold", "split_threshold", "frame_threshold"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"{name} is {value}; it must lie between 0 and 1, both exclusive")

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-import scoring
 
+from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.notes import track_notes
@@ -45,6 +45,7 @@ class Range(NamedTuple):
 
 SEARCH = {
     "onset_threshold": Range(0.05, 0.95, 0.04, 0.01),
+    "split_threshold": Range(0.05, 0.95, 0.04, 0.01),
     "frame_threshold": Range(0.05, 0.95, 0.04, 0.01),
     "minimum_note_length": Range(0.0, 200.0, 20.0, 5.0),
 }

@@ -2,68 +2,51 @@
 
     python scripts/evaluate.py REF_ROOT [--peers PEERS.csv] [--per-file OUT.csv] [--out MIDI_DIR]
 
-REF_ROOT/<set>/<name>.flac (or .wav, .ogg, .mp3) is transcribed and compared with REF_ROOT/<set>/<name>.csv, columns
-``onset_s,offset_s,midi_pitch[,velocity]``. See ``scripts/README.md`` for the columns of the table.
+What ``basic-transcribe evaluate REF_ROOT`` does, with other systems' scores beside its own. See ``scripts/README.md``
+for the columns of the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import functools
-import io
-import multiprocessing
+import sys
+import tempfile
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import scoring
 
-from basic_transcribe.midi import to_bytes, to_midi
-from basic_transcribe.pipeline import Transcriber
+from basic_transcribe import batch, evaluate, scoring
+from basic_transcribe.errors import TranscribeError
 from basic_transcribe.types import MidiSettings, TrackerSettings
 
-SCORES = ("P", "R", "F50", "F100", "Foff", "Fbend", "Fframe", "Fvel", "rvel")
 PEER_SCORES = ("F50", "Foff")
 PEER_WIDTH = 24
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Scores of one recording; ``onset_errors`` in seconds, one per matched note."""
-
-    recording: scoring.Recording
-    scores: dict[str, float]
-    onset_errors: scoring.Float
-    n_ref: int
-    n_est: int
+Peers = dict[str, dict[str, dict[str, float]]]
 
 
-@functools.cache
-def transcriber(model: Path | None) -> Transcriber:
-    """One per worker process, single-threaded: recordings run side by side."""
-    return Transcriber(model, threads=1)
+def transcribe_and_score(
+    recordings: Sequence[scoring.Recording], recipe: batch.Recipe, folder: Path, processes: int
+) -> list[evaluate.Score]:
+    """Transcribe to MIDI files in a folder, and score these.
+
+    Raises
+    ------
+    TranscribeError
+        If a recording or its reference cannot be read.
+    """
+    todo, failures = batch.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
+    for result in (*failures, *batch.run_jobs(todo, recipe, processes=processes)):
+        if result.status == "failed":
+            raise TranscribeError(f"{result.label}: {result.message}")
+    return [evaluate.score(r, job.output(".mid")) for r, job in zip(recordings, todo, strict=True)]
 
 
-def evaluate(
-    recording: scoring.Recording, *, model: Path | None, settings: TrackerSettings, out: Path | None
-) -> Result:
-    """Transcribe one recording, write its MIDI under ``out`` if given, and score it."""
-    transcription = transcriber(model).transcribe(recording.audio, settings=settings)
-    midi = to_bytes(to_midi(transcription.notes, MidiSettings(), title=recording.name).midi)
-    if out is not None:
-        path = out / recording.set_name / f"{recording.name}.mid"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(midi)
-    est = scoring.load_midi(io.BytesIO(midi))
-    ref = scoring.load_reference(recording.reference)
-    scores = scoring.note_scores(ref, est) | scoring.velocity_scores(ref, est)
-    scores["Fframe"] = scoring.frame_score(ref, est)
-    return Result(recording, scores, scoring.onset_errors(ref, est), len(ref), len(est))
-
-
-def load_peers(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+def load_peers(path: Path) -> Peers:
     """Means over recordings, system -> set -> score, of a table with columns ``system,set,name,...,F50,...,Foff``."""
     rows: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
     with path.open(newline="") as file:
@@ -75,45 +58,25 @@ def load_peers(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-def table(results: list[Result], peers: dict[str, dict[str, dict[str, float]]]) -> str:
-    """One line a set (means over its recordings) and the mean over sets, each set counting once."""
-    sets: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        sets[result.recording.set_name].append(result)
-    header = f"{'set':15s} {'n':>3s} " + " ".join(f"{k:>6s}" for k in SCORES) + "  onset ms (sd)"
-    lines = [header + "".join(f" | {system:>{PEER_WIDTH}s}" for system in peers)]
-    for name, got in sets.items():
-        means = [scoring.mean_of_sets({name: [r.scores[k] for r in got]}) for k in SCORES]
-        errors = 1000 * np.concatenate([r.onset_errors for r in got])
-        bias = f"{np.median(errors):+6.0f} ({errors.std():3.0f})" if len(errors) else ""
-        lines.append(f"{name:15s} {len(got):3d} {columns(means)}  {bias:>13s}")
-        lines[-1] += "".join(f" | {peer_columns([p[name]] if name in p else [])}" for p in peers.values())
-    means = [scoring.mean_of_sets({s: [r.scores[k] for r in got] for s, got in sets.items()}) for k in SCORES]
-    lines.append(f"{'MEAN OF SETS':15s} {len(results):3d} {columns(means)}  {'':13s}")
-    lines[-1] += "".join(f" | {peer_columns([p[s] for s in sets if s in p])}" for p in peers.values())
-    return "\n".join(lines)
+def peer_columns(peers: Peers, sets: Sequence[str]) -> str:
+    """F50 and Foff of each peer, mean over those of ``sets`` that it has."""
+    text = ""
+    for scores in peers.values():
+        known = [scores[s] for s in sets if s in scores]
+        means = " / ".join(f"{np.mean([s[k] for s in known]):.3f}" for k in PEER_SCORES) if known else "-"
+        text += f" | {means:>{PEER_WIDTH}s}"
+    return text
 
 
-def columns(values: list[float]) -> str:
-    """Scores in the table's format, a dash where there is none."""
-    return " ".join(f"{'-' if np.isnan(v) else f'{v:.3f}':>6s}" for v in values)
-
-
-def peer_columns(sets: list[dict[str, float]]) -> str:
-    """F50 and Foff of a peer, mean over ``sets``."""
-    text = " / ".join(f"{np.mean([s[k] for s in sets]):.3f}" for k in PEER_SCORES) if sets else "-"
-    return f"{text:>{PEER_WIDTH}s}"
-
-
-def write_per_file(path: Path, label: str, results: list[Result]) -> None:
+def write_per_file(path: Path, label: str, scores: Sequence[evaluate.Score]) -> None:
     """One row a recording; onset error is the median in milliseconds."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["system", "set", "name", *SCORES, "onset_ms", "n_ref", "n_est"])
-        for r in results:
-            error = f"{1000 * np.median(r.onset_errors):.1f}" if len(r.onset_errors) else ""
-            values = ["" if np.isnan(r.scores[k]) else f"{r.scores[k]:.4f}" for k in SCORES]
-            writer.writerow([label, r.recording.set_name, r.recording.name, *values, error, r.n_ref, r.n_est])
+        writer.writerow(["system", "set", "name", *scoring.SCORES, "onset_ms", "n_ref", "n_est"])
+        for s in scores:
+            error = "" if np.isnan(s.values["onset_ms"]) else f"{s.values['onset_ms']:.1f}"
+            values = ["" if np.isnan(s.values[k]) else f"{s.values[k]:.4f}" for k in scoring.SCORES]
+            writer.writerow([label, s.recording.set_name, s.recording.name, *values, error, s.n_ref, s.n_est])
 
 
 def main() -> None:
@@ -130,20 +93,31 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     args = parser.parse_args()
 
-    settings = TrackerSettings(args.onset_threshold, args.frame_threshold, args.minimum_note_length)
-    work = functools.partial(evaluate, model=args.model, settings=settings, out=args.out)
+    settings = TrackerSettings(
+        onset_threshold=args.onset_threshold,
+        frame_threshold=args.frame_threshold,
+        minimum_note_length=args.minimum_note_length,
+    )
     peers = load_peers(args.peers) if args.peers else {}
-    model = transcriber(args.model).model  # here first, so that a bad one is reported once
-    # Spawned, since ONNX Runtime's threads do not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
-        results = pool.map(work, scoring.recordings(args.root, args.sets), chunksize=1)
-    used = settings.resolved(model.defaults)
-    print(f"{model.name}, sha256 {model.sha256[:12]}, onset threshold {used.onset_threshold}, ", end="")
-    print(f"frame threshold {used.frame_threshold}, minimum note length {used.minimum_note_length} ms")
-    print(table(results, peers))
+    recipe = batch.Recipe(settings, MidiSettings(), overwrite=True, model=args.model, threads=1)
+    try:
+        scoring.require_mir_eval()
+        model = recipe.load().model
+        recordings = scoring.recordings(args.root, args.sets)
+        with ExitStack() as stack:
+            folder = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            scores = transcribe_and_score(recordings, recipe, folder, args.jobs)
+    except TranscribeError as error:
+        sys.exit(f"error: {error}")
+    print(evaluate.heading(evaluate.setup(model.name, model.sha256, settings.resolved(model.defaults))))
+    means = evaluate.means(scores)
+    header, *lines = evaluate.means_table(means)
+    print(header + "".join(f" | {system:>{PEER_WIDTH}s}" for system in peers))
+    for line, mean in zip(lines, means, strict=True):
+        print(line + peer_columns(peers, mean.sets))
     if args.per_file:
-        write_per_file(args.per_file, model.name, results)
+        write_per_file(args.per_file, model.name, scores)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # workers import this module again
     main()

@@ -1,10 +1,11 @@
 """Write a trained checkpoint as the one ONNX file the package ships, and check it against PyTorch.
 
-    python scripts/export.py CHECKPOINT models/basic_transcribe.onnx --version 0.1.0
+    python scripts/export.py CHECKPOINT models/basic_transcribe.onnx --version 0.1.0 --quantise RECORDINGS
 
 Batch norms are folded, the EMA weights are used, constants go into the file's metadata (key ``basic_transcribe``), and
 ``MODEL.onnx.sha256`` is written beside it. Thresholds already in an existing file at that path are kept (see
-``scripts/calibrate.py --write``).
+``scripts/calibrate.py --write``). With ``--quantise``, the network computes in 8 bits; RECORDINGS, a folder of training
+material (see ``render.py audio``), tells it the ranges. Without, it computes in float32.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import frontend
 import numpy as np
 import onnx
 import onnxruntime
+import soundfile
+import soxr
 import torch
+from compact import quantise, shorten
 from network import FRAMES_PER_STEP, Graph, Network
 from torch.nn.utils import fusion
 
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
-DEFAULTS = {"onset_threshold": 0.35, "frame_threshold": 0.25, "minimum_note_length": 50.0}
+DEFAULTS = {
+    "onset_threshold": 0.45,
+    "split_threshold": 0.6,
+    "frame_threshold": 0.3,
+    "minimum_note_length": 50.0,
+}
 
 
 def fold_batch_norm(module: torch.nn.Module) -> None:
@@ -54,8 +64,13 @@ def metadata(graph: Graph, version: str, defaults: dict[str, float]) -> dict[str
     }
 
 
-def export(network: Network, path: Path, version: str) -> None:
+def export(network: Network, path: Path, version: str, recordings: list[Path] | None = None) -> None:
     """Write the graph to ``path`` and compare it with PyTorch on noise and on a chord.
+
+    Parameters
+    ----------
+    recordings : list of Path, optional
+        Sound files on which ranges are measured for 8-bit arithmetic; float32 without.
 
     Raises
     ------
@@ -63,6 +78,7 @@ def export(network: Network, path: Path, version: str) -> None:
         If ONNX Runtime and PyTorch disagree.
     """
     graph = Graph(network).eval()
+    graph.front_end.variable_q.generate = True
     meta = metadata(graph, version, stored_defaults(path))
     fold_batch_norm(network)
     before, after = graph.context
@@ -78,6 +94,9 @@ def export(network: Network, path: Path, version: str) -> None:
         dynamo=False,
     )
     model = onnx.load(str(path))
+    if recordings:
+        model = quantise(model, calibration_blocks(recordings, before, after), "/network", "/network/head")
+    shorten(model)
     model.producer_name, model.doc_string = "basic_transcribe", "audio (22,050 Hz mono) to note posteriors"
     for output in model.graph.output:  # the exporter leaves the widths symbolic
         width = frontend.N_PITCHES * frontend.BINS_PER_SEMITONE if output.name == "contour" else frontend.N_PITCHES
@@ -86,7 +105,20 @@ def export(network: Network, path: Path, version: str) -> None:
     onnx.helper.set_model_props(model, {"basic_transcribe": json.dumps(meta)})
     onnx.checker.check_model(model)
     save(model, path)
-    check(graph, path)
+    check(graph, path, 1e-3 if not recordings else 0.15)
+
+
+def calibration_blocks(recordings: list[Path], before: int, after: int) -> Iterator[np.ndarray]:
+    """The first six seconds of each recording, with silence as context."""
+    for path in recordings:
+        audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True, frames=48000 * 6)
+        mono = audio.mean(1)
+        if rate != frontend.SAMPLE_RATE:
+            mono = soxr.resample(mono, rate, frontend.SAMPLE_RATE)
+        block = np.zeros(before + after + 511 * frontend.HOP, np.float32)
+        length = min(len(mono), len(block) - before)
+        block[before : before + length] = mono[:length]
+        yield block
 
 
 def stored_defaults(path: Path) -> dict[str, float]:
@@ -94,7 +126,8 @@ def stored_defaults(path: Path) -> dict[str, float]:
     if not path.exists():
         return DEFAULTS
     properties = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
-    return json.loads(properties["basic_transcribe"])["defaults"]
+    stored = json.loads(properties["basic_transcribe"])["defaults"]
+    return {name: stored.get(name, value) for name, value in DEFAULTS.items()}
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -130,11 +163,17 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--version", required=True)
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema")
+    parser.add_argument("--quantise", type=Path, metavar="RECORDINGS", help="folder of sound files")
     args = parser.parse_args()
+    recordings = None
+    if args.quantise is not None:
+        recordings = sorted(p for p in args.quantise.rglob("*") if p.suffix in (".flac", ".wav", ".ogg"))
+        if not recordings:
+            parser.error(f"no sound files (.flac, .wav, .ogg) under {args.quantise}")
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
     network = Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
     network.load_state_dict(state["ema"] if args.weights == "ema" else state["network"])
-    export(network.eval(), args.output, args.version)
+    export(network.eval(), args.output, args.version, recordings)
 
 
 if __name__ == "__main__":

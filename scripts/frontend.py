@@ -78,6 +78,38 @@ class HalfBand(nn.Module):
         return F.conv1d(x, self.taps, stride=2)
 
 
+def wavelet_shapes(frequencies: np.ndarray, spec: Spec, rate: float) -> tuple[Tensor, int]:
+    """What :func:`wavelets` needs to know of each wavelet, as ``librosa.filters.wavelet`` places them.
+
+    Returns
+    -------
+    shapes : Tensor of float64, shape (n, 5)
+        First sample, length, sample of phase zero, radians per sample, amplitude (for a unit L1 norm).
+    size : int
+        Odd; the middle sample is the centre.
+    """
+    lengths, _ = librosa.filters.wavelet_lengths(
+        freqs=frequencies, sr=rate, window="hann", filter_scale=1, gamma=spec.gamma, alpha=spec.alpha
+    )
+    size = int(np.ceil(lengths.max()))
+    before, after = np.ceil(lengths / 2), np.floor(lengths / 2)
+    length = before + after
+    first = (size - length) // 2
+    amplitude = 2 / length  # a Hann window's mean is a half
+    shapes = np.stack([first, length, first + before, 2 * np.pi * frequencies / rate, amplitude], axis=1)
+    return torch.from_numpy(shapes), size + 1 - size % 2
+
+
+def wavelets(shapes: Tensor, size: int) -> Tensor:
+    """Hann-windowed complex sinusoids, real then imaginary parts, shape (2 n, 1, size)."""
+    first, length, zero, radians, amplitude = shapes[:, :, None].unbind(1)
+    t = torch.arange(size, dtype=shapes.dtype, device=shapes.device)[None]
+    inside = torch.minimum((t - first).clamp(min=0), length)
+    window = amplitude * (0.5 - 0.5 * torch.cos(inside * (2 * np.pi) / length))
+    phase = (t - zero) * radians
+    return torch.cat([window * torch.cos(phase), window * torch.sin(phase)])[:, None]
+
+
 class VariableQ(nn.Module):
     """Power spectrograms of several :class:`Spec` from one decimation chain.
 
@@ -91,10 +123,11 @@ class VariableQ(nn.Module):
     def __init__(self, specs: tuple[Spec, ...], context: int) -> None:
         super().__init__()
         self.specs, self.context = specs, context
+        self.generate = False  # whether the wavelets are computed inside the graph, which makes its file small
         self.half_band = HalfBand()
         # levels[l] = (samples dropped before decimating into level l, index at level l of input time `context`)
         self.levels = [(0, context)]
-        self.bands: list[list[tuple[int, str, int]]] = []  # per spec, low to high: (level, kernel name, first sample)
+        self.bands: list[list[tuple[int, str, int]]] = []  # per spec, low to high: (level, name, first sample)
         for index, spec in enumerate(specs):
             bands = []
             for octave, high in enumerate(range(spec.n_bins, 0, -spec.bins_per_octave)):
@@ -103,31 +136,15 @@ class VariableQ(nn.Module):
                 while len(self.levels) <= level:
                     centre = self.levels[-1][1] - HalfBand.HALF
                     self.levels.append((centre % 2, centre // 2))
-                kernel = self._kernel(frequencies, spec, SAMPLE_RATE / 2**level)
-                name = f"kernel_{index}_{octave}"
-                self.register_buffer(name, kernel)
-                first = self.levels[level][1] - kernel.shape[-1] // 2
+                shapes, size = wavelet_shapes(frequencies, spec, SAMPLE_RATE / 2**level)
+                name = f"{index}_{octave}"
+                self.register_buffer(f"shapes_{name}", shapes.float())
+                self.register_buffer(f"kernel_{name}", wavelets(shapes, size).float(), persistent=False)
+                first = self.levels[level][1] - size // 2
                 if first < 0:
                     raise ValueError(f"context of {context} samples is too short for {frequencies[0]:.1f} Hz")
                 bands.append((level, name, first))
             self.bands.append(bands[::-1])
-
-    @staticmethod
-    def _kernel(frequencies: np.ndarray, spec: Spec, rate: float) -> Tensor:
-        """Real and imaginary wavelets of unit L1 norm, shape (2 n, 1, odd length)."""
-        wavelets, _ = librosa.filters.wavelet(
-            freqs=frequencies,
-            sr=rate,
-            window="hann",
-            filter_scale=1,
-            norm=1,
-            pad_fft=False,
-            gamma=spec.gamma,
-            alpha=np.full(len(frequencies), spec.alpha),
-        )
-        # librosa centres sample n // 2; an odd length keeps that the middle.
-        wavelets = np.pad(wavelets, ((0, 0), (0, 1 - wavelets.shape[1] % 2)))
-        return torch.tensor(np.concatenate([wavelets.real, wavelets.imag]), dtype=torch.float32)[:, None]
 
     @staticmethod
     def required_context(specs: tuple[Spec, ...]) -> int:
@@ -158,7 +175,10 @@ class VariableQ(nn.Module):
         for bands in self.bands:
             parts = []
             for level, name, first in bands:
-                y = F.conv1d(signals[level][..., first:], getattr(self, name), stride=HOP >> level)[..., :frames]
+                kernel = getattr(self, f"kernel_{name}")
+                if self.generate:
+                    kernel = wavelets(getattr(self, f"shapes_{name}"), kernel.shape[-1])
+                y = F.conv1d(signals[level][..., first:], kernel, stride=HOP >> level)[..., :frames]
                 real, imag = y.chunk(2, dim=1)
                 parts.append(real * real + imag * imag)
             out.append(torch.cat(parts, dim=1))

@@ -155,12 +155,20 @@ def excerpt(piece: Piece, length: float, rng: np.random.Generator, track: int | 
     start = float(rng.uniform(-0.5, max(0.0, float(notes[-1, 0]) - length * speed)))
     chosen = notes[(notes[:, 0] >= start) & (notes[:, 0] < start + length * speed)]
     performed = piece.source in PERFORMED
-    jitter, base, spread = (0.0, 0.0, 0.0) if performed else (rng.uniform(0, 0.02), rng.uniform(45, 105), 10.0)
+    jitter, base, spread = (
+        (0.0, 0.0, 0.0) if performed else (rng.uniform(0, 0.02), rng.uniform(45, 105), rng.uniform(4, 14))
+    )
     accent = 0.0 if performed else float(rng.uniform(0, 12))
     legato = 1.0 if performed else float(rng.choice([0.5, 0.8, 0.95, 1.0]))
+    # Voicing: players bring out a register, and inner notes are far softer than the melody.
+    middle, slope = float(chosen[:, 2].mean()) if len(chosen) else 60.0, 0.0 if performed else float(rng.normal(0, 0.7))
+    softer = 0.0 if performed else float(rng.uniform(0, 25))
     events = []
     for onset, offset, pitch, velocity, _ in chosen.tolist():
         v = velocity if performed else base + rng.normal(0, spread) + accent * np.sin(onset * 1.7)
+        v += slope * (pitch - middle)
+        together = chosen[np.abs(chosen[:, 0] - onset) < 0.04, 2]
+        v -= softer * (len(together) > 1 and pitch < together.max())
         a = max(0.0, (onset - start) / speed + rng.normal(0, 1) * jitter)
         events.append(
             Event(a, a + max(0.05, (offset - onset) / speed * legato), int(pitch), float(np.clip(v, 12, 127)))
@@ -232,6 +240,47 @@ def pattern(length: float, low: int, high: int, voices: int, rng: np.random.Gene
             if voices > 1 and rng.random() < 0.4:
                 play(t, step * legato * float(rng.choice([1, 2])), allowed[move(int(rng.integers(-12, -2)))])
             t += step
+    return tidy(events, length)
+
+
+def pedalled(events: list[Event], length: float, rng: np.random.Generator) -> list[Event]:
+    """The sustain pedal, lifted now and then: everything rings until it is lifted, or is struck again."""
+    lifts = np.cumsum(rng.uniform(0.4, 3.0, 2 + int(length / 0.4)))
+    ends = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
+    return tidy([replace(e, offset=float(end)) for e, end in zip(events, ends, strict=True)], length)
+
+
+def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> list[Event]:
+    """Broken chords under the pedal, soft, again and again on the same pitches, with a melody above."""
+    events, t = [], float(rng.uniform(0, 0.5))
+    step = float(rng.uniform(0.07, 0.25))
+    soft, loud = rng.uniform(15, 55), rng.uniform(40, 100)
+    root = int(rng.integers(low + 5, max(low + 6, high - 40)))
+    order = rng.choice(["up", "down", "wave", "alberti", "any"])
+    while t < length - 0.3:
+        chord = [root + i for i in ((0, 4, 7), (0, 3, 7), (0, 4, 7, 10), (0, 3, 6, 9), (0, 5, 7))[int(rng.integers(5))]]
+        tones = sorted(p + 12 * o for p in chord for o in range(int(rng.integers(1, 5))) if p + 12 * o <= high)
+        if order == "down":
+            tones = tones[::-1]
+        elif order == "wave":
+            tones = tones + tones[-2:0:-1]
+        elif order == "alberti":
+            tones = [p for q in tones[1:] for p in (tones[0], q)]
+        elif order == "any":
+            tones = [int(p) for p in rng.choice(tones, len(tones))]
+        lift = t + step * len(tones) * int(rng.integers(1, 4))
+        melody = t
+        while t < lift:
+            for p in tones:
+                v = soft + rng.normal(0, 6)
+                events.append(Event(t, lift, p, float(np.clip(v, 8, 127))))
+                t += step
+        while melody < lift and rng.random() < 0.8:
+            scale = [p for p in range(max(low, high - 26), high + 1) if (p - root) % 12 in SCALES[0]]
+            v = float(np.clip(loud + rng.normal(0, 8), 8, 127))
+            events.append(Event(melody, lift, int(rng.choice(scale)), v))
+            melody += step * int(rng.integers(2, 9))
+        root = int(np.clip(root + rng.choice([-5, -3, -2, 0, 0, 2, 3, 5]), low, max(low, high - 30)))
     return tidy(events, length)
 
 

@@ -18,13 +18,13 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import scoring
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
 from basic_transcribe.pipeline import Transcriber, Transcription
 from basic_transcribe.types import Note, Posteriors

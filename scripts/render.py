@@ -2,6 +2,7 @@
 
     python scripts/render.py synth --banks BANKS --library LIBRARY.npz --data DATA --out OUT --clips 6000
     python scripts/render.py guitar --data DATA --out OUT --passes 4 --seed 1
+    python scripts/render.py audio --banks BANKS --library LIBRARY.npz --data DATA --out OUT --clips 60
 
 ``BANKS`` is written by prepare.py, ``LIBRARY.npz`` by music.py; ``DATA`` has ``irs/``, ``drums/`` and ``guitarset/``.
 The same seed gives the same clips, whatever ``--jobs``. Held-out banks are used only where ``--heldout`` asks for them.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +24,18 @@ import soundfile
 import soxr
 import torch
 from frontend import HOP, SAMPLE_RATE, FrontEnd
-from music import Event, Piece, excerpt, fit_range, load_library, monophonic, pattern, tidy
+from music import (
+    Event,
+    Piece,
+    arpeggios,
+    excerpt,
+    fit_range,
+    load_library,
+    monophonic,
+    pattern,
+    pedalled,
+    tidy,
+)
 from scipy.signal import butter, fftconvolve, sosfilt
 from synth import Bank, Played, legato_line, play_bank
 
@@ -46,6 +58,7 @@ class Material:
     rooms: list[np.ndarray]
     cabinets: list[np.ndarray]
     drums: dict[str, np.ndarray]
+    length: float = LENGTH  # of a clip, in seconds
 
     def bank(self, families: tuple[str, ...], rng: np.random.Generator) -> Bank:
         """A bank of one of these families; each family, then each bank in it, is equally likely."""
@@ -93,20 +106,20 @@ WINDS = ("reed", "pipe", "brass", "freereed")
 SUSTAINED = (*BOWED, *WINDS, "ensemble", "organ", "voice", "synth")
 PLUCKED = ("guitar", "eguitar", "plucked", "mallet")
 SCENARIOS = {
-    "piano": 0.17,
-    "epiano": 0.03,
+    "piano": 0.25,
+    "epiano": 0.02,
     "guitar": 0.12,
     "bass": 0.03,
-    "mallet": 0.08,
+    "mallet": 0.07,
     "bowed": 0.08,
-    "wind": 0.09,
-    "freereed": 0.06,
+    "wind": 0.07,
+    "freereed": 0.07,
     "organ": 0.02,
-    "sung": 0.11,
-    "line": 0.05,
-    "chamber": 0.06,
-    "band": 0.07,
-    "any": 0.03,
+    "sung": 0.12,
+    "line": 0.04,
+    "chamber": 0.04,
+    "band": 0.05,
+    "any": 0.02,
 }
 
 
@@ -117,7 +130,7 @@ def from_library(
     pieces = material.library[sources[int(rng.integers(len(sources)))]]
     piece = pieces[int(rng.integers(len(pieces)))]
     track = int(rng.choice(np.unique(piece.notes[:, 4]))) if one_track else None
-    return excerpt(piece, LENGTH, rng, track)
+    return excerpt(piece, material.length, rng, track)
 
 
 def line_events(material: Material, low: int, high: int, rng: np.random.Generator) -> list[Event]:
@@ -129,7 +142,7 @@ def line_events(material: Material, low: int, high: int, rng: np.random.Generato
             return events
     span = int(rng.integers(9, 25))
     bottom = int(rng.integers(low, max(low + 1, high - span + 1)))
-    return monophonic(pattern(LENGTH, bottom, min(high, bottom + span), 1, rng))
+    return monophonic(pattern(material.length, bottom, min(high, bottom + span), 1, rng))
 
 
 def chord_events(
@@ -142,7 +155,7 @@ def chord_events(
             return thin(events, voices)
     span = int(rng.integers(14, 50))
     bottom = int(rng.integers(low, max(low + 1, high - span + 1)))
-    return pattern(LENGTH, bottom, min(high, bottom + span), max(2, voices), rng)
+    return pattern(material.length, bottom, min(high, bottom + span), max(2, voices), rng)
 
 
 def thin(events: list[Event], voices: int) -> list[Event]:
@@ -161,13 +174,16 @@ def piano(m: Material, rng: np.random.Generator, family: str = "piano") -> list[
     bank = m.bank((family,), rng)
     sources = ("pop909", "pop909", "openscore_lieder", "openscore_quartets", "jsfakes")
     events = chord_events(m, sources, max(bank.low, 21), min(bank.high, 108), 10, rng, 0.75)
-    if rng.random() < 0.35:  # sustain pedal: everything rings until it is lifted
-        lifts = np.cumsum(rng.uniform(0.4, 3.0, 40))
-        ring = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
-        events = tidy(
-            [Event(e.onset, float(o), e.pitch, e.velocity) for e, o in zip(events, ring, strict=True)], LENGTH
-        )
-    return [play_bank(bank, events, LENGTH, rng, expression=0, detune=float(rng.normal(0, 0.06)))]
+    if rng.random() < 0.3:  # the left hand in octaves
+        basses = [e for e in events if e.pitch - 12 >= max(bank.low, 21) and e.pitch < 60]
+        basses = [e for e in basses if not any(abs(o.onset - e.onset) < 0.04 and o.pitch < e.pitch for o in events)]
+        events = tidy(events + [replace(e, pitch=e.pitch - 12) for e in basses], m.length)
+    pedal = rng.random() < 0.5
+    if rng.random() < 0.2:
+        events, pedal = arpeggios(m.length, max(bank.low, 28), min(bank.high, 100), rng), True
+    elif pedal:
+        events = pedalled(events, m.length, rng)
+    return [play_bank(bank, events, m.length, rng, expression=0, detune=float(rng.normal(0, 0.06)), pedal=pedal)]
 
 
 def epiano(m: Material, rng: np.random.Generator) -> list[Part]:
@@ -183,7 +199,7 @@ def guitar(m: Material, rng: np.random.Generator) -> list[Part]:
     else:
         events = chord_events(m, ("pop909", "nottingham", "jsfakes"), low, high, 6, rng, 0.5)
     expression = 0.0 if rng.random() < 0.4 else float(rng.uniform(0, 0.5 if voices == 1 else 0.15))
-    sound, played = play_bank(bank, events, LENGTH, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
+    sound, played = play_bank(bank, events, m.length, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
     if bank.family == "eguitar" and rng.random() < 0.7:
         sound = drive(sound, rng, m)
     return [(sound, played)]
@@ -213,7 +229,7 @@ def solo(families: tuple[str, ...], chance_of_chords: float = 0.0):
         expressive = bank.kind == "sustain" and rng.random() < 0.7
         expression = float(rng.uniform(0.2, 0.9)) if expressive else 0.0
         detune = float(rng.normal(0, 0.12 if bank.kind == "sustain" else 0.06))
-        return [play_bank(bank, events, LENGTH, rng, expression=expression, detune=detune)]
+        return [play_bank(bank, events, m.length, rng, expression=expression, detune=detune)]
 
     return scenario
 
@@ -235,13 +251,17 @@ def legato(kinds: tuple[str, ...]):
                 Event(e.onset, nxt.onset if nxt and nxt.onset - e.offset < 0.5 else e.offset, e.pitch, e.velocity)
                 for e, nxt in gaps
             ]
-        return [legato_line(events, LENGTH, rng, kind)]
+        return [legato_line(events, m.length, rng, kind)]
 
     return scenario
 
 
 def sung(m: Material, rng: np.random.Generator) -> list[Part]:
-    if "voice" in m.banks and rng.random() < 0.25:
+    recorded = [b for b in m.banks.get("voice", []) if b.id.startswith("voice_")]
+    kind = rng.random()
+    if kind < 0.4 and recorded:  # people, not a font's choir
+        return solo(("voice",))(replace(m, banks={"voice": recorded}), rng)
+    if kind < 0.5 and "voice" in m.banks:
         return solo(("voice",))(m, rng)
     return legato(("voice",))(m, rng)
 
@@ -252,7 +272,7 @@ def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
     piece = pieces[int(rng.integers(len(pieces)))]
     players = max(2, min(len(np.unique(piece.notes[:, 4])), int(rng.integers(2, 5))))
     # Dealt out to the players by register: every track in step, each player within reach.
-    everything = sorted(excerpt(piece, LENGTH, rng), key=lambda e: e.pitch)
+    everything = sorted(excerpt(piece, m.length, rng), key=lambda e: e.pitch)
     cuts = np.array_split(np.arange(len(everything)), players)
     out = []
     mixed_family = rng.random() < 0.5
@@ -261,7 +281,7 @@ def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
         events = sorted((everything[i] for i in cut), key=lambda e: e.onset)
         events = fit_range(events, max(bank.low, 21), min(bank.high, 108), rng)
         expression = float(rng.uniform(0, 0.6)) if bank.kind == "sustain" else 0.0
-        out.append(play_bank(bank, events, LENGTH, rng, expression=expression, detune=float(rng.normal(0, 0.06))))
+        out.append(play_bank(bank, events, m.length, rng, expression=expression, detune=float(rng.normal(0, 0.06))))
     return out
 
 
@@ -347,6 +367,35 @@ def noise(n: int, rng: np.random.Generator) -> np.ndarray:
     return (x / (np.std(x) + 1e-9)).astype(np.float32)
 
 
+def small_room(rng: np.random.Generator) -> np.ndarray:
+    """Impulse response, without the direct sound, of a room that is lived in: reflections, then a tail; unit energy."""
+    decay = rng.uniform(0.12, 1.1)
+    size = int(decay * SAMPLE_RATE)
+    t = np.arange(size) / SAMPLE_RATE
+    bright = rng.normal(0, 1, size) * np.exp(-6.9 * t / (decay * rng.uniform(0.3, 0.9)))
+    dark = sosfilt(butter(1, rng.uniform(400, 2500), fs=SAMPLE_RATE, output="sos"), rng.normal(0, 1, size))
+    ir = (bright * rng.uniform(0.2, 1) + dark * 2 * np.exp(-6.9 * t / decay)) * np.clip(t / 0.03, 0.1, 1)
+    gap = int(rng.uniform(0.0005, 0.012) * SAMPLE_RATE)
+    for _ in range(int(rng.integers(3, 12))):
+        at = gap + int(rng.uniform(0, 0.03) * SAMPLE_RATE)
+        ir[at] += rng.normal(0, 3) * np.exp(-6.9 * at / SAMPLE_RATE / decay)
+    ir[:gap] = 0
+    return ir / np.sqrt(np.sum(ir**2))
+
+
+def knocks(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Taps, clicks and thumps that are no notes: keys, fingers, a foot, a page; peak 1."""
+    out = np.zeros(n, np.float32)
+    for _ in range(int(rng.integers(1, 16))):
+        size = int(rng.uniform(0.003, 0.08) * SAMPLE_RATE)
+        low = rng.uniform(40, 1500)
+        band = butter(1, [low, min(10000, low * rng.uniform(2, 12))], "bandpass", fs=SAMPLE_RATE, output="sos")
+        burst = sosfilt(band, rng.normal(0, 1, size) * np.exp(-np.arange(size) / (size * rng.uniform(0.1, 0.4))))
+        start = int(rng.integers(0, n - size))
+        out[start : start + size] += (burst / (np.abs(burst).max() + 1e-9) * rng.uniform(0.2, 1)).astype(np.float32)
+    return out
+
+
 def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -> tuple[np.ndarray, float]:
     """Put a dry mix into a recording; returns it and the gain in dB that the notes went through."""
     n = len(x)
@@ -356,20 +405,17 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
         x = x + d * (rms_before / (np.sqrt(np.mean(d**2)) + 1e-9) * 10 ** (rng.uniform(-18, 3) / 20))
     if rng.random() < 0.7:
         x = equalise(x, rng)
-    if rng.random() < 0.65:
-        if rng.random() < 0.65:
-            ir = m.rooms[int(rng.integers(len(m.rooms)))].copy()
-        else:
-            size = int(rng.uniform(0.15, 1.6) * SAMPLE_RATE)
-            ir = rng.normal(0, 1, size) * np.exp(-6.9 * np.arange(size) / size)
-            ir[: int(rng.uniform(0, 0.02) * SAMPLE_RATE)] = 0
-            ir /= np.sqrt(np.sum(ir**2))
-        wet = 10 ** (rng.uniform(-22, -1) / 20)
+    if rng.random() < 0.75:
+        recorded = rng.random() < 0.4
+        ir = m.rooms[int(rng.integers(len(m.rooms)))] if recorded else small_room(rng)
+        wet = 10 ** (rng.uniform(-22, 1 if recorded else 8) / 20)  # far from the source the room is the louder
         x = x + wet * fftconvolve(x, ir)[:n]
     if rng.random() < 0.08:
         peak = np.abs(x).max() + 1e-9
         x = np.clip(x / peak * rng.uniform(1, 4), -1, 1) * peak
     x = x.astype(np.float32)
+    if rng.random() < 0.25:
+        x = x + knocks(n, rng) * np.float32(np.abs(x).max() * 10 ** (-rng.uniform(3, 30) / 20))
     if rng.random() < 0.6:
         x = x + noise(n, rng) * np.float32(np.std(x) * 10 ** (-rng.uniform(15, 65) / 20))
     if rng.random() < 0.15:  # rumble of a stage or a hand on the microphone
@@ -382,10 +428,10 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
 
 
 def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None) -> tuple[np.ndarray, list[Played]]:
-    """One clip of LENGTH seconds and its notes, sorted by onset."""
+    """One clip and its notes, sorted by onset."""
     name = scenario or str(rng.choice(list(SCENARIOS), p=np.array(list(SCENARIOS.values()))))
     parts = PLAYERS[name](m, rng)
-    n = int(LENGTH * SAMPLE_RATE)
+    n = int(m.length * SAMPLE_RATE)
     mix, notes = np.zeros(n, np.float32), []
     for sound, played in parts:
         peak = np.abs(sound).max()
@@ -466,6 +512,17 @@ def synth_shard(args: tuple[argparse.Namespace, int]) -> str:
     return f"{path.name}: {CLIPS_PER_SHARD * LENGTH / (time.time() - start):.0f}x real time"
 
 
+def sound_file(args: tuple[argparse.Namespace, int]) -> str:
+    """Render one synthetic clip as it sounds, to be listened to, or for export.py to measure ranges on."""
+    options, number = args
+    path = options.out / f"{options.seed:02d}_{number:04d}.flac"
+    material = load_material(options.banks, options.library, options.data, options.heldout)
+    rng = np.random.default_rng([options.seed, 2000 + number])
+    audio, _ = make_clip(material, rng, options.scenario)
+    soundfile.write(path, np.clip(audio, -1, 1), SAMPLE_RATE)
+    return path.name
+
+
 def read_labels(path: Path) -> np.ndarray:
     """Rows of onset, offset, pitch."""
     return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)[:, :3]
@@ -516,7 +573,7 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("synth", "guitar"))
+    parser.add_argument("kind", choices=("synth", "guitar", "audio"))
     parser.add_argument("--banks", type=Path)
     parser.add_argument("--library", type=Path)
     parser.add_argument("--data", type=Path, required=True)
@@ -532,6 +589,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.kind == "synth":
         work, count = synth_shard, -(-options.clips // CLIPS_PER_SHARD)
+    elif options.kind == "audio":
+        work, count = sound_file, options.clips
     else:
         work, count = guitar_shard, 8 * options.passes
     with ProcessPoolExecutor(options.jobs) as pool:

@@ -7,7 +7,7 @@ semitone to the sounding pitch, whose bend is the deviation from it, whose offse
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,29 @@ DEAD = 10 ** (-45 / 20)  # a note ends where it has fallen this far below its lo
 
 @dataclass(slots=True)
 class Played:
-    """A sounding note: times in s, semitone, level in dB full scale, deviation from `pitch` per hop from the onset."""
+    """A sounding note: times in s, semitone, level in dB full scale, deviation from `pitch` per hop from the onset.
+
+    ``velocity`` is that of the event, nan where there was none.
+    """
 
     onset: float
     offset: float
     pitch: int
     level: float
     bend: np.ndarray
+    velocity: float = np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """How a part is played.
+
+    ``release`` is the time constant (s) with which a released note dies (of a piano: at middle C, longer below),
+    ``dynamics`` the exponent of amplitude over velocity.
+    """
+
+    release: float
+    dynamics: float
 
 
 class Bank:
@@ -51,11 +67,13 @@ class Bank:
         distance = np.abs(self.pitch - pitch) * 10 + np.abs(self.velocity - velocity) / 12
         return int(np.argmin(distance + rng.random(len(distance)) * 1.5))
 
-    def sound(self, event: Event, bend: np.ndarray, release: float, rng: np.random.Generator) -> np.ndarray:
-        """Sound of one note, `bend` semitones per hop away from its pitch, dying away with time constant `release`."""
+    def sound(
+        self, event: Event, duration: float, bend: np.ndarray, touch: Touch, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Sound of one note, held for `duration` seconds, `bend` semitones per hop away from its pitch."""
         index = self.choose(event.pitch, event.velocity, rng)
         sample = self.samples[index]
-        duration = event.offset - event.onset
+        release = touch.release * 2 ** ((60 - event.pitch) / 36) if self.family == "piano" else touch.release
         tail = 3 * release
         n = int((duration + tail) * SAMPLE_RATE)
         raw = self.audio[sample["start"] : sample["start"] + sample["length"]].astype(np.float32) / 32767
@@ -77,7 +95,7 @@ class Bank:
             y[held:] *= np.exp(-np.arange(len(y) - held) / (release * SAMPLE_RATE)).astype(np.float32)
         fade = min(len(y), 200)
         y[len(y) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
-        exponent = 0.9 if self.layers > 1 else 1.4
+        exponent = touch.dynamics * (0.6 if self.layers > 1 else 1.0)
         gain = 10 ** (self.gain[index] / 20) * (max(event.velocity, 5) / self.velocity[index]) ** exponent
         return y * np.float32(gain)
 
@@ -105,6 +123,22 @@ def level_of(sound: np.ndarray) -> float:
     count = max(1, len(head) // window)
     power = np.square(head[: count * window]).reshape(count, -1).mean(1) if len(head) >= window else [np.mean(head**2)]
     return float(10 * np.log10(np.max(power) + 1e-10))
+
+
+def perceived_attack(sound: np.ndarray) -> float:
+    """Seconds after which a slowly swelling sound is heard to begin: where it has come within 14 dB of its first 0.2 s.
+
+    Listeners, and those who label recordings, hear the onset of a bowed or sung note in its rise, not at its first
+    faint sound (Gordon, "The perceptual attack time of musical tones", JASA 82, 1987).
+    """
+    window = 64
+    head = sound[: int(0.2 * SAMPLE_RATE)]
+    count = len(head) // window
+    if count < 4:
+        return 0.0
+    rms = np.sqrt(np.square(head[: count * window]).reshape(count, -1).mean(1))
+    smooth = np.convolve(rms, np.ones(4) / 4, "same")
+    return min(0.03, int(np.argmax(smooth >= 0.2 * smooth.max())) * window / SAMPLE_RATE)
 
 
 def audible_length(sound: np.ndarray) -> float:
@@ -147,8 +181,38 @@ def ornament(duration: float, rng: np.random.Generator, amount: float) -> np.nda
     return b
 
 
+SWELLING = ("strings", "ensemble", "voice")
+RINGING = ("piano", "epiano", "mallet", "plucked")
+
+
+def ring_through(events: list[Event]) -> list[float]:
+    """How long each note sounds if a note struck again under the pedal is not damped first: to the end of the chain."""
+    end: dict[int, tuple[float, float]] = {}  # by pitch: the next event's onset, and when its sound ends
+    out = []
+    for e in reversed(events):
+        onset, last = end.get(e.pitch, (np.inf, 0.0))
+        stop = max(e.offset, last) if onset - e.offset < 0.03 else e.offset
+        end[e.pitch] = e.onset, stop
+        out.append(stop - e.onset)
+    return out[::-1]
+
+
+def pulse(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Amplitude that swells and fades a few times a second without a new attack."""
+    t = np.arange(len(sound)) / SAMPLE_RATE
+    wave = np.sin(2 * np.pi * rng.uniform(1.5, 8) * t + rng.uniform(0, 6.28)) * np.clip(t / rng.uniform(0.1, 0.5), 0, 1)
+    return (sound * 10 ** (rng.uniform(0.5, 4) * (wave - 1) / 20)).astype(np.float32)
+
+
 def play_bank(
-    bank: Bank, events: list[Event], length: float, rng: np.random.Generator, *, expression: float, detune: float
+    bank: Bank,
+    events: list[Event],
+    length: float,
+    rng: np.random.Generator,
+    *,
+    expression: float,
+    detune: float,
+    pedal: bool = False,
 ) -> tuple[np.ndarray, list[Played]]:
     """A part played on a bank.
 
@@ -158,23 +222,34 @@ def play_bank(
         0 to 1, how often notes carry a pitch gesture.
     detune : float
         Tuning of the whole part, in semitones.
+    pedal : bool
+        Whether a note rings on when it is struck again.
     """
     out = np.zeros(int((length + 3) * SAMPLE_RATE), np.float32)
     played = []
-    release = bank.release * float(rng.uniform(0.3, 1.6)) + 0.01
-    for e in events:
+    release = bank.release * float(np.exp(rng.uniform(np.log(0.15), np.log(1.7)))) + 0.01
+    touch = Touch(release, float(rng.uniform(1.2, 2.2)))
+    rings = pedal or (bank.kind == "decay" and bank.family in RINGING and rng.random() < 0.4)
+    held = ring_through(events) if rings else [e.offset - e.onset for e in events]
+    pulsing = bank.kind == "sustain" and rng.random() < 0.25  # tremolo, a hand over a harmonica, beating reeds
+    for e, sounding in zip(events, held, strict=True):
         duration = e.offset - e.onset
-        bend = np.full(int(duration / FRAME) + 40, detune)
+        bend = np.full(int(sounding / FRAME) + 40, detune)
         if rng.random() < expression:
-            bend = bend + ornament(duration, rng, 1.0)
-        sound = bank.sound(e, bend, release, rng)
+            bend = bend + np.resize(ornament(sounding, rng, 1.0), len(bend))
+        sound = bank.sound(e, sounding, bend, touch, rng)
         if len(sound) < 200:
             continue
+        if pulsing and rng.random() < 0.7:
+            sound = pulse(sound, rng)
         start = int(e.onset * SAMPLE_RATE)
         stop = min(start + len(sound), len(out))
         out[start:stop] += sound[: stop - start]
-        offset = e.onset + min(duration, max(0.05, audible_length(sound)))
-        played.append(settle(e.onset, offset, e.pitch, level_of(sound), bend))
+        onset = e.onset + (perceived_attack(sound) if bank.family in SWELLING else 0.0)
+        offset = max(onset + 0.04, e.onset + min(duration, max(0.05, audible_length(sound))))
+        late = round((onset - e.onset) / FRAME)
+        note = settle(onset, offset, e.pitch, level_of(sound), bend[late:])
+        played.append(replace(note, velocity=e.velocity))
     return out[: int(length * SAMPLE_RATE)], played
 
 
@@ -222,16 +297,16 @@ def legato_line(
         slurred = e.onset - previous_end < 0.03
         inside = (control >= e.onset - 0.12) & (control < end + 0.25)
         t = control[inside] - e.onset
-        # The glide passes half way at the onset: that is where a listener hears the new note.
+        # A listener hears the new note where a bow or reed has gone half of the way, a voice most of it: at the vowel.
         begin = previous_pitch if slurred else target - abs(float(rng.normal(0, 0.8 if voice else 0.2)))
-        shape = 1 / (1 + np.exp(-t / (glide / 3)))
+        shape = 1 / (1 + np.exp(-(t + 0.35 * glide * voice) / (glide / 3)))
         curve = begin + (target - begin) * (shape if slurred else 1 - np.exp(-np.maximum(t + 0.02, 0) / glide))
         curve = curve + float(rng.normal(0, 0.2) if voice else 0) * np.exp(-np.maximum(t, 0) / 0.15) * (t > 0)
         curve += vibrato_depth * np.sin(2 * np.pi * vibrato_rate * t) * np.clip((t - vibrato_delay) / 0.3, 0, 1)
         pitch[inside] = np.where(t > -0.06, curve, pitch[inside] if slurred else curve)
         attack = rng.uniform(0.012, 0.08) if voice else rng.uniform(0.008, 0.06)
         gain = (e.velocity / 127) ** 1.3
-        body = np.clip((t + attack * 0.4) / attack, 0, 1) * np.clip(
+        body = np.clip((t + attack * (0.85 if voice else 0.4)) / attack, 0, 1) * np.clip(
             (end - e.onset - t) / rng.uniform(0.02, 0.09) + 1, 0, 1
         )
         body *= gain * (1 + rng.uniform(-0.3, 0.3) * np.sin(np.pi * np.clip(t / max(end - e.onset, 0.1), 0, 1)))
@@ -246,6 +321,8 @@ def legato_line(
                 noise[inside] += rng.uniform(0, 0.25) * np.exp(-(((t + 0.05) / 0.03) ** 2))
         elif voice and rng.random() < 0.5:
             noise[inside] += rng.uniform(0, 0.25) * np.exp(-(((t + 0.05) / 0.03) ** 2))
+        if voice and not slurred and rng.random() < 0.4:  # a voiced consonant, before the vowel that is the onset
+            body = np.maximum(body, gain * rng.uniform(0.05, 0.35) * ((t > -rng.uniform(0.02, 0.06)) & (t <= 0)))
         loud[inside] = np.maximum(loud[inside] * (t < 0.02), body) if slurred else np.maximum(loud[inside], body)
         formants[inside] = VOWELS[rng.integers(len(VOWELS))] * spread * (1 + rng.normal(0, 0.05, 4))
         marks.append((e.onset, end, e.pitch))

@@ -1,6 +1,6 @@
 """Train the network on rendered clips.
 
-    python scripts/train.py CLIPS --out RUN --steps 10000 [--resume]
+    python scripts/train.py CLIPS --out RUN --steps 10000 [--init CHECKPOINT] [--resume]
 
 ``CLIPS`` holds the shards written by render.py. Runs on CUDA when there is one, else on the CPU with bfloat16.
 ``RUN/last.pt`` is written every ``--save-every`` steps and holds all that ``--resume`` needs; ``config``, ``network``
@@ -24,7 +24,7 @@ from network import LEVEL_SCALE, REACH, Network, normalise
 from render import DB_FLOOR, DB_STEP
 from torch import Tensor
 
-WEIGHTS = {"onset": 2.0, "note": 1.0, "offset": 0.5, "contour": 0.7, "level": 0.3}
+WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 0.3}
 MAX_SHIFT = 4  # semitones
 
 
@@ -37,6 +37,54 @@ class Clip:
     reference: np.ndarray
     notes: np.ndarray
     bends: np.ndarray
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train: steps in all, crops a batch, frames a crop (even), peak learning rate, share of real recordings.
+
+    The learning rate rises for ``warm_up`` steps. With ``freeze_statistics`` the batch norms keep the means and
+    variances they have.
+    """
+
+    steps: int = 10000
+    batch: int = 12
+    frames: int = 432
+    lr: float = 3e-3
+    real: float = 0.2
+    seed: int = 0
+    warm_up: int = 200
+    freeze_statistics: bool = False
+
+
+@dataclass
+class State:
+    """What training changes, and a checkpoint holds: weights, their moving average, the optimizer, steps done."""
+
+    network: Network
+    ema: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def begin(cls, network: Network) -> State:
+        """A first step from these weights."""
+        ema = {k: v.clone().float() for k, v in network.state_dict().items()}
+        return cls(network, ema, torch.optim.AdamW(network.parameters(), weight_decay=1e-3))
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, map_location=next(self.network.parameters()).device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema, self.step = state["ema"], state["step"]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        temporary = path.with_suffix(".tmp")
+        torch.save({"config": self.network.config, "network": self.network.state_dict(), "ema": self.ema,
+                    "step": self.step, "optimizer": self.optimizer.state_dict()}, temporary)  # fmt: skip
+        temporary.rename(path)
 
 
 def load_clips(folder: Path) -> tuple[list[Clip], list[Clip]]:
@@ -131,9 +179,7 @@ def transpose(x: np.ndarray, bins: int) -> np.ndarray:
     return y
 
 
-def batches(
-    synthetic: list[Clip], real: list[Clip], options: argparse.Namespace, first: int
-) -> Iterator[dict[str, Tensor]]:
+def batches(synthetic: list[Clip], real: list[Clip], options: Options, first: int) -> Iterator[dict[str, Tensor]]:
     """Batches from step ``first`` on, prepared one ahead in a thread."""
 
     def make(step: int) -> dict[str, Tensor]:
@@ -164,56 +210,29 @@ def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor
     return result
 
 
-def learning_rate(step: int, options: argparse.Namespace) -> float:
+def learning_rate(step: int, options: Options) -> float:
     """Linear warm-up, then a cosine to one percent."""
-    warm = min(1.0, (step + 1) / 200)
+    warm = min(1.0, (step + 1) / options.warm_up)
     return float(options.lr * warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / options.steps))))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=10000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--frames", type=int, default=432, help="frames of a crop, even")
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--real", type=float, default=0.2, help="share of real recordings in a batch")
-    parser.add_argument("--channels", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=500)
-    parser.add_argument("--resume", action="store_true")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.out / "last.pt"
+def best_device() -> torch.device:
+    """CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    torch.manual_seed(options.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Network(channels=options.channels).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=1e-3)
-    ema = {k: v.clone().float() for k, v in network.state_dict().items()}
-    first = 0
-    if options.resume:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema, first = state["ema"], state["step"]
 
-    synthetic, real = load_clips(options.clips)
-    print(f"{len(synthetic)} synthetic and {len(real)} real clips; {sum(p.numel() for p in network.parameters())} "
-          f"parameters on {device}", flush=True)  # fmt: skip
-
-    def save(step: int) -> None:
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save({"config": network.config, "network": network.state_dict(), "ema": ema, "step": step,
-                    "optimizer": optimizer.state_dict()}, temporary)  # fmt: skip
-        temporary.rename(checkpoint)
-
-    began, running = time.time(), dict.fromkeys(WEIGHTS, 0.0)
+def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: Options) -> Iterator[dict[str, float]]:
+    """Train from ``state.step`` to ``options.steps``, changing ``state``; yields the losses of each step."""
+    network, optimizer = state.network, state.optimizer
+    device = next(network.parameters()).device
     network.train()
-    for step, batch in enumerate(batches(synthetic, real, options, first), first):
+    if options.freeze_statistics:
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+    for batch in batches(synthetic, real, options, state.step):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, options)
+            group["lr"] = learning_rate(state.step, options)
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
             out = network(normalise(batch["fine"], batch["reference"]), normalise(batch["sharp"], batch["reference"]))
@@ -223,20 +242,63 @@ def main() -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        decay = min(0.998, (1 + step) / (10 + step))
+        decay = min(0.998, (1 + state.step) / (10 + state.step))
         with torch.no_grad():
             for k, v in network.state_dict().items():
-                ema[k].mul_(decay).add_(v.float(), alpha=1 - decay)
+                state.ema[k].mul_(decay).add_(v.float(), alpha=1 - decay)
+        state.step += 1
+        yield {k: v.item() for k, v in parts.items()}
+
+
+def train(
+    state: State, synthetic: list[Clip], real: list[Clip], options: Options, checkpoint: Path, save_every: int = 500
+) -> None:
+    """Train from ``state.step`` to ``options.steps``, print the losses, and write ``checkpoint`` now and then."""
+    began, first, running = time.time(), state.step, dict.fromkeys(WEIGHTS, 0.0)
+    for parts in take_steps(state, synthetic, real, options):
         for k, v in parts.items():
-            running[k] += v.item()
-        if (step + 1) % 50 == 0:
+            running[k] += v
+        if state.step % 50 == 0:
             seconds = time.time() - began
-            speed = (step + 1 - first) * options.batch * options.frames / FRAME_RATE / seconds
-            print(step + 1, f"{seconds:.0f} s", {k: round(v / 50, 4) for k, v in running.items()}, f"{speed:.0f}x",
+            speed = (state.step - first) * options.batch * options.frames / FRAME_RATE / seconds
+            print(state.step, f"{seconds:.0f} s", {k: round(v / 50, 4) for k, v in running.items()}, f"{speed:.0f}x",
                   flush=True)  # fmt: skip
             running = dict.fromkeys(WEIGHTS, 0.0)
-        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
-            save(step + 1)
+        if state.step % save_every == 0 or state.step == options.steps:
+            state.save(checkpoint)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=Options.steps)
+    parser.add_argument("--batch", type=int, default=Options.batch)
+    parser.add_argument("--frames", type=int, default=Options.frames, help="frames of a crop, even")
+    parser.add_argument("--lr", type=float, default=Options.lr)
+    parser.add_argument("--real", type=float, default=Options.real, help="share of real recordings in a batch")
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=Options.seed)
+    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--resume", action="store_true", help="go on where RUN/last.pt ends")
+    parser.add_argument("--init", type=Path, help="start from the EMA weights of this checkpoint")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = args.out / "last.pt"
+    options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed)
+
+    torch.manual_seed(options.seed)
+    device = best_device()
+    network = Network(channels=args.channels).to(device, memory_format=torch.channels_last)
+    if args.init is not None:
+        network.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["ema"])
+    state = State.begin(network)
+    if args.resume:
+        state.restore(checkpoint)
+    synthetic, real = load_clips(args.clips)
+    print(f"{len(synthetic)} synthetic and {len(real)} real clips; {sum(p.numel() for p in network.parameters())} "
+          f"parameters on {device}", flush=True)  # fmt: skip
+    train(state, synthetic, real, options, checkpoint, args.save_every)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"errors", "types"}, {"numpy"}),
     "pipeline": ({"audio", "errors", "midi", "model", "notes", "types"}, set()),
     "batch": ({"", "errors", "exports", "midi", "pipeline"}, set()),
-    "cli": ({"", "audio", "batch", "errors", "types"}, {"rich", "typer"}),
+    "scoring": ({"audio", "errors"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
+    "evaluate": ({"", "batch", "errors", "scoring", "types"}, {"numpy"}),
+    "cli": ({"", "audio", "batch", "errors", "evaluate", "exports", "scoring", "types"}, {"rich", "typer"}),
 }
 # What costs more than a blink to load, and is not needed to import the package or to print the help.
-HEAVY = {"av", "librosa", "mido", "numba", "numpy", "onnxruntime", "pretty_midi", "rich", "scipy", "soundfile", "soxr"}
+HEAVY = {
+    *("av", "librosa", "mido", "mir_eval", "numba", "numpy"),
+    *("onnxruntime", "pretty_midi", "rich", "scipy", "soundfile", "soxr"),
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, str, bool]]:

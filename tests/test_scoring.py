@@ -1,20 +1,18 @@
-"""The scoring of ``scripts/``: equal to mir_eval, and bends read as a synthesiser plays them."""
+"""Scores: equal to mir_eval's. MIDI: bends read as a synthesiser plays them."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pretty_midi
 import pytest
 
-mir_eval = pytest.importorskip("mir_eval.transcription")
-pytest.importorskip("scipy")
-pretty_midi = pytest.importorskip("pretty_midi")
+from basic_transcribe import scoring
+from basic_transcribe.errors import TranscribeError
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-import scoring  # noqa: E402
+mir_eval = pytest.importorskip("mir_eval")
 
 
 def random_notes(rng: np.random.Generator, count: int) -> scoring.Notes:
@@ -30,7 +28,7 @@ def random_notes(rng: np.random.Generator, count: int) -> scoring.Notes:
 def test_matches_are_as_many_as_mir_eval_finds(seed: int, tolerance: float, offset_ratio: float | None) -> None:
     rng = np.random.default_rng(seed)
     ref, est = random_notes(rng, int(rng.integers(1, 60))), random_notes(rng, int(rng.integers(1, 60)))
-    expected = mir_eval.match_notes(
+    expected = mir_eval.transcription.match_notes(
         ref.intervals,
         scoring.hertz(ref.pitch),
         est.intervals,
@@ -46,12 +44,54 @@ def test_matches_are_as_many_as_mir_eval_finds(seed: int, tolerance: float, offs
     )
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_are_those_of_mir_eval(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ref, est = random_notes(rng, int(rng.integers(1, 60))), random_notes(rng, int(rng.integers(1, 60)))
+    est = replace(est, sounding=est.pitch + rng.integers(-2, 3, len(est)) / 4)
+
+    def expected(pitch: np.ndarray, tolerance: float, offset_ratio: float | None) -> tuple[float, float, float]:
+        notes = ref.intervals, scoring.hertz(ref.pitch), est.intervals, scoring.hertz(pitch)
+        return mir_eval.transcription.precision_recall_f1_overlap(
+            *notes, onset_tolerance=tolerance, offset_ratio=offset_ratio
+        )[:3]
+
+    p, r, f50 = expected(est.pitch, 0.05, None)
+    scores = {"P": p, "R": r, "F50": f50}
+    scores["F100"] = expected(est.pitch, 0.1, None)[2]
+    scores["Foff"] = expected(est.pitch, 0.05, 0.2)[2]
+    scores["Fbend"] = expected(est.sounding, 0.05, None)[2]
+    assert scoring.note_scores(ref, est) == pytest.approx(scores, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_frames_are_those_of_mir_eval(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ref, est = random_notes(rng, int(rng.integers(1, 30))), random_notes(rng, int(rng.integers(1, 30)))
+    times = np.arange(400) / 100
+
+    def frames(notes: scoring.Notes) -> list[np.ndarray]:
+        sounding = [(notes.intervals[:, 0] <= t + 1e-6) & (t + 1e-6 < notes.intervals[:, 1]) for t in times]
+        return [scoring.hertz(notes.pitch[s]) for s in sounding]
+
+    precision, recall = mir_eval.multipitch.metrics(times, frames(ref), times, frames(est))[:2]
+    expected = 2 * precision * recall / (precision + recall) if precision + recall else 0
+    assert scoring.frame_score(ref, est) == pytest.approx(expected, abs=1e-12)
+
+
+def test_bends_of_the_reference_count_too() -> None:
+    pitch = np.array([60.0])
+    ref = scoring.Notes(np.array([[0.0, 0.5]]), pitch, pitch + 0.8)
+    assert scoring.note_scores(ref, ref)["Fbend"] == 1
+    assert scoring.note_scores(ref, replace(ref, sounding=pitch))["Fbend"] == 0
+
+
 def test_no_notes_score_zero() -> None:
     none = scoring.from_notes([])
     some = random_notes(np.random.default_rng(0), 5)
     assert scoring.count_matches(some, none) == scoring.count_matches(none, some) == 0
     assert set(scoring.note_scores(some, none).values()) == {0.0}
-    assert scoring.frame_score(some, none) == 0.0
+    assert scoring.frame_score(some, none) == scoring.frame_score(none, none) == 0.0
 
 
 def test_a_transcription_equal_to_its_reference_scores_one() -> None:
@@ -86,9 +126,14 @@ def test_sounding_pitch_is_the_mean_of_the_bend_in_its_range(tmp_path: Path) -> 
 
 
 def test_recordings_need_audio_beside_the_reference(tmp_path: Path) -> None:
+    with pytest.raises(TranscribeError, match="no recordings with references"):
+        scoring.recordings(tmp_path)
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.csv").write_text("onset_s,offset_s,midi_pitch\n")
-    with pytest.raises(FileNotFoundError, match=r"a\.csv"):
+    with pytest.raises(TranscribeError, match=r"a\.csv"):
         scoring.recordings(tmp_path)
     (tmp_path / "set" / "a.flac").touch()
     assert [(r.set_name, r.name) for r in scoring.recordings(tmp_path)] == [("set", "a")]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(TranscribeError, match="other: no recordings"):
+        scoring.recordings(tmp_path, ["set", "other"])
