@@ -36,7 +36,7 @@ OFFSET, ONSET, RISE = range(3)
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
 # Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
-TILT = 0.3
+TILT = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,24 @@ def pattern(length: float, low: int, high: int, voices: int, rng: np.random.Gene
     return tidy(events, length)
 
 
+def in_octaves(events: list[Event], length: float, low: int, high: int, rng: np.random.Generator) -> list[Event]:
+    """The top, the bottom or every note doubled one or more octaves away: harmonics hide the upper of such notes."""
+    which = rng.choice(["top", "bottom", "all"])
+    down = which == "bottom" or (which == "all" and rng.random() < 0.5)
+    octaves = range(1, int(rng.choice([2, 2, 2, 3, 4])))
+    softer = rng.uniform(-10, 20)
+    added = []
+    for e in events:
+        together = [o.pitch for o in events if abs(o.onset - e.onset) < 0.04]
+        if which == "all" or e.pitch == (min(together) if down else max(together)):
+            for octave in octaves:
+                p = e.pitch + (-12 if down else 12) * octave
+                if low <= p <= high:
+                    v = float(np.clip(e.velocity - softer + rng.normal(0, 6), 12, 127))
+                    added.append(replace(e, onset=max(0.0, e.onset + rng.normal(0, 0.006)), pitch=p, velocity=v))
+    return tidy(events + added, length)
+
+
 def pedalled(events: list[Event], length: float, rng: np.random.Generator) -> list[Event]:
     """The sustain pedal, lifted now and then: everything rings until it is lifted, or is struck again."""
     lifts = np.cumsum(rng.uniform(0.4, 3.0, 2 + int(length / 0.4)))

@@ -30,11 +30,11 @@ from music import (
     arpeggios,
     excerpt,
     fit_range,
+    in_octaves,
     load_library,
     monophonic,
     pattern,
     pedalled,
-    tidy,
 )
 from scipy.signal import butter, fftconvolve, sosfilt
 from synth import Bank, Played, legato_line, play_bank
@@ -174,10 +174,8 @@ def piano(m: Material, rng: np.random.Generator, family: str = "piano") -> list[
     bank = m.bank((family,), rng)
     sources = ("pop909", "pop909", "openscore_lieder", "openscore_quartets", "jsfakes")
     events = chord_events(m, sources, max(bank.low, 21), min(bank.high, 108), 10, rng, 0.75)
-    if rng.random() < 0.3:  # the left hand in octaves
-        basses = [e for e in events if e.pitch - 12 >= max(bank.low, 21) and e.pitch < 60]
-        basses = [e for e in basses if not any(abs(o.onset - e.onset) < 0.04 and o.pitch < e.pitch for o in events)]
-        events = tidy(events + [replace(e, pitch=e.pitch - 12) for e in basses], m.length)
+    if rng.random() < 0.4:
+        events = in_octaves(events, m.length, max(bank.low, 21), min(bank.high, 108), rng)
     pedal = rng.random() < 0.5
     if rng.random() < 0.2:
         events, pedal = arpeggios(m.length, max(bank.low, 28), min(bank.high, 100), rng), True
@@ -198,6 +196,8 @@ def guitar(m: Material, rng: np.random.Generator) -> list[Part]:
         events = line_events(m, low, high, rng)
     else:
         events = chord_events(m, ("pop909", "nottingham", "jsfakes"), low, high, 6, rng, 0.5)
+    if rng.random() < 0.15:
+        events = in_octaves(events, m.length, low, high, rng)
     expression = 0.0 if rng.random() < 0.4 else float(rng.uniform(0, 0.5 if voices == 1 else 0.15))
     sound, played = play_bank(bank, events, m.length, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
     if bank.family == "eguitar" and rng.random() < 0.7:
@@ -226,6 +226,8 @@ def solo(families: tuple[str, ...], chance_of_chords: float = 0.0):
             events = chord_events(m, ("nottingham", "jsfakes", "pop909"), low, high, 4, rng, 0.5)
         else:
             events = line_events(m, low, high, rng)
+        if chance_of_chords and rng.random() < 0.3:
+            events = in_octaves(events, m.length, low, high, rng)
         expressive = bank.kind == "sustain" and rng.random() < 0.7
         expression = float(rng.uniform(0.2, 0.9)) if expressive else 0.0
         detune = float(rng.normal(0, 0.12 if bank.kind == "sustain" else 0.06))
