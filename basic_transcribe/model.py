@@ -30,7 +30,7 @@ INTEGERS = (
     "pitches",
     "bins_per_semitone",
 )
-DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "minimum_note_length")
+DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "onset_delay", "minimum_note_length")
 MAX_MODEL_BYTES = 100_000_000
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
 

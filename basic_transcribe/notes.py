@@ -84,6 +84,7 @@ class NoteTracker:
         self._onset_threshold = _given(settings.onset_threshold)
         self._split_threshold = _given(settings.split_threshold)
         self._frame_threshold = _given(settings.frame_threshold)
+        self._onset_delay = _given(settings.onset_delay) / 1000
         self._minimum_length = _given(settings.minimum_note_length) / 1000
         self._buffer: Posteriors | None = None
         self._start = 0  # absolute frame of the buffer's first row
@@ -217,7 +218,7 @@ class NoteTracker:
             fraction = float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
         level = float(p.level[row, pitch])
         frame = self._start + row
-        onset = max((frame + fraction) / p.frame_rate, self._ended.get(pitch, 0.0))
+        onset = max((frame + fraction) / p.frame_rate + self._onset_delay, self._ended.get(pitch, 0.0))
         self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:

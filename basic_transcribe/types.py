@@ -147,6 +147,8 @@ class TrackerSettings:
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
         Note posterior below which a note is over, 0 to 1. Lower makes notes longer.
+    onset_delay : float or None
+        Milliseconds by which sounds begin later than this model's onset posteriors say.
     minimum_note_length : float or None
         Shortest note kept, in milliseconds.
     minimum_frequency, maximum_frequency : float or None
@@ -158,6 +160,7 @@ class TrackerSettings:
     onset_threshold: float | None = None
     split_threshold: float | None = None
     frame_threshold: float | None = None
+    onset_delay: float | None = None
     minimum_note_length: float | None = None
     minimum_frequency: float | None = None
     maximum_frequency: float | None = None
@@ -168,6 +171,8 @@ class TrackerSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"{name} is {value}; it must lie between 0 and 1, both exclusive")
+        if self.onset_delay is not None and not -100 <= self.onset_delay <= 100:
+            raise UsageError(f"onset_delay is {self.onset_delay} ms; it must lie between -100 and 100")
         if self.minimum_note_length is not None and not 0 <= self.minimum_note_length <= 10_000:
             raise UsageError(f"minimum_note_length is {self.minimum_note_length} ms; it must lie between 0 and 10000")
         for name in ("minimum_frequency", "maximum_frequency"):

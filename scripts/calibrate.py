@@ -216,7 +216,7 @@ def main() -> None:
         work = functools.partial(compute, model=args.model, folder=args.work / network_digest(args.model))
         items = list(zip(found, pool.map(work, found, chunksize=1), strict=True))
         objective = Objective(items, pool, args.offset_weight)
-        fixed = {k: float(v) for k, v in defaults.items() if k in SEARCH}
+        fixed = {k: float(v) for k, v in defaults.items()}
         objective.best([fixed])
         best = search(objective, fixed, args.search)
     for name, score in objective.sets[key(best)].items():

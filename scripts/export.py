@@ -29,9 +29,10 @@ from torch.nn.utils import fusion
 
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
 DEFAULTS = {
-    "onset_threshold": 0.45,
+    "onset_threshold": 0.5,
     "split_threshold": 0.6,
     "frame_threshold": 0.3,
+    "onset_delay": 4.0,
     "minimum_note_length": 50.0,
 }
 
@@ -105,7 +106,7 @@ def export(network: Network, path: Path, version: str, recordings: list[Path] | 
     onnx.helper.set_model_props(model, {"basic_transcribe": json.dumps(meta)})
     onnx.checker.check_model(model)
     save(model, path)
-    check(graph, path, 1e-3 if not recordings else 0.15)
+    check(graph, path, quantised=bool(recordings))
 
 
 def calibration_blocks(recordings: list[Path], before: int, after: int) -> Iterator[np.ndarray]:
@@ -139,10 +140,13 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     print(f"{path}: {len(data) / 1000:.0f} kB, sha256 {digest}")
 
 
-def check(graph: Graph, path: Path, tolerance: float = 1e-3) -> None:
-    """Compare ONNX Runtime with PyTorch on two inputs of other lengths than the traced one."""
+def check(graph: Graph, path: Path, *, quantised: bool) -> None:
+    """Compare ONNX Runtime with PyTorch on two inputs of other lengths than the traced one.
+
+    Every value has to agree within 0.001; of a quantised model the mean deviation has to be below 0.02.
+    """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
+    rng, largest = np.random.default_rng(0), 0.0
     for frames in (40, 400):
         n = sum(graph.context) + (frames - 1) * frontend.HOP
         t = np.arange(n) / frontend.SAMPLE_RATE
@@ -151,10 +155,15 @@ def check(graph: Graph, path: Path, tolerance: float = 1e-3) -> None:
             with torch.no_grad():
                 expected = graph(torch.from_numpy(x))
             for name, a, b in zip(OUTPUTS, expected, session.run(None, {"audio": x}), strict=True):
-                worst = float(np.abs(a.numpy() - b).max()) / (1.0 if name != "level" else 40.0)
-                if a.shape != b.shape or a.shape[1] != frames or worst > tolerance:
-                    raise RuntimeError(f"{name}: PyTorch {tuple(a.shape)} and ONNX {b.shape} differ by {worst:.2g}")
-    print(f"ONNX Runtime agrees with PyTorch within {tolerance}")
+                deviation = np.abs(a.numpy() - b) / (1.0 if name != "level" else 40.0)
+                wrong = deviation.mean() > 0.02 if quantised else deviation.max() > 1e-3
+                if a.shape != b.shape or a.shape[1] != frames or wrong:
+                    raise RuntimeError(
+                        f"{name}: PyTorch {tuple(a.shape)} and ONNX {b.shape} differ by {deviation.max():.2g}, "
+                        f"{deviation.mean():.2g} on average"
+                    )
+                largest = max(largest, float(deviation.max()))
+    print(f"ONNX Runtime agrees with PyTorch; largest deviation {largest:.2g}")
 
 
 def main() -> None:

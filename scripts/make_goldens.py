@@ -28,7 +28,9 @@ from basic_transcribe.types import Posteriors, TrackerSettings  # noqa: E402
 GOLDEN = ROOT / "tests" / "golden"
 SECONDS = 4.0
 PITCHES = range(45, 81)
-SETTINGS = TrackerSettings(onset_threshold=0.45, split_threshold=0.6, frame_threshold=0.3, minimum_note_length=50.0)
+SETTINGS = TrackerSettings(
+    onset_threshold=0.52, split_threshold=0.66, frame_threshold=0.29, onset_delay=4.0, minimum_note_length=40.0
+)
 
 
 def make_posteriors() -> Posteriors:

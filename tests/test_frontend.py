@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 
 from basic_transcribe.model import Model
 
@@ -237,3 +239,28 @@ def test_an_exported_network_agrees_with_pytorch(tmp_path: Path) -> None:
     for name, value in zip(export.OUTPUTS, expected, strict=True):
         scale = 40 if name == "level" else 1
         np.testing.assert_allclose(getattr(got, name) / scale, value[0].numpy() / scale, atol=1e-3)
+
+
+def test_a_network_exported_in_8_bits_is_close_to_itself_and_small(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    import export
+
+    checkpoint = sorted((Path(export.__file__).parent / "checkpoints").glob("*.pt"))[-1]
+    recording = Path(__file__).parent / "data" / "guitar.flac"
+    posteriors = {}
+    for name, recordings in (("float", None), ("int8", [recording])):
+        state = torch.load(checkpoint, weights_only=True)
+        net = network.Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
+        net.load_state_dict(state["ema"])
+        path = tmp_path / f"{name}.onnx"
+        export.export(net.eval(), path, "0.0.0", recordings)
+        assert path.stat().st_size < 300_000
+        model = Model(path, threads=1)
+        audio, rate = soundfile.read(recording, dtype="float32")
+        block = np.zeros(sum(model.context) + 343 * HOP, np.float32)
+        block[model.context[0] :][: 300 * HOP] = soxr.resample(audio, rate, RATE)[: 300 * HOP]
+        posteriors[name] = model.run(block)
+    for name in ("onset", "note", "offset", "contour"):
+        a, b = (getattr(posteriors[kind], name) for kind in ("float", "int8"))
+        assert np.abs(a - b).mean() < 0.005
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.98

@@ -175,7 +175,7 @@ META: dict[str, Any] = {
     "lowest_pitch": 21,
     "pitches": 88,
     "bins_per_semitone": 3,
-    "defaults": dict(zip(model_room.DEFAULTS, (0.5, 0.6, 0.3, 50), strict=True)),
+    "defaults": dict(zip(model_room.DEFAULTS, (0.5, 0.6, 0.3, 5, 50), strict=True)),
 }
 WIDTHS = {"onset": 88, "note": 88, "offset": 88, "contour": 264, "level": 88}
 

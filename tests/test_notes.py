@@ -22,7 +22,9 @@ from basic_transcribe.types import Float32, Note, Posteriors, TrackerSettings
 GOLDEN = Path(__file__).parent / "golden"
 RATE = 22050 / 256
 LOWEST, PITCHES, BINS = 60, 5, 3
-SETTINGS = TrackerSettings(onset_threshold=0.5, split_threshold=0.5, frame_threshold=0.3, minimum_note_length=0.0)
+SETTINGS = TrackerSettings(
+    onset_threshold=0.5, split_threshold=0.5, frame_threshold=0.3, onset_delay=0.0, minimum_note_length=0.0
+)
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
@@ -81,6 +83,7 @@ tracker_settings = st.builds(
     onset_threshold=st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.95]),
     split_threshold=st.sampled_from([0.1, 0.5, 0.8]),
     frame_threshold=st.sampled_from([0.1, 0.25, 0.5, 0.9]),
+    onset_delay=st.sampled_from([-8.0, 0.0, 8.0]),
     minimum_note_length=st.sampled_from([0.0, 30.0, 100.0]),
     pitch_bends=st.booleans(),
 )
