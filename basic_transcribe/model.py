@@ -73,7 +73,7 @@ class Model:
     """
 
     def __init__(
-        self, path: str | Path | None = None, *, threads: int | None = None, block_seconds: float = 6.0
+        self, path: str | Path | None = None, *, threads: int | None = None, block_seconds: float = 12.0
     ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
         data = self._read(self.path)
