@@ -559,9 +559,13 @@ class _Worker:
         except OSError:  # it has just died; the broken pipe is noticed when it is read
             pass
 
-    def dismiss(self) -> None:
+    def dismiss(self) -> int | None:
+        """Wait for its end; returns the exit code."""
         self.pipe.close()
         self.process.join()
+        code = self.process.exitcode
+        self.process.close()  # here, not when the object is dropped: a signal's exception would be lost in that
+        return code
 
 
 def _run_pool(
@@ -581,12 +585,12 @@ def _run_pool(
                     message = worker.pipe.recv()
                 except (EOFError, OSError):
                     del workers[pipe]
-                    worker.dismiss()
+                    code = worker.dismiss()
                     attempts[worker.job] += 1
                     if attempts[worker.job] < ATTEMPTS:
                         waiting.appendleft(worker.job)
                     else:
-                        yield Result(worker.job.label, "failed", _obituary(worker.process.exitcode), 1)
+                        yield Result(worker.job.label, "failed", _obituary(code), 1)
                     continue
                 if isinstance(message, Result):
                     if waiting:
