@@ -13,12 +13,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -134,6 +134,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.command()
 def command(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="Recordings, folders to search for them, or - for standard input."),
@@ -186,15 +187,7 @@ def command(
     with _usage_errors():
         if quiet and (verbose or debug):
             raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
-        tracker = _tracker(
-            onset_threshold,
-            split_threshold,
-            frame_threshold,
-            minimum_note_length,
-            minimum_frequency,
-            maximum_frequency,
-            no_pitch_bends,
-        )
+        tracker = _tracker(context.params)
         plain = MidiSettings()
         midi = MidiSettings(
             tempo=plain.tempo if midi_tempo is None else midi_tempo,
@@ -209,6 +202,7 @@ def command(
 
 @evaluate_app.command()
 def evaluate_command(
+    context: typer.Context,
     reference: Annotated[
         Path,
         typer.Argument(metavar="REF_DIR", exists=True, file_okay=False, help="Folder of recordings with references."),
@@ -252,15 +246,7 @@ def evaluate_command(
     from .types import MidiSettings, TrackerSettings
 
     with _usage_errors():
-        tracker = _tracker(
-            onset_threshold,
-            split_threshold,
-            frame_threshold,
-            minimum_note_length,
-            minimum_frequency,
-            maximum_frequency,
-            False,
-        )
+        tracker = _tracker(context.params)
         if estimates is not None and (model is not None or tracker != TrackerSettings()):
             raise UsageError("EST_DIR is scored as it is; leave it out, or --model and the thresholds")
     recipe = Recipe(tracker, MidiSettings(), model=model, threads=threads)
@@ -268,25 +254,16 @@ def evaluate_command(
     _exit_with(lambda: _evaluate(reference, estimates, recipe, jobs, json, not no_per_file, report))
 
 
-def _tracker(
-    onset_threshold: float | None,
-    split_threshold: float | None,
-    frame_threshold: float | None,
-    minimum_note_length: float | None,
-    minimum_frequency: str | None,
-    maximum_frequency: str | None,
-    no_pitch_bends: bool,
-) -> TrackerSettings:
+def _tracker(flags: Mapping[str, Any]) -> TrackerSettings:
+    """What a command's flags say of the note tracker."""
     from .types import TrackerSettings
 
+    thresholds = ("onset_threshold", "split_threshold", "frame_threshold", "minimum_note_length")
+    ends = ("minimum_frequency", "maximum_frequency")
     return TrackerSettings(
-        onset_threshold=onset_threshold,
-        split_threshold=split_threshold,
-        frame_threshold=frame_threshold,
-        minimum_note_length=minimum_note_length,
-        minimum_frequency=_frequency("--minimum-frequency", minimum_frequency),
-        maximum_frequency=_frequency("--maximum-frequency", maximum_frequency),
-        pitch_bends=not no_pitch_bends,
+        **{name: flags[name] for name in thresholds},
+        **{name: _frequency(f"--{name.replace('_', '-')}", flags[name]) for name in ends},
+        pitch_bends=not flags.get("no_pitch_bends", False),
     )
 
 
