@@ -20,11 +20,10 @@ import frontend
 import numpy as np
 import onnx
 import onnxruntime
-import soundfile
-import soxr
 import torch
 from compact import quantise, shorten
-from network import FRAMES_PER_STEP, Graph, Network
+from network import FRAMES_PER_STEP, Graph, Network, load_network
+from render import read_mono
 from torch.nn.utils import fusion
 
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
@@ -112,10 +111,7 @@ def export(network: Network, path: Path, version: str, recordings: list[Path] | 
 def calibration_blocks(recordings: list[Path], before: int, after: int) -> Iterator[np.ndarray]:
     """The first six seconds of each recording, with silence as context."""
     for path in recordings:
-        audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True, frames=48000 * 6)
-        mono = audio.mean(1)
-        if rate != frontend.SAMPLE_RATE:
-            mono = soxr.resample(mono, rate, frontend.SAMPLE_RATE)
+        mono = read_mono(path)
         block = np.zeros(before + after + 511 * frontend.HOP, np.float32)
         length = min(len(mono), len(block) - before)
         block[before : before + length] = mono[:length]
@@ -179,9 +175,7 @@ def main() -> None:
         recordings = sorted(p for p in args.quantise.rglob("*") if p.suffix in (".flac", ".wav", ".ogg"))
         if not recordings:
             parser.error(f"no sound files (.flac, .wav, .ogg) under {args.quantise}")
-    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    network = Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
-    network.load_state_dict(state["ema"] if args.weights == "ema" else state["network"])
+    network = load_network(args.checkpoint, "ema" if args.weights == "ema" else "network")
     export(network.eval(), args.output, args.version, recordings)
 
 

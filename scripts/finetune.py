@@ -30,7 +30,7 @@ import soxr
 import torch
 import train
 from frontend import FRAME_RATE, LOWEST_PITCH, SAMPLE_RATE, FrontEnd
-from network import Network
+from network import Network, load_network
 from synth import Played
 
 from basic_transcribe import bends, scoring
@@ -241,7 +241,7 @@ def newest_checkpoint() -> Path:
     return max(CHECKPOINTS.glob("*.pt"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.stem)])
 
 
-def load_network(checkpoint: Path) -> Network:
+def starting_network(checkpoint: Path) -> Network:
     """The averaged weights of a checkpoint.
 
     Raises
@@ -251,10 +251,7 @@ def load_network(checkpoint: Path) -> Network:
     """
     if not checkpoint.is_file():
         raise UsageError(f"{checkpoint}: no such checkpoint; give one that train.py or this script wrote")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
-    network.load_state_dict(state["ema"])
-    return network
+    return load_network(checkpoint)
 
 
 def write_model(network: Network, path: Path, name: str) -> None:
@@ -366,7 +363,7 @@ def finetune(args: argparse.Namespace) -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     before, after = args.out / "before.onnx", args.out / "model.onnx"
-    network = load_network(args.checkpoint or newest_checkpoint())
+    network = starting_network(args.checkpoint or newest_checkpoint())
     write_model(network, before, "before")
     model = Model(before)
     shift = lag(training, model) if args.shift == "auto" else args.shift

@@ -6,6 +6,8 @@ Nothing is padded in time (``REACH`` frames of context on either side are consum
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from frontend import HOP, N_PITCHES, FrontEnd
@@ -116,6 +118,14 @@ class Network(nn.Module):
         contour = y[:, 8:].reshape(batch, 2, BIN_PITCHES, steps, N_PITCHES).permute(0, 3, 1, 4, 2)
         contour = contour.reshape(batch, steps * 2, N_PITCHES * BIN_PITCHES)
         return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
+
+
+def load_network(checkpoint: Path, weights: str = "ema") -> Network:
+    """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network = Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
+    network.load_state_dict(state[weights])
+    return network
 
 
 def normalise(db: Tensor, reference: Tensor) -> Tensor:

@@ -249,11 +249,8 @@ def test_a_network_exported_in_8_bits_is_close_to_itself_and_small(tmp_path: Pat
     recording = Path(__file__).parent / "data" / "guitar.flac"
     posteriors = {}
     for name, recordings in (("float", None), ("int8", [recording])):
-        state = torch.load(checkpoint, weights_only=True)
-        net = network.Network(**{**state["config"], "dilations": tuple(state["config"]["dilations"])})
-        net.load_state_dict(state["ema"])
         path = tmp_path / f"{name}.onnx"
-        export.export(net.eval(), path, "0.0.0", recordings)
+        export.export(network.load_network(checkpoint).eval(), path, "0.0.0", recordings)
         assert path.stat().st_size < 300_000
         model = Model(path, threads=1)
         audio, rate = soundfile.read(recording, dtype="float32")
