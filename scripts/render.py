@@ -106,16 +106,16 @@ WINDS = ("reed", "pipe", "brass", "freereed")
 SUSTAINED = (*BOWED, *WINDS, "ensemble", "organ", "voice", "synth")
 PLUCKED = ("guitar", "eguitar", "plucked", "mallet")
 SCENARIOS = {
-    "piano": 0.25,
+    "piano": 0.24,
     "epiano": 0.02,
     "guitar": 0.12,
     "bass": 0.03,
     "mallet": 0.07,
     "bowed": 0.08,
-    "wind": 0.07,
-    "freereed": 0.07,
+    "wind": 0.06,
+    "freereed": 0.10,
     "organ": 0.02,
-    "sung": 0.12,
+    "sung": 0.11,
     "line": 0.04,
     "chamber": 0.04,
     "band": 0.05,

@@ -16,6 +16,7 @@ from music import Event
 from scipy.signal import lfilter
 
 FRAME = HOP / SAMPLE_RATE
+RISE = 22  # samples kept before a sample's attack
 DEAD = 10 ** (-45 / 20)  # a note ends where it has fallen this far below its loudest moment
 
 
@@ -76,7 +77,9 @@ class Bank:
         release = touch.release * 2 ** ((60 - event.pitch) / 36) if self.family == "piano" else touch.release
         tail = 3 * release
         n = int((duration + tail) * SAMPLE_RATE)
-        raw = self.audio[sample["start"] : sample["start"] + sample["length"]].astype(np.float32) / 32767
+        lead = max(0, int(sample["attack"]) - RISE)  # silence before the attack: the label is where the sound begins
+        raw = self.audio[sample["start"] + lead : sample["start"] + sample["length"]].astype(np.float32) / 32767
+        raw[:RISE] *= np.linspace(0, 1, len(raw[:RISE]), dtype=np.float32)
         ratio = 2.0 ** ((event.pitch - self.pitch[index]) / 12)
         if np.any(bend):
             b = np.interp(np.arange(n) / SAMPLE_RATE, np.arange(len(bend)) * FRAME, bend)
@@ -84,8 +87,8 @@ class Bank:
         else:
             phase = np.arange(n) * ratio
         needed = int(phase[-1]) + 3
-        if self.kind == "sustain" and needed > sample["held"]:
-            raw = sustain_loop(raw[: sample["held"]], needed, rng)
+        if self.kind == "sustain" and needed > sample["held"] - lead:
+            raw = sustain_loop(raw[: sample["held"] - lead], needed, rng)
         phase = phase[phase < len(raw) - 2]
         i = phase.astype(np.int64)
         frac = (phase - i).astype(np.float32)

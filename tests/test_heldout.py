@@ -63,7 +63,7 @@ def fake_bank(
         phase = 2 * np.pi * np.cumsum(440 * 2 ** ((pitch + bend - 69) / 12)) / RATE
         sound = sum(np.sin(h * phase) / h**2 for h in (1, 2, 3)) * envelope * 0.6
         for velocity, gain in ((40, soft), (100, 0.0)):
-            place = {"start": len(sounds) * len(t), "length": len(t), "held": len(t)}
+            place = {"start": len(sounds) * len(t), "length": len(t), "attack": 0, "held": len(t)}
             samples.append({"pitch": pitch, "velocity": velocity, "gain_db": gain, **place})
             sounds.append((sound * 32767).astype(np.int16))
     meta = {"id": name, "family": family, "kind": "decay", "programs": [program], "heldout": True, "release": 0.1}

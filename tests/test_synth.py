@@ -116,7 +116,15 @@ def fake_bank(folder: Path) -> synth.Bank:
         sound = sum(np.sin(2 * np.pi * f * h * t) / h**2 for h in (1, 2, 3)) * np.exp(-1.5 * t) * 0.6
         sounds.append((sound * 32767).astype(np.int16))
         samples.append(
-            {"pitch": pitch, "velocity": 90, "gain_db": 0.0, "start": index * len(t), "length": len(t), "held": len(t)}
+            {
+                "pitch": pitch,
+                "velocity": 90,
+                "gain_db": 0.0,
+                "start": index * len(t),
+                "length": len(t),
+                "attack": 0,
+                "held": len(t),
+            }
         )
     meta = {"id": "fake", "family": "piano", "kind": "decay", "programs": [0], "heldout": False, "release": 0.1}
     (folder / "fake.json").write_text(json.dumps(meta | {"samples": samples}))
