@@ -1,7 +1,8 @@
 """Recordings in, mono float32 blocks at one sample rate out; a recording of any length in constant memory.
 
 A decoder (see ``decoders``, or the one for arrays here) yields blocks of shape (frames, channels); :class:`AudioStream`
-checks them, mixes them to mono and resamples. Damage becomes a warning with a time where anything can still be read.
+checks them, makes them mono and resamples. Damage becomes a warning with a time where anything can still be read. Of a
+part, only its own samples are checked and heard of.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoders import AudioInfo, Decoded, check_format, decode, to_float
+from .decoders import UNKNOWN_SIZE, AudioInfo, Decoded, check_format, decode, to_float
 from .errors import AudioError, UsageError, printable
-from .types import Float32
+from .types import Float32, Part
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
 
@@ -53,21 +54,22 @@ class AudioStream:
     info : AudioInfo
         What the header says.
     duration : float or None
-        Seconds expected from the header.
+        Seconds expected of the part, from the header and the part's end.
     samples_read : int
         Samples yielded so far, at the target rate.
     warnings : list of str
         What a careful listener should know; complete after the last block.
     """
 
-    def __init__(self, decoded: Decoded, target_rate: int, resources: ExitStack) -> None:
+    def __init__(self, decoded: Decoded, target_rate: int, part: Part, resources: ExitStack) -> None:
+        weights = _channel_weights(decoded.name, decoded.info.channels, part.channel)
         self.info = decoded.info
-        self.duration = decoded.info.duration
+        self.duration = _expected_duration(decoded.info.duration, part)
         self.samples_read = 0
         self.warnings = decoded.warnings
         self._decoded = decoded
         self._resources = resources
-        self._blocks = _resample(self._mono(), self.info.sample_rate, target_rate)
+        self._blocks = _resample(self._mono(part, weights), self.info.sample_rate, target_rate)
 
     def __enter__(self) -> AudioStream:
         return self
@@ -84,7 +86,8 @@ class AudioStream:
         Raises
         ------
         AudioError
-            If a sample is not finite, or the file changed while it was read.
+            If a sample is not finite, the part begins after the recording's end, or the file changed while it was
+            read.
         """
         block = next(self._blocks)
         self.samples_read += len(block)
@@ -95,59 +98,129 @@ class AudioStream:
         self._blocks.close()
         self._resources.close()
 
-    def _mono(self) -> Iterator[Float32]:
-        rate, channels = self.info.sample_rate, self.info.channels
+    def _mono(self, part: Part, weights: Float32) -> Iterator[Float32]:
+        decoded, rate = self._decoded, self.info.sample_rate
         if rate < MIN_FULL_RATE:
             self.warnings.append(f"sample rate {rate:g} Hz: frequencies above {rate / 2:g} Hz are missing")
-        mean = np.full(channels, 1 / channels, np.float32)
-        weights = None
+        start = _frame(part.start, rate)
+        stop = UNKNOWN_SIZE if part.end is None else max(start + 1, _frame(part.end, rate))
+        used = np.flatnonzero(weights)
+        mix = _Mix(len(used), self.warnings) if part.channel == "mix" and len(used) > 1 else None
         frames = clipped = 0
-        mixed_energy, energy = 0.0, np.zeros(channels)
-        for block in self._decoded.blocks:
+        for whole in decoded.blocks(start, stop):
+            block = np.ascontiguousarray(whole[:, used])
             peak = float(np.abs(block).max())
             if not peak <= MAX_SAMPLE:
-                raise AudioError(self._bad_sample(block, frames))
+                raise AudioError(self._bad_sample(block, start + frames))
             frames += len(block)
             if peak >= CLIPPED_LEVEL:
                 clipped += _clipped_samples(block)
-            if channels == 1:
+            if len(used) == 1:
                 yield block[:, 0]
-                continue
-            mono = block @ mean
-            block_energy = np.einsum("ij,ij->j", block, block, dtype=np.float64)
-            energy += block_energy
-            mixed_energy += float(mono @ mono)
-            # A stream cannot look ahead over the whole file: the first block that sounds decides. The silence
-            # before it sounds the same either way, so the switch is not heard.
-            if weights is None and peak > SILENCE:
-                weights = mean
-                if _cancels(float(mono @ mono), block_energy):
-                    louder = int(np.argmax(block_energy))
-                    weights = np.eye(channels, dtype=np.float32)[louder]
-                    self.warnings.append(
-                        "opposite phase: the channels cancel each other when mixed to mono, so only channel"
-                        f" {louder + 1} was used; if that is the wrong one, export a mono file"
-                    )
-            yield mono if weights is None or weights is mean else block @ weights
-        self._decoded.verify()
+            elif mix:
+                yield mix.mono(block)
+            else:
+                yield block @ weights[used]
+        decoded.verify()
+        if start and not frames:
+            raise AudioError(_nothing_left(decoded, part))
         if not frames:
             self.warnings.append("no samples: there is a header but no audio")
-        elif clipped > CLIPPED_SHARE * frames * channels:
-            share = clipped / (frames * channels)
+        elif clipped > CLIPPED_SHARE * frames * len(used):
+            share = clipped / (frames * len(used))
             self.warnings.append(f"clipped: {share:.1%} of the samples are cut off at full scale; expect false notes")
-        if weights is mean and _cancels(mixed_energy, energy):
+        if mix:
+            mix.finish()
+        # Where damage ended it, the header knows better than the last sample that could be read.
+        length = max(decoded.seconds, self.info.duration or 0)
+        if frames and part.end is not None and decoded.position < stop and part.end - length >= 0.01:
             self.warnings.append(
-                "opposite phase: from some point on the channels cancel each other when mixed to mono, so notes are"
-                " missing; export one channel as a mono file"
+                f"the recording ends at {_hundredths(length)} s, before --end {_hundredths(part.end)} s"
             )
 
-    def _bad_sample(self, block: Float32, frames: int) -> str:
+    def _bad_sample(self, block: Float32, before: int) -> str:
         row, channel = np.argwhere(~(np.abs(block) <= MAX_SAMPLE))[0]
-        index = frames + int(row)
+        index = before + int(row)
         return (
             f"{self._decoded.name}: sample {index} ({index / self.info.sample_rate:.3f} s) is {block[row, channel]:g}, "
             "not a valid value; export the file again as 16 or 24 bit"
         )
+
+
+class _Mix:
+    """The mean of two or more channels, or the louder one where they cancel each other."""
+
+    def __init__(self, channels: int, warnings: list[str]) -> None:
+        self._mean = np.full(channels, 1 / channels, np.float32)
+        self._weights: Float32 | None = None
+        self._mixed_energy, self._energy = 0.0, np.zeros(channels)
+        self._warnings = warnings
+
+    def mono(self, block: Float32) -> Float32:
+        mono = block @ self._mean
+        energy = np.einsum("ij,ij->j", block, block, dtype=np.float64)
+        mixed_energy = float(mono @ mono)
+        self._energy += energy
+        self._mixed_energy += mixed_energy
+        # A stream cannot look ahead over the whole file: the first block that sounds decides. The silence
+        # before it sounds the same either way, so the switch is not heard.
+        if self._weights is None and float(np.abs(block).max()) > SILENCE:
+            self._weights = self._mean
+            if _cancels(mixed_energy, energy):
+                louder = int(np.argmax(energy))
+                self._weights = np.eye(len(energy), dtype=np.float32)[louder]
+                self._warnings.append(
+                    "opposite phase: the channels cancel each other when mixed to mono, so only channel"
+                    f" {louder + 1} was used; if that is the wrong one, choose another with --channel"
+                )
+        return mono if self._weights is None or self._weights is self._mean else block @ self._weights
+
+    def finish(self) -> None:
+        """Warn if the channels cancel each other after all."""
+        if self._weights is self._mean and _cancels(self._mixed_energy, self._energy):
+            self._warnings.append(
+                "opposite phase: from some point on the channels cancel each other when mixed to mono, so notes are"
+                " missing; choose one with --channel left or right"
+            )
+
+
+def _channel_weights(name: str, channels: int, channel: str | int) -> Float32:
+    """What each channel contributes to the mono signal, shape (channels,)."""
+    weights = np.zeros(channels, np.float32)
+    if channel == "mix":
+        weights[:] = 1 / channels
+    elif isinstance(channel, int):
+        if channel > channels:
+            count, choice = ("1 channel", "1") if channels == 1 else (f"{channels} channels", f"1 to {channels}")
+            raise AudioError(f"{name}: has {count}, so there is no channel {channel}; use --channel {choice}")
+        weights[channel - 1] = 1
+    elif channels > 1:
+        weights[:2] = {"left": (1, 0), "right": (0, 1), "mid": (0.5, 0.5), "side": (0.5, -0.5)}[channel]
+    elif channel == "side":
+        raise AudioError(f"{name}: is mono, so there is no side signal; use --channel mix")
+    else:
+        weights[:] = 1
+    return weights
+
+
+def _expected_duration(total: float | None, part: Part) -> float | None:
+    ends = [end for end in (total, part.end) if end is not None]
+    return max(0.0, min(ends) - part.start) if ends else None
+
+
+def _nothing_left(decoded: Decoded, part: Part) -> str:
+    complete = decoded.seconds >= (decoded.info.duration or 0)
+    length = f"{'lasts' if complete else 'can be read up to'} {_hundredths(decoded.seconds)} s"
+    start = _hundredths(part.start)
+    return f"{decoded.name}: {length}, so nothing is left from --start {start} s on; choose an earlier one"
+
+
+def _frame(seconds: float, rate: float) -> int:
+    return round(min(seconds * rate, UNKNOWN_SIZE))
+
+
+def _hundredths(seconds: float) -> str:
+    return f"{round(seconds, 2):.12g}"
 
 
 def _clipped_samples(block: Float32) -> int:
@@ -179,8 +252,10 @@ def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Gener
         yield rest
 
 
-def open_audio(source: Source, sample_rate: float | None = None, *, target_rate: int) -> AudioStream:
-    """Open a recording as a stream of mono blocks.
+def open_audio(
+    source: Source, sample_rate: float | None = None, *, target_rate: int, part: Part | None = None
+) -> AudioStream:
+    """Open a recording, or a part of it, as a stream of mono blocks.
 
     Parameters
     ----------
@@ -191,22 +266,29 @@ def open_audio(source: Source, sample_rate: float | None = None, *, target_rate:
         Hz, 1,000 to 768,000; only with an array.
     target_rate : int
         Sample rate of the blocks, in Hz.
+    part : Part, optional
+        The excerpt, cut at the samples nearest to its start and end, and the channel; all of the recording and the mean
+        of its channels if omitted. ``left``, ``right`` and ``mid`` of a mono recording are its one channel; of more
+        than two channels, ``left`` and ``right`` are the first two.
 
     Returns
     -------
     AudioStream
-        Yields float32 blocks of shape (samples,): the mean of the channels.
+        Yields float32 blocks of shape (samples,). Times in its warnings and errors are those of the recording.
 
     Raises
     ------
     AudioError
-        If the recording cannot be read.
+        If the recording cannot be read, or lacks the channel.
     UsageError
         If ``sample_rate`` is missing with an array or given with a file, or the array is not audio.
     """
-    with ExitStack() as resources:
-        decoded = _open(source, sample_rate, resources)
-        return AudioStream(decoded, target_rate, resources.pop_all())
+    resources = ExitStack()
+    with ExitStack() as on_error:
+        on_error.enter_context(resources)
+        stream = AudioStream(_open(source, sample_rate, resources), target_rate, part or Part(), resources)
+        on_error.pop_all()
+        return stream
 
 
 def probe(source: StrPath | BinaryIO) -> AudioInfo:
@@ -283,9 +365,11 @@ def _decode_array(array: NDArray[Any], sample_rate: float | None) -> Decoded:
     check_format("array", sample_rate, channels, UsageError)
     decoded = Decoded("array", AudioInfo(float(sample_rate), channels, frames / sample_rate, "array"))
 
-    def blocks() -> Iterator[Float32]:
-        for start in range(0, frames, decoded.block_frames):
-            yield to_float(samples[start : start + decoded.block_frames])
+    def blocks(start: int, stop: int) -> Iterator[Float32]:
+        decoded.position = min(start, frames)
+        while decoded.position < min(stop, frames):
+            block = samples[decoded.position : decoded.position + decoded.block_frames]
+            yield to_float(decoded.advance(block, start, stop))
 
-    decoded.blocks = blocks()
+    decoded.blocks = blocks
     return decoded

@@ -1,5 +1,6 @@
 """Decoders: an open file in, blocks of float32 frames out, with what was damaged or missing on the way.
 
+Any range of frames can be asked for: reading ends with it, and begins with it where the format can be sought exactly.
 soundfile reads what libsndfile knows; PyAV, an extra, the containers it does not.
 """
 
@@ -24,6 +25,11 @@ MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
 UNKNOWN_SIZE = 2**40  # bytes or frames; headers that do not know write more
+
+# Where libsndfile seeks to the very sample, and reads there what it reads on the way from the beginning. Vorbis and
+# Opus land beside it now and then, and MP3 needs the frames before it; these are decoded from the beginning.
+_EXACT_FORMATS = {"AIFF", "AU", "CAF", "FLAC", "RF64", "W64", "WAV", "WAVEX"}
+_EXACT_SUBTYPES = {"ALAW", "DOUBLE", "FLOAT", "PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8", "ULAW"}
 
 # libsndfile opens none of these. Naming the demuxer keeps FFmpeg from taking text for a playlist, whose entries it
 # would open.
@@ -77,11 +83,30 @@ class AudioInfo:
 
 @dataclass
 class Decoded:
-    """What a decoder found; ``warnings`` is complete, and ``verify`` of use, once ``blocks`` has ended."""
+    """What a decoder found.
+
+    Attributes
+    ----------
+    name : str
+        Printable, for messages.
+    info : AudioInfo
+        What the header says.
+    blocks : callable
+        Called once, with frames ``start`` and ``stop``, ``start < stop``: yields what the recording has of them, in
+        float32 blocks of shape (frames, channels), none of them empty.
+    position : int
+        Frames of the recording gone by, read or skipped. Less than ``stop`` after the last block, it is where the
+        recording ends.
+    warnings : list of str
+        Complete after the last block.
+    verify : callable
+        Called after the last block; raises if the blocks are not to be trusted.
+    """
 
     name: str
     info: AudioInfo
-    blocks: Iterator[Float32] = field(default_factory=lambda: iter(()))
+    blocks: Callable[[int, int], Iterator[Float32]] = lambda start, stop: iter(())
+    position: int = 0
     warnings: list[str] = field(default_factory=list)
     verify: Callable[[], None] = lambda: None
 
@@ -89,18 +114,28 @@ class Decoded:
     def block_frames(self) -> int:
         return max(1, min(int(BLOCK_SECONDS * self.info.sample_rate), BLOCK_VALUES // self.info.channels))
 
-    def report_losses(self, frames: int, promised: float | None, damage: list[float]) -> None:
+    @property
+    def seconds(self) -> float:
+        """The position as a time of the recording."""
+        return self.position / self.info.sample_rate
+
+    def advance(self, block: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+        """Go past a block; of its frames, those from ``start`` to ``stop``."""
+        before = self.position
+        self.position += len(block)
+        return block[max(0, start - before) : max(0, stop - before)]
+
+    def report_losses(self, stop: int, promised: float | None, damage: list[float]) -> None:
         """Warn of damage at the given seconds, and of fewer frames than the header promised (in seconds)."""
-        seconds = frames / self.info.sample_rate
         if damage:
             last = f" to {damage[-1]:.2f} s" if damage[-1] - damage[0] > 0.01 else ""
             self.warnings.append(
                 f"damaged at {damage[0]:.2f} s{last}: what could be decoded was used, notes after it may be early"
             )
         # Encoders pad and trim by up to some thousand samples, so a small difference means nothing.
-        if promised is not None and promised - seconds > min(0.25, 0.1 * promised):
+        if self.position < stop and promised is not None and promised - self.seconds > min(0.25, 0.1 * promised):
             self.warnings.append(
-                f"cut short or damaged: its header promises {promised:.2f} s, only {seconds:.2f} s could be read"
+                f"cut short or damaged: its header promises {promised:.2f} s, only {self.seconds:.2f} s could be read"
             )
 
 
@@ -133,7 +168,7 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
     verify : callable
         Called after the last block; raises if the blocks are not to be trusted.
     resources : ExitStack
-        Closes the decoder.
+        Closes the decoder; not before the last block.
 
     Raises
     ------
@@ -203,14 +238,20 @@ def _decode_soundfile(
     import soundfile
 
     reader = _Reader(file, head, size)
-    try:
-        sound = resources.enter_context(soundfile.SoundFile(reader))
-    except soundfile.LibsndfileError as error:
-        known = (text for key, text in _OPEN_ERRORS.items() if key in error.error_string)
-        reason = next(known, f"damaged, or not what it claims to be ({error.error_string}); export it again")
-        raise AudioError(f"{name}: {reason}") from error
-    # soundfile seeks after every read of a seekable file, which hides a decoder's errors and breaks on damage.
-    sound.seekable = lambda: False
+
+    def opened() -> Any:
+        reader.seek(0)
+        try:
+            sound = resources.enter_context(soundfile.SoundFile(reader))
+        except soundfile.LibsndfileError as error:
+            known = (text for key, text in _OPEN_ERRORS.items() if key in error.error_string)
+            reason = next(known, f"damaged, or not what it claims to be ({error.error_string}); export it again")
+            raise AudioError(f"{name}: {reason}") from error
+        # soundfile seeks after every read of a seekable file, which hides a decoder's errors and breaks on damage.
+        sound.seekable = lambda: False
+        return sound
+
+    sound = opened()
     check_format(name, sound.samplerate, sound.channels)
     rate, known_length = sound.samplerate, not reader.unsized_mp3 and sound.frames < UNKNOWN_SIZE
     duration = sound.frames / rate if known_length else None
@@ -219,40 +260,50 @@ def _decode_soundfile(
     for declared, actual in _DECLARED.findall(sound.extra_info):
         if duration is not None and int(actual) and not _means_unknown(int(declared)):
             promised = max(duration, duration * int(declared) / int(actual))
-    if sound.format == "OGG" and not _has_last_ogg_page(file, size):
-        decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
+    cut_ogg = sound.format == "OGG" and not _has_last_ogg_page(file, size)
+    exact = known_length and sound.format in _EXACT_FORMATS and sound.subtype in _EXACT_SUBTYPES
 
-    def blocks() -> Iterator[Float32]:
-        frames = 0
+    def blocks(start: int, stop: int) -> Iterator[Float32]:
+        nonlocal sound
+        if start >= sound.frames:
+            decoded.position = sound.frames
+        elif start and exact:
+            try:
+                decoded.position = sound.seek(start)
+            except soundfile.LibsndfileError:  # into damaged FLAC, and now it can do nothing else
+                sound = opened()
         damage: list[float] = []
-        while frames < sound.frames:
-            position = file.tell()
+        limit = min(stop, sound.frames)
+        while decoded.position < limit:
+            place = file.tell()
             # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
-            count = min(decoded.block_frames, sound.frames - frames)
+            count = min(decoded.block_frames, limit - decoded.position)
             buffer = np.full((count, sound.channels), np.nan, np.float32)
             try:
                 block = sound.read(out=buffer)
             except soundfile.LibsndfileError:
                 block = buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))]
-                damage.append((frames + len(block)) / rate)
-                if not len(block) and file.tell() == position:
+                damage.append(decoded.seconds + len(block) / rate)
+                if not len(block) and file.tell() == place:
                     break
             else:
                 if not len(block):
                     break
-            frames += len(block)
-            if len(block):
-                yield block
+            wanted = decoded.advance(block, start, stop)
+            if len(wanted):
+                yield wanted
         if reader.error:
             raise AudioError(f"{name}: cannot be read: {reader.error.strerror}") from reader.error
-        decoded.report_losses(frames, promised, damage)
-        if sound.format == "MP3" and not damage and size - file.tell() > HEAD_BYTES:
+        if cut_ogg and decoded.position < stop:
+            decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
+        decoded.report_losses(stop, promised, damage)
+        if sound.format == "MP3" and not damage and decoded.position < stop and size - file.tell() > HEAD_BYTES:
             decoded.warnings.append(
-                f"not read after {frames / rate:.2f} s, where its header says it ends, though the file goes on;"
+                f"not read after {decoded.seconds:.2f} s, where its header says it ends, though the file goes on;"
                 " if files were joined, convert to WAV"
             )
 
-    decoded.blocks = blocks()
+    decoded.blocks = blocks
     return decoded
 
 
@@ -295,35 +346,36 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
         duration = container.duration / av.time_base
     decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), verify=verify)
 
-    frames = 0
     damage: list[float] = []
 
-    def pieces() -> Iterator[Float32]:
-        nonlocal frames
+    def pieces(start: int, stop: int) -> Iterator[Float32]:
         try:
             for packet in container.demux(stream):
                 try:
                     found = packet.decode()
                 except av.error.FFmpegError:
-                    damage.append(frames / rate)
+                    damage.append(decoded.seconds)
                     continue
                 for frame in found:
                     samples = frame.to_ndarray()
                     samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
                     if frame.sample_rate != rate or samples.shape[1] != channels:
-                        damage.append(frames / rate)
+                        damage.append(decoded.seconds)
                         continue
-                    frames += len(samples)
-                    yield to_float(samples)
+                    wanted = decoded.advance(samples, start, stop)
+                    if len(wanted):
+                        yield to_float(wanted)
+                    if decoded.position >= stop:
+                        return
         except av.error.FFmpegError:
-            damage.append(frames / rate)
+            damage.append(decoded.seconds)
         except OSError as error:  # raised by the file object
             raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
 
-    def blocks() -> Iterator[Float32]:
+    def blocks(start: int, stop: int) -> Iterator[Float32]:
         held: list[Float32] = []
         count = 0
-        for piece in pieces():
+        for piece in pieces(start, stop):
             held.append(piece)
             count += len(piece)
             if count >= decoded.block_frames:
@@ -331,7 +383,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 held, count = [], 0
         if count:
             yield np.concatenate(held)
-        decoded.report_losses(frames, duration, damage)
+        decoded.report_losses(stop, duration, damage)
 
-    decoded.blocks = blocks()
+    decoded.blocks = blocks
     return decoded

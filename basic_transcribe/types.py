@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from .errors import UsageError
 
 Float32 = NDArray[np.float32]
+
+CHANNELS = ("mix", "left", "right", "mid", "side")
+BEND_MODES = ("plain", "channels", "mpe")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +159,8 @@ class TrackerSettings:
         Range of note pitches kept, in Hz (``None``: the model's whole range).
     pitch_bends : bool
         Whether to estimate pitch bends.
+    monophonic : bool
+        Find the best single line instead of all notes.
     """
 
     onset_threshold: float | None = None
@@ -165,6 +171,7 @@ class TrackerSettings:
     minimum_frequency: float | None = None
     maximum_frequency: float | None = None
     pitch_bends: bool = True
+    monophonic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("onset_threshold", "split_threshold", "frame_threshold"):
@@ -191,26 +198,144 @@ class TrackerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a recording is transcribed. Times of notes count from ``start``.
+
+    Attributes
+    ----------
+    start, end : float
+        In seconds; ``end`` is the end of the recording if ``None``.
+    channel : str or int
+        ``mix`` (the mean of all channels), ``left``, ``right``, ``mid`` (half their sum), ``side`` (half their
+        difference), or the number of a channel, from 1.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+    channel: str | int = "mix"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"start is {self.start} s; it must not be negative")
+        if self.end is not None and not self.start < self.end < math.inf:
+            raise UsageError(f"end is {self.end} s; it must lie after start, {self.start} s")
+        numbered = isinstance(self.channel, int) and not isinstance(self.channel, bool) and self.channel >= 1
+        if not numbered and self.channel not in CHANNELS:
+            raise UsageError(f"channel is {self.channel}; it must be {', '.join(CHANNELS)} or a number from 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """When the beats of a recording fall.
+
+    Attributes
+    ----------
+    times : tuple of float
+        In seconds, increasing, at least two, the first not negative.
+    per_bar : int
+        Beats in a bar.
+    downbeat : int
+        Index of the first beat that begins a bar, 0 to ``per_bar - 1``.
+    quarters : float
+        Length of a beat in quarter notes: 1, in compound metres (6/8, 9/8, 12/8) 1.5. A power of two, or 1.5 times one.
+    """
+
+    times: tuple[float, ...]
+    per_bar: int = 4
+    downbeat: int = 0
+    quarters: float = 1.0
+
+    def __post_init__(self) -> None:
+        times = np.asarray(self.times, float)
+        if len(times) < 2 or not np.isfinite(times).all() or times[0] < 0 or not (np.diff(times) > 0).all():
+            raise UsageError("beats need two or more finite times in increasing order, none of them negative")
+        measurable = 0.125 <= self.quarters <= 4 and math.frexp(self.quarters)[0] in (0.5, 0.75)
+        if not (1 <= self.per_bar <= 64 and 0 <= self.downbeat < self.per_bar and measurable):
+            raise UsageError(f"beats have an impossible metre: {self.per_bar}, {self.downbeat}, {self.quarters}")
+
+    @property
+    def tempo(self) -> float:
+        """Median tempo, in beats per minute."""
+        return 60 / float(np.median(np.diff(self.times)))
+
+    @property
+    def time_signature(self) -> tuple[int, int]:
+        """As numerator and denominator."""
+        compound = math.frexp(self.quarters)[0] == 0.75  # 1.5 times a power of two: a beat is three of the denominator
+        parts = 3 if compound else 1
+        return parts * self.per_bar, round(4 * parts / self.quarters)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key.
+
+    Attributes
+    ----------
+    tonic : int
+        Pitch class, 0 (C) to 11 (B).
+    mode : str
+        ``major`` or ``minor``.
+    confidence : float
+        0 (any other key would do as well) to 1.
+    """
+
+    tonic: int
+    mode: str
+    confidence: float = 1.0
+
+    @property
+    def fifths(self) -> int:
+        """Sharps (positive) or flats (negative) of the key signature, -5 to 6."""
+        relative_major = self.tonic if self.mode == "major" else self.tonic + 3
+        return (relative_major * 7 + 5) % 12 - 5
+
+    @property
+    def name(self) -> str:
+        """Such as ``F# minor``."""
+        names = "C Db D Eb E F Gb G Ab A Bb B" if self.fifths < 0 else "C C# D D# E F F# G G# A A# B"
+        return f"{names.split()[self.tonic]} {self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A remark at a moment of the recording: a time in seconds and a text."""
+
+    time: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MidiSettings:
     """How notes become a MIDI file.
 
     Attributes
     ----------
     tempo : float
-        Tempo written to the file, in beats per minute, 4 to 1000. Note times in seconds do not depend on it.
+        Tempo written to the file where no beats were found, in quarter notes per minute, 4 to 1000. Note times in
+        seconds do not depend on it.
     program : int
         General MIDI program, 0 to 127.
-    multiple_pitch_bends : bool
-        Give each bending voice a channel of its own. Otherwise all notes share one channel, and a bend is
-        written only where no other note sounds.
+    bend_mode : str
+        ``plain``: all notes share one channel, and a bend is written only where no other note sounds. ``channels``:
+        each bending voice has a channel of its own. ``mpe``: MIDI Polyphonic Expression, each note on a member channel.
+    time_signature : tuple of int, optional
+        Numerator and denominator; not written if ``None``, unless beats were found.
     """
 
     tempo: float = 120.0
     program: int = 0
-    multiple_pitch_bends: bool = False
+    bend_mode: str = "plain"
+    time_signature: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not 4 <= self.tempo <= 1000:
             raise UsageError(f"tempo is {self.tempo} beats per minute; it must lie between 4 and 1000")
         if not 0 <= self.program <= 127:
             raise UsageError(f"program is {self.program}; General MIDI programs are 0 to 127")
+        if self.bend_mode not in BEND_MODES:
+            raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
+        if self.time_signature is not None:
+            numerator, denominator = self.time_signature
+            if not (1 <= numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32)):
+                raise UsageError(f"time signature is {numerator}/{denominator}; give one such as 4/4 or 6/8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import struct
 import sys
 import tracemalloc
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from basic_transcribe import audio, decoders
 from basic_transcribe.audio import AudioStream, open_audio, probe
 from basic_transcribe.errors import AudioError, UsageError
+from basic_transcribe.types import CHANNELS, Part
 
 pytestmark = pytest.mark.filterwarnings("error")  # nothing may warn through numpy
 
@@ -70,10 +74,12 @@ def damaged(data: bytes, size: int, at: float = 0.5, seed: int = 0) -> bytes:
     return data[:start] + np.random.default_rng(seed).bytes(size) + data[start + size :]
 
 
-def read(source: Any, sample_rate: float | None = None, target_rate: int = RATE) -> tuple[Any, AudioStream]:
+def read(
+    source: Any, sample_rate: float | None = None, target_rate: int = RATE, part: Part | None = None
+) -> tuple[Any, AudioStream]:
     """All samples, and the exhausted stream. Bytes are read as a file object."""
     source = io.BytesIO(source) if isinstance(source, bytes) else source
-    with open_audio(source, sample_rate, target_rate=target_rate) as stream:
+    with open_audio(source, sample_rate, target_rate=target_rate, part=part) as stream:
         blocks = list(stream)
     assert all(block.dtype == np.float32 and block.ndim == 1 and len(block) for block in blocks)
     assert stream.samples_read == sum(map(len, blocks))
@@ -86,11 +92,11 @@ def warning(stream: AudioStream) -> str:
     return stream.warnings[0]
 
 
-def read_or_refuse(data: bytes) -> None:
+def read_or_refuse(data: bytes, part: Part | None = None) -> None:
     """Whatever is in the data, it is read or refused with an AudioError of one line."""
     message = ""
     try:
-        samples, _ = read(data)
+        samples, _ = read(data, part=part)
         assert np.isfinite(samples).all()
     except AudioError as error:
         message = str(error)
@@ -184,6 +190,7 @@ class LongWav(io.RawIOBase):
         self._head = wav(b"", rate=16_000, bits=8, data_size=size, riff=size + 36)
         self._size = size + len(self._head)
         self._position = 0
+        self.bytes_read = 0
 
     def seekable(self) -> bool:
         return True
@@ -200,6 +207,7 @@ class LongWav(io.RawIOBase):
         head = self._head[self._position : self._position + count]
         data = head + bytes(range(64, 192)) * ((count - len(head)) // 128 + 1)
         self._position += count
+        self.bytes_read += count
         return data[:count]
 
 
@@ -344,6 +352,7 @@ def test_joined_mp3() -> None:
     samples, stream = read(whole + whole)
     assert len(samples) == 16 * RATE
     assert warning(stream).startswith("not read after 16.00 s")
+    assert read(whole + whole, part=Part(1.0, 2.0))[1].warnings == []
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -402,11 +411,12 @@ def test_empty_data_chunk_before_another_chunk_is_no_stream() -> None:
     assert warning(stream).startswith("no samples")
 
 
+@pytest.mark.parametrize("part", [None, Part(0.2, 0.4)])
 @pytest.mark.parametrize(
     ("kind", "subtype"),
     [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)],
 )
-def test_flipped_bytes(kind: str, subtype: str | None) -> None:
+def test_flipped_bytes(kind: str, subtype: str | None, part: Part | None) -> None:
     whole = encoded(kind, subtype, seconds=0.5, rate=48_000)
     generator = np.random.default_rng(3)
     for _ in range(40):
@@ -414,7 +424,7 @@ def test_flipped_bytes(kind: str, subtype: str | None) -> None:
         span = 128 if generator.random() < 0.5 else len(data)  # headers deserve as many flips as the rest
         for position in generator.integers(0, span, 6):
             data[position] = generator.integers(0, 256)
-        read_or_refuse(bytes(data[: generator.integers(len(data) // 2, len(data) + 1)]))
+        read_or_refuse(bytes(data[: generator.integers(len(data) // 2, len(data) + 1)]), part)
 
 
 # --- rows 14 to 16 and 19: formats ------------------------------------------------------------------------------------
@@ -540,11 +550,12 @@ def test_permission_denied(tmp_path: Path, request: pytest.FixtureRequest) -> No
         read(path)
 
 
+@pytest.mark.parametrize("part", [None, Part(1.0, 20.0, "left")])
 @pytest.mark.parametrize("change", ["grow", "shrink", "touch"])
-def test_change_while_reading(change: str, tmp_path: Path) -> None:
+def test_change_while_reading(change: str, part: Part | None, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(encoded("WAV", seconds=25.0))
-    with open_audio(path, target_rate=TARGET) as stream:
+    with open_audio(path, target_rate=TARGET, part=part) as stream:
         next(stream)
         if change == "touch":
             os.utime(path, ns=(1, 1))
@@ -590,10 +601,11 @@ class BadDisk(io.BytesIO):
         return super().read(count)
 
 
+@pytest.mark.parametrize("part", [None, Part(start=3.0)])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC"])
-def test_disk_error(kind: str) -> None:
+def test_disk_error(kind: str, part: Part | None) -> None:
     with pytest.raises(AudioError, match="cannot be read: Input/output error"):
-        read(BadDisk(encoded(kind)))
+        read(BadDisk(encoded(kind)), part=part)
 
 
 def test_path_is_closed(tmp_path: Path) -> None:
@@ -608,6 +620,8 @@ def test_path_is_closed(tmp_path: Path) -> None:
     probe(tmp_path / "a.wav")
     with pytest.raises(AudioError):
         probe(tmp_path / "b.wav")
+    with pytest.raises(AudioError):
+        open_audio(tmp_path / "a.wav", target_rate=TARGET, part=Part(channel=2))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -672,6 +686,207 @@ def test_extensions() -> None:
     for extension in audio.AUDIO_EXTENSIONS | audio.AV_EXTENSIONS:
         assert extension == extension.lower()
         assert extension[0] == "."
+
+
+# --- parts of a recording ---------------------------------------------------------------------------------------------
+
+PART_FILES = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("AIFF", "PCM_24"), ("CAF", "ULAW"), ("FLAC", "PCM_16")]
+
+
+@functools.cache
+def stereo_and_file(kind: str, subtype: str) -> tuple[np.ndarray[Any, Any], bytes]:
+    """Two channels that tell every moment and each other apart, as a file and as soundfile reads all of it."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([music(), 0.25 * music()[::-1]], axis=1), RATE, format=kind, subtype=subtype)
+    return soundfile.read(io.BytesIO(buffer.getvalue()), dtype="float32")[0], buffer.getvalue()
+
+
+def expected_mono(stereo: np.ndarray[Any, Any], channel: str | int) -> np.ndarray[Any, Any]:
+    left, right = stereo.T
+    mean, difference = (left + right) / 2, (left - right) / 2
+    return {"mix": mean, "left": left, "right": right, "mid": mean, "side": difference, 1: left, 2: right}[channel]
+
+
+@settings(deadline=None)
+@given(
+    file=st.sampled_from(PART_FILES),
+    as_array=st.booleans(),
+    first=st.integers(0, len(music()) - 1),
+    length=st.integers(1, 2 * len(music())),
+    channel=st.sampled_from([*CHANNELS[1:], 1, 2]),
+    block=st.sampled_from([0.003, 0.1, 1.0, 10.0]),
+)
+def test_part_is_a_slice(
+    file: tuple[str, str], as_array: bool, first: int, length: int, channel: str | int, block: float
+) -> None:
+    stereo, data = stereo_and_file(*file)
+    part = Part(first / RATE, (first + length) / RATE, channel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoders, "BLOCK_SECONDS", block)
+        samples, stream = read(stereo, RATE, part=part) if as_array else read(data, part=part)
+    np.testing.assert_array_equal(samples, expected_mono(stereo, channel)[first : first + length])
+    assert stream.duration == pytest.approx(len(samples) / RATE)
+    beyond = (first + length - len(stereo)) / RATE
+    assert len(stream.warnings) == (beyond >= 0.01)
+
+
+LOSSY = [("OGG", "VORBIS", RATE), ("OGG", "OPUS", 48_000), ("MP3", None, RATE), ("WAV", "IMA_ADPCM", RATE)]
+
+
+@pytest.mark.parametrize(("kind", "subtype", "rate"), LOSSY)
+def test_part_of_a_lossy_file_is_a_slice_too(kind: str, subtype: str | None, rate: int) -> None:
+    data = encoded(kind, subtype, rate=rate)
+    whole, _ = read(data, target_rate=rate)
+    for start, end in ((0.0, 0.5), (0.01, 0.02), (1.234, 3.5), (3.9, None)):
+        samples, stream = read(data, target_rate=rate, part=Part(start, end))
+        stop = None if end is None else round(end * rate)
+        np.testing.assert_array_equal(samples, whole[round(start * rate) : stop])
+        assert stream.warnings == []
+
+
+def test_part_is_resampled_alone() -> None:
+    samples, stream = read(encoded("WAV", "FLOAT"), target_rate=TARGET, part=Part(1.0, 2.5))
+    np.testing.assert_array_equal(samples, soxr.resample(music()[RATE : RATE * 5 // 2], RATE, TARGET))
+    assert stream.duration == 1.5
+    assert probe(io.BytesIO(encoded("WAV"))).duration == stream.info.duration == 4.0
+
+
+def test_part_shorter_than_a_sample_is_one_sample() -> None:
+    samples, _ = read(music(), RATE, part=Part(1.0, 1.0 + 1e-9))
+    np.testing.assert_array_equal(samples, music()[RATE : RATE + 1])
+
+
+def test_only_the_part_is_read() -> None:
+    seconds = 36_000
+    for part in (Part(0.0, 2.0), Part(seconds / 2, seconds / 2 + 2), Part(seconds - 2.0), Part(seconds + 2.0)):
+        file = LongWav(seconds)
+        with open_audio(file, target_rate=16_000, part=part) as stream:
+            if part.start < seconds:
+                assert sum(map(len, stream)) == 2 * 16_000
+            else:
+                with pytest.raises(AudioError, match=r"lasts 36000 s, so nothing is left from --start 36002 s"):
+                    next(stream)
+        assert file.bytes_read < 300_000  # of 576,000,000
+
+
+class Counted(io.BytesIO):
+    """Counts the bytes read."""
+
+    bytes_read = 0
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        data = super().read(count)
+        self.bytes_read += len(data)
+        return data
+
+
+@pytest.mark.parametrize(("kind", "part"), [("FLAC", Part(14.0)), ("FLAC", Part(0.0, 2.0)), ("MP3", Part(1.0, 2.0))])
+def test_only_the_part_is_decoded(kind: str, part: Part) -> None:
+    data = encoded(kind, seconds=16.0)
+    whole, partly = Counted(data), Counted(data)
+    read(whole)
+    samples, _ = read(partly, part=part)
+    assert len(samples) == RATE * ((part.end or 16) - part.start)
+    assert partly.bytes_read < 0.5 * whole.bytes_read  # 64 KiB tell the format
+
+
+@pytest.mark.parametrize("start", [4.0, 4.5, 1e300])
+@pytest.mark.parametrize("kind", ["array", "WAV", "FLAC", "OGG", "MP3"])
+def test_start_beyond_the_end(kind: str, start: float) -> None:
+    source, rate = (music(), RATE) if kind == "array" else (encoded(kind), None)
+    with pytest.raises(AudioError, match=re.escape(f": lasts 4 s, so nothing is left from --start {start:g} s on; ")):
+        read(source, rate, part=Part(start))
+
+
+def test_start_beyond_the_end_that_no_header_tells() -> None:
+    streamed = wav(pcm(music()), data_size=0xFFFFFFFF, riff=0xFFFFFFFF)
+    tag = max(encoded("MP3")[:256].find(b"Xing"), encoded("MP3")[:256].find(b"Info"))
+    untagged = encoded("MP3")[:tag] + bytes(4) + encoded("MP3")[tag + 4 :]
+    for data, length in ((streamed, r"4"), (untagged, r"4\.\d+")):
+        with pytest.raises(AudioError, match=rf"lasts {length} s, so nothing is left from --start 7\.5 s"):
+            read(data, part=Part(7.5))
+
+
+def test_end_beyond_the_end() -> None:
+    for source, rate in ((music(), RATE), (encoded("FLAC"), None), (encoded("MP3"), None)):
+        samples, stream = read(source, rate, part=Part(2.5, 20.0))
+        assert len(samples) == 1.5 * RATE
+        assert stream.duration == 1.5
+        assert warning(stream) == "the recording ends at 4 s, before --end 20 s"
+        assert read(source, rate, part=Part(2.5, 4.001))[1].warnings == []
+
+
+def test_part_of_an_empty_recording() -> None:
+    _, stream = read(np.zeros(0), RATE, part=Part(0.0, 1.0))
+    assert warning(stream).startswith("no samples")
+    with pytest.raises(AudioError, match="lasts 0 s"):
+        read(np.zeros(0), RATE, part=Part(1.0))
+
+
+def test_part_before_and_after_damage() -> None:
+    data = damaged(encoded("FLAC"), 200)
+    whole, _ = read(data)
+    gap = len(whole) / RATE  # where reading from the beginning ends
+    for part in (Part(0.0, gap - 0.2), Part(gap + 0.3, 3.9)):
+        samples, stream = read(data, part=part)
+        np.testing.assert_allclose(samples, music()[round(part.start * RATE) :][: len(samples)], atol=1e-4)
+        assert len(samples) == round(part.end * RATE) - round(part.start * RATE)  # type: ignore[operator]
+        assert stream.warnings == []
+    samples, stream = read(data, part=Part(1.0, 3.9))
+    np.testing.assert_array_equal(samples, whole[RATE:])
+    assert [w.split(":")[0] for w in stream.warnings] == [f"damaged at {gap:.2f} s", "cut short or damaged"]
+
+
+def test_part_before_and_after_the_cut() -> None:
+    for kind in ("FLAC", "MP3", "OGG"):
+        data = encoded(kind)[: len(encoded(kind)) // 2]
+        samples, stream = read(data, part=Part(0.25, 0.5))
+        np.testing.assert_array_equal(samples, read(data)[0][RATE // 4 : RATE // 2])
+        assert stream.warnings == []
+    with pytest.raises(AudioError, match=r"can be read up to [12]\.\d+ s, so nothing is left from --start 3\.5 s"):
+        read(encoded("FLAC")[: len(encoded("FLAC")) // 2], part=Part(3.5))
+
+
+def test_channels_of_a_mono_recording() -> None:
+    for channel in ("mix", "left", "right", "mid", 1):
+        samples, stream = read(encoded("WAV", "FLOAT"), part=Part(channel=channel))
+        np.testing.assert_array_equal(samples, music())
+        assert stream.warnings == []
+    with pytest.raises(AudioError, match=r"^audio: is mono, so there is no side signal; use --channel mix$"):
+        read(encoded("WAV"), part=Part(channel="side"))
+    with pytest.raises(AudioError, match=r"^audio: has 1 channel, so there is no channel 2; use --channel 1$"):
+        read(encoded("WAV"), part=Part(channel=2))
+
+
+def test_channels_of_more_than_two() -> None:
+    channels = np.random.default_rng(7).uniform(-0.5, 0.5, (1000, 3)).astype(np.float32)
+    for channel in ("left", "right", "mid", "side"):
+        samples, _ = read(channels, RATE, part=Part(channel=channel))
+        np.testing.assert_array_equal(samples, expected_mono(channels[:, :2], channel))
+    np.testing.assert_array_equal(read(channels, RATE, part=Part(channel=3))[0], channels[:, 2])
+    np.testing.assert_allclose(read(channels, RATE, part=Part())[0], channels.mean(axis=1), atol=1e-7)
+    with pytest.raises(AudioError, match=r"has 3 channels, so there is no channel 4; use --channel 1 to 3$"):
+        read(channels, RATE, part=Part(channel=4))
+
+
+@pytest.mark.parametrize("channel", ["left", "right", "mid", "side", 2])
+def test_a_chosen_channel_is_kept_whatever_the_phase(channel: str | int) -> None:
+    stereo = np.stack([-0.9 * music(), music()], axis=1)
+    samples, stream = read(stereo, RATE, part=Part(channel=channel))
+    np.testing.assert_array_equal(samples, expected_mono(stereo, channel))
+    assert stream.warnings == []
+
+
+def test_only_what_is_used_is_checked() -> None:
+    samples = np.stack([music(), music()], axis=1)
+    samples[3 * RATE + 441, 1] = np.nan
+    samples[:RATE] = 1.5
+    for part in (Part(1.0, 3.0), Part(1.0, channel="left")):
+        assert read(samples, RATE, part=part)[1].warnings == []
+    for part in (Part(2.0), Part(2.0, channel="right"), Part(2.0, channel=2), Part(2.0, channel="side")):
+        with pytest.raises(AudioError, match=rf"sample {3 * RATE + 441} \(3\.010 s\) is nan"):
+            read(samples, RATE, part=part)
+    assert warning(read(samples, RATE, part=Part(0.5, 2.0))[1]).startswith("clipped: 33.3%")
 
 
 # --- containers that need PyAV ----------------------------------------------------------------------------------------
@@ -752,6 +967,29 @@ def test_av_lossless_is_exact_whatever_the_block_size(av_encoded: Encode, monkey
     np.testing.assert_allclose(samples[: 4 * RATE], music(), atol=1e-4)
     monkeypatch.setattr(decoders, "BLOCK_SECONDS", 0.1)
     np.testing.assert_array_equal(read(av_encoded("ipod", "alac"))[0], samples)
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["m4a", "alac", "mov", "webm", "ts"])
+def test_av_part_is_a_slice(name: str, av_encoded: Encode) -> None:
+    muxer, codec, rate = AV_FILES[name]
+    data = av_encoded(muxer, codec, rate)
+    whole, _ = read(data, target_rate=rate)
+    for start, end in ((0.0, 0.5), (1.234, 3.5), (3.9, None)):
+        samples, stream = read(data, target_rate=rate, part=Part(start, end))
+        np.testing.assert_array_equal(samples, whole[round(start * rate) : end and round(end * rate)])
+        assert stream.warnings == []
+    assert warning(read(data, target_rate=rate, part=Part(2.0, 9.0))[1]).startswith("the recording ends at ")
+    with pytest.raises(AudioError, match=r"so nothing is left from --start 4\.5 s"):
+        read(data, part=Part(4.5))
+
+
+@needs_av
+def test_av_reading_ends_with_the_part(av_encoded: Encode) -> None:
+    file = Counted(av_encoded("mov", "pcm_s16le"))
+    samples, _ = read(file, part=Part(0.5, 1.0))
+    assert len(samples) == RATE // 2
+    assert file.bytes_read < 0.6 * len(file.getvalue())
 
 
 @needs_av
