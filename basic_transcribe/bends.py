@@ -57,7 +57,7 @@ def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:
     if not len(known):
         return None
     # The contour is taught as a Gaussian: the logarithm of three values around its peak is a parabola.
-    left, top, right = (np.log(near[known, peaks[known] + i] + FLOOR) for i in (-1, 0, 1))
+    left, top, right = np.log(near[known, peaks[known] + np.array([[-1], [0], [1]])] + FLOOR)
     offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
     refined = peaks[known] - REACH + np.clip(offset, -0.5, 0.5)
     filled = np.interp(np.arange(len(near)), known, refined) / bins_per_semitone
@@ -74,14 +74,20 @@ def _follow(near: Float32) -> list[int]:
     """Column of the note's peak in each frame, -1 where there is none within STEP of the last."""
     home = near[:, REACH - HOME : REACH + HOME + 1]
     anchor, column = divmod(int(np.argmax(home)), home.shape[1])
-    rows, path = near.tolist(), [-1] * len(near)  # plain floats: a short loop over them beats numpy's calls
-    for frames in (range(anchor, len(rows)), range(anchor - 1, -1, -1)):
-        at = column + REACH - HOME
+    inner = near[:, 1:-1]
+    peaks = (inner > MIN_PEAK) & (inner >= near[:, :-2]) & (inner >= near[:, 2:])
+    rows, columns = np.nonzero(peaks)
+    found: list[list[tuple[int, float]]] = [[] for _ in near]
+    for row, at, value in zip(rows.tolist(), (columns + 1).tolist(), inner[peaks].tolist(), strict=True):
+        found[row].append((at, value))
+    path = [-1] * len(near)
+    for frames in (range(anchor, len(path)), range(anchor - 1, -1, -1)):
+        last = column + REACH - HOME
         for i in frames:
-            row, top = rows[i], MIN_PEAK
-            for j in range(max(1, at - STEP), min(len(row) - 1, at + STEP + 1)):
-                if row[j] > top and row[j] >= row[j - 1] and row[j] >= row[j + 1]:
-                    top, path[i] = row[j], j
+            top = 0.0
+            for at, value in found[i]:
+                if value > top and abs(at - last) <= STEP:
+                    top, path[i] = value, at
             if path[i] >= 0:
-                at = path[i]
+                last = path[i]
     return path

@@ -8,35 +8,39 @@ notes that it gives whole.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import bends
+from .evidence import (
+    BACK,
+    CENTRE,
+    FADED,
+    LEAST_OFFSET,
+    LEAST_ONSET,
+    SHORTEST,
+    SPREAD,
+    SUPPORT,
+    between_frames,
+    end_by,
+    given,
+    mass,
+    peaks,
+    pitch_range,
+    silence,
+    support,
+    velocity,
+)
+from .monophonic import MonophonicTracker
 from .types import Float32, Note, PitchBend, Posteriors, TrackerSettings
 
-BACK = 2  # frames before a frame that decide whether it is a peak
-# Onset and offset posteriors are taught as triangles of this mass, CENTRE frames to either side. Where the moment is
-# uncertain they are low and wide; what stays the same is the mass, so that is what is summed, SPREAD frames each way.
-TRIANGLE_MASS = 2.0
-CENTRE, SPREAD = 2, 3
-TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
-LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
-LEAST_OFFSET = 0.1  # mass of an end that is considered
-SHORTEST = 5  # frames from an onset to an end
-SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
 STRONG = 0.9  # support that starts a note without an onset
-FADED = 0.7  # support above which a note has not ended
 ONSET_SOON = 7  # frames: an onset peak this soon takes precedence over a start without one
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
 AHEAD = ONSET_SOON + max(BACK + SPREAD, SUPPORT - 1) + 1
 OFFSET, ONSET, RISE = range(3)
-# Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
-LOUDEST, STEPS_PER_DB = -10.0, 2.0
-# Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
-TILT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,15 @@ class NoteTracker:
     >>> notes = [note for block in blocks for note in tracker.push(block)] + tracker.flush()  # doctest: +SKIP
     """
 
+    lookahead = AHEAD + CENTRE  # frames after an onset that must be known for its note to begin, at most
+
     def __init__(self, settings: TrackerSettings) -> None:
         self.settings = settings
-        self._onset_threshold = _given(settings.onset_threshold)
-        self._split_threshold = _given(settings.split_threshold)
-        self._frame_threshold = _given(settings.frame_threshold)
-        self._onset_delay = _given(settings.onset_delay) / 1000
-        self._minimum_length = _given(settings.minimum_note_length) / 1000
+        self._onset_threshold = given(settings.onset_threshold)
+        self._split_threshold = given(settings.split_threshold)
+        self._frame_threshold = given(settings.frame_threshold)
+        self._onset_delay = given(settings.onset_delay) / 1000
+        self._minimum_length = given(settings.minimum_note_length) / 1000
         self._buffer: Posteriors | None = None
         self._start = 0  # absolute frame of the buffer's first row
         self._next = 0  # first frame whose events have not been handled
@@ -96,6 +102,23 @@ class NoteTracker:
     def seconds(self) -> float:
         """Time up to which all events are known."""
         return self._next / self._buffer.frame_rate if self._buffer is not None else 0.0
+
+    @property
+    def sounding(self) -> list[Note]:
+        """The notes that have begun and are not finished, as far as they are known, without bends."""
+        if self._buffer is None:
+            return []
+        lowest, shortest = self._buffer.lowest_pitch, 0.5 / self._buffer.frame_rate
+        return [
+            Note(
+                note.onset,
+                max(self.seconds, note.onset + shortest),
+                lowest + pitch,
+                velocity(note.level, lowest + pitch),
+                min(1.0, note.confidence),
+            )
+            for pitch, note in self._open.items()
+        ]
 
     def push(self, block: Posteriors) -> list[Note]:
         """Take the next frames; return the notes that are finished by them, in order of their ends."""
@@ -113,11 +136,8 @@ class NoteTracker:
         if self._buffer is None:
             return []
         end = self._start + len(self._buffer)
-        silence = self._buffer.with_arrays(
-            {n: np.zeros((AHEAD + GAP + 2, getattr(self._buffer, n).shape[1]), np.float32) for n in Posteriors.ARRAYS}
-        )
-        self._buffer = Posteriors.concatenate([self._buffer, silence])
-        return _end_by(self._advance(end + GAP + 2), duration)
+        self._buffer = Posteriors.concatenate([self._buffer, silence(self._buffer, AHEAD + GAP + 2)])
+        return end_by(self._advance(end + GAP + 2), duration)
 
     def _advance(self, limit: int) -> list[Note]:
         """Handle all events of absolute frames before ``limit``."""
@@ -177,45 +197,34 @@ class NoteTracker:
 
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
         """Where notes may begin or end between two rows, in order."""
-        onset, offset, support = _mass(p.onset), _mass(p.offset), _support(p.note)
-        evidence = 0.5 * (onset + support)
-        onsets = _peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._onset_threshold)
-        offsets = _peaks(offset) & (offset >= LEAST_OFFSET) & (support < FADED)
-        strong = support >= STRONG
+        onset, offset, sounding = mass(p.onset), mass(p.offset), support(p.note)
+        evidence = 0.5 * (onset + sounding)
+        onsets = peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._onset_threshold)
+        offsets = peaks(offset) & (offset >= LEAST_OFFSET) & (sounding < FADED)
+        strong = sounding >= STRONG
         rising = strong.copy()
         rising[1:] &= ~strong[:-1]
         soon = onsets.copy()
         for shift in range(1, ONSET_SOON + 1):
             soon[:-shift] |= onsets[shift:]
         rising &= ~soon
-        low, high = self._pitch_range(p)
+        low, high = pitch_range(p, self.settings)
         events = []
-        for kind, where, mass, confidence in (
+        for kind, where, weight, confidence in (
             (OFFSET, offsets, offset, offset),
             (ONSET, onsets, onset, evidence),
-            (RISE, rising, onset, support),
+            (RISE, rising, onset, sounding),
         ):
             rows, pitches = np.nonzero(where[first:last, low:high])
             rows, pitches = rows + first, pitches + low
-            columns = (x.tolist() for x in (rows, pitches, mass[rows, pitches], confidence[rows, pitches]))
+            columns = (x.tolist() for x in (rows, pitches, weight[rows, pitches], confidence[rows, pitches]))
             events += [_Event(row, pitch, kind, m, c) for row, pitch, m, c in zip(*columns, strict=True)]
         return sorted(events, key=lambda e: (e.row, e.pitch))
-
-    def _pitch_range(self, p: Posteriors) -> tuple[int, int]:
-        """Columns within the wanted range of frequencies."""
-        low, high = 0, p.note.shape[1]
-        if self.settings.minimum_frequency is not None:
-            low = max(low, math.ceil(_pitch_of(self.settings.minimum_frequency) - p.lowest_pitch - 0.5))
-        if self.settings.maximum_frequency is not None:
-            high = min(high, math.floor(_pitch_of(self.settings.maximum_frequency) - p.lowest_pitch + 0.5) + 1)
-        return low, max(low, high)
 
     def _begin(self, p: Posteriors, event: _Event) -> None:
         row, pitch, fraction = event.row, event.pitch, 0.0
         if event.kind == ONSET:
-            before = min(row, CENTRE)
-            around = p.onset[row - before : row + CENTRE + 1, pitch].astype(float)
-            fraction = float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
+            fraction = between_frames(p.onset[:, pitch], row)
         level = float(p.level[row, pitch])
         frame = self._start + row
         onset = max((frame + fraction) / p.frame_rate + self._onset_delay, self._ended.get(pitch, 0.0))
@@ -253,67 +262,15 @@ class NoteTracker:
             note.onset,
             offset,
             number,
-            _velocity(note.level, number),
+            velocity(note.level, number),
             min(1.0, note.confidence),
             bend,
         )
 
 
-def _mass(posterior: Float32) -> Float32:
-    """Mass of an onset or offset posterior around each frame, in events; a little of the posterior itself."""
-    mass = np.minimum(_sum_of_rows(posterior, SPREAD, SPREAD) / np.float32(TRIANGLE_MASS), np.float32(1))
-    blended: Float32 = (mass + np.float32(TIE) * posterior) / np.float32(1 + TIE)
-    return blended
-
-
-def _support(note: Float32) -> Float32:
-    """Mean of the note posterior over this frame and the next ones, SUPPORT in all."""
-    support: Float32 = _sum_of_rows(note, 0, SUPPORT - 1) / np.float32(SUPPORT)
-    return support
-
-
-def _peaks(x: Float32) -> NDArray[np.bool_]:
-    """Where a column is at its highest within BACK rows; the first of equals."""
-    padded = np.pad(x, ((BACK, BACK), (0, 0)))
-    peaks = np.ones(x.shape, bool)
-    for shift in range(1, BACK + 1):
-        peaks &= (x > padded[BACK - shift : len(padded) - BACK - shift]) & (
-            x >= padded[BACK + shift : len(padded) - BACK + shift]
-        )
-    return peaks
-
-
-def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
-    """Sum over each row, so many before it, and so many after it; zeros beyond the ends."""
-    padded = np.pad(x, ((before, after), (0, 0)))
-    # Summed slice by slice, not by cumsum, so that rounding cannot depend on where the buffer begins.
-    total = padded[: len(x)].copy()
-    for i in range(1, before + after + 1):
-        total += padded[i : i + len(x)]
-    return total
-
-
-def _given(value: float | None) -> float:
-    if value is None:
-        raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
-    return value
-
-
-def _pitch_of(frequency: float) -> float:
-    """MIDI pitch of a frequency in Hz."""
-    return 69 + 12 * math.log2(frequency / 440)
-
-
-def _velocity(level: float, pitch: int) -> int:
-    """MIDI velocity of a note's level in dB."""
-    return int(min(127, max(1, round(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB))))
-
-
-def _end_by(notes: list[Note], duration: float | None) -> list[Note]:
-    """Notes cut at the end of the recording."""
-    if duration is None:
-        return notes
-    return [replace(n, offset=min(n.offset, duration)) for n in notes if n.onset < duration]
+def tracker_for(settings: TrackerSettings) -> NoteTracker | MonophonicTracker:
+    """The tracker that the settings ask for."""
+    return MonophonicTracker(settings) if settings.monophonic else NoteTracker(settings)
 
 
 def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: float | None = None) -> list[Note]:
@@ -333,6 +290,6 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
     list of Note
         Sorted by onset, then pitch; no two of one pitch overlap.
     """
-    tracker = NoteTracker(settings)
-    notes = _end_by(tracker.push(posteriors) + tracker.flush(), duration)
+    tracker = tracker_for(settings)
+    notes = end_by(tracker.push(posteriors) + tracker.flush(), duration)
     return sorted(notes, key=lambda n: (n.onset, n.pitch))

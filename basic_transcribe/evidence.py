@@ -1,0 +1,113 @@
+"""What both trackers read from the posteriors and from the settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .types import Float32, Note, Posteriors, TrackerSettings
+
+BACK = 2  # frames before a frame that decide whether it is a peak
+# Onset and offset posteriors are taught as triangles of this mass, CENTRE frames to either side. Where the moment is
+# uncertain they are low and wide; what stays the same is the mass, so that is what is summed, SPREAD frames each way.
+TRIANGLE_MASS = 2.0
+CENTRE, SPREAD = 2, 3
+TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
+LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
+LEAST_OFFSET = 0.1  # mass of an end that is considered
+SHORTEST = 5  # frames from an onset to an end
+SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
+FADED = 0.7  # support above which a note has not ended
+# Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
+LOUDEST, STEPS_PER_DB = -10.0, 2.0
+# Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
+TILT = 0.2
+
+
+def mass(posterior: Float32) -> Float32:
+    """Mass of an onset or offset posterior around each frame, in events; a little of the posterior itself."""
+    mass = np.minimum(_sum_of_rows(posterior, SPREAD, SPREAD) / np.float32(TRIANGLE_MASS), np.float32(1))
+    blended: Float32 = (mass + np.float32(TIE) * posterior) / np.float32(1 + TIE)
+    return blended
+
+
+def support(note: Float32) -> Float32:
+    """Mean of the note posterior over this frame and the next ones, SUPPORT in all."""
+    support: Float32 = _sum_of_rows(note, 0, SUPPORT - 1) / np.float32(SUPPORT)
+    return support
+
+
+def peaks(x: Float32) -> NDArray[np.bool_]:
+    """Where a column is at its highest within BACK rows; the first of equals."""
+    padded = np.pad(x, ((BACK, BACK), (0, 0)))
+    peaks = np.ones(x.shape, bool)
+    for shift in range(1, BACK + 1):
+        peaks &= (x > padded[BACK - shift : len(padded) - BACK - shift]) & (
+            x >= padded[BACK + shift : len(padded) - BACK + shift]
+        )
+    return peaks
+
+
+def between_frames(onset: Float32, row: int) -> float:
+    """How far the centre of an onset posterior, shape (frames,), lies after its peak in ``row``, in frames."""
+    before = min(row, CENTRE)
+    around = onset[row - before : row + CENTRE + 1].astype(float)
+    return float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
+
+
+def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
+    """Sum over each row, so many before it, and so many after it; zeros beyond the ends."""
+    padded = np.pad(x, ((before, after), (0, 0)))
+    # Summed slice by slice, not by cumsum, so that rounding cannot depend on where the buffer begins.
+    total = padded[: len(x)].copy()
+    for i in range(1, before + after + 1):
+        total += padded[i : i + len(x)]
+    return total
+
+
+def given(value: float | None) -> float:
+    """A setting that must have been filled in.
+
+    Raises
+    ------
+    ValueError
+        If it is None.
+    """
+    if value is None:
+        raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
+    return value
+
+
+def pitch_range(p: Posteriors, settings: TrackerSettings) -> tuple[int, int]:
+    """Columns within the wanted range of frequencies: the first, and the first no more."""
+    low, high = 0, p.note.shape[1]
+    if settings.minimum_frequency is not None:
+        low = max(low, math.ceil(_pitch_of(settings.minimum_frequency) - p.lowest_pitch - 0.5))
+    if settings.maximum_frequency is not None:
+        high = min(high, math.floor(_pitch_of(settings.maximum_frequency) - p.lowest_pitch + 0.5) + 1)
+    return low, max(low, high)
+
+
+def _pitch_of(frequency: float) -> float:
+    """MIDI pitch of a frequency in Hz."""
+    return 69 + 12 * math.log2(frequency / 440)
+
+
+def velocity(level: float, pitch: int) -> int:
+    """MIDI velocity of a note's level in dB."""
+    return int(min(127, max(1, round(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB))))
+
+
+def silence(p: Posteriors, frames: int) -> Posteriors:
+    """So many frames of nothing, to follow ``p``."""
+    return p.with_arrays({n: np.zeros((frames, getattr(p, n).shape[1]), np.float32) for n in Posteriors.ARRAYS})
+
+
+def end_by(notes: list[Note], duration: float | None) -> list[Note]:
+    """Notes cut at the end of the recording."""
+    if duration is None:
+        return notes
+    return [replace(n, offset=min(n.offset, duration)) for n in notes if n.onset < duration]
