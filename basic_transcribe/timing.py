@@ -1,0 +1,672 @@
+"""When the beats fall, and notes moved onto them.
+
+Beats are found in two steps. A hidden Markov model, a bar pointer without the bar (Whiteley, Cemgil and Godsill, 2006),
+follows tempo and phase: each of its states is a place within a beat of some length, each onset is evidence for the
+places where music of this metre has its onsets, and the Viterbi path is the beat. Then a smooth curve is laid through
+the onsets nearest to the beats, so that they fall on what was played, not on frames.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import UsageError
+from .types import Beats, Float32, Note
+
+Float64 = NDArray[np.float64]
+
+# ---- the envelope
+WINDOW, HOP = 1024, 256  # samples
+CHUNK = 256  # frames transformed at once; a fixed number, so that rounding cannot depend on the blocks
+MELS, LOWEST, HIGHEST = 64, 30.0, 10_000.0  # bands; Hz
+FLOOR = 1e-7  # power of a band, relative to full scale, below which a change is not heard
+
+# ---- the model of beats. Chosen on GuitarSet players 00 to 03, checked on player 04.
+SLOWEST, FASTEST, USUAL = 45.0, 220.0, 115.0  # quarter notes per minute
+OCTAVES = 0.8  # standard deviation of the tempo around the usual one
+PRIOR = 2.0  # how much a second of unusual tempo counts
+STEPS = 1.03  # ratio of neighbouring tempi
+INERTIA = 100.0  # cost of changing the tempo by a factor of e from one beat to the next
+SWITCH = 8.0  # cost of changing the feel
+HINT_OCTAVES, HINT_PRIOR = 0.1, 10.0
+SPREAD = 0.02  # seconds by which onsets scatter around their places
+ANYWHERE = 0.1  # share of onsets that follow no beat
+CHORD = 0.035  # seconds within which onsets are one event
+AUDIO_WEIGHT, EVENT_WEIGHT, ACCENT_WEIGHT = 0.2, 0.5, 2.0
+FEWEST = 4  # events
+
+Shares = dict[float, float]
+
+# Share of onsets at each twelfth of a beat: of all onsets, and of accented ones (low or long notes).
+STRAIGHT: tuple[Shares, Shares] = (
+    {0: 0.45, 6: 0.30, 3: 0.08, 9: 0.10, 4: 0.02, 8: 0.02},
+    {0: 0.60, 6: 0.20, 3: 0.03, 9: 0.07},
+)
+SWUNG: tuple[Shares, Shares] = ({0: 0.45, 7.6: 0.34, 6: 0.06, 4: 0.03}, {0: 0.60, 7.6: 0.22, 6: 0.03})
+COMPOUND: tuple[Shares, Shares] = ({0: 0.40, 4: 0.24, 8: 0.25, 2: 0.03, 6: 0.04, 10: 0.04}, {0: 0.60, 4: 0.15, 8: 0.18})
+
+# ---- constant tempo
+RATIOS = (1, 2, 1 / 2, 3 / 2, 2 / 3, 4 / 3, 3 / 4)  # of beats that may be mistaken for each other
+DETUNE = 0.04  # how far the tempo may be off, as a share of it
+BINS = 64  # of a beat
+DRIFT = 0.7  # what a beat that may drift must explain more than one that may not
+
+# ---- the curve through the onsets
+NEAR = 0.06  # seconds, or NEAR_SHARE of a beat: an onset this near belongs to the beat
+NEAR_SHARE = 0.15
+SCATTER = 0.010  # seconds, of onsets around the curve
+LOOSE = 0.040  # seconds, of the model's beats around the curve
+FLEXIBILITY = 0.01  # change of a beat's length to the next, as a share of it
+
+
+class OnsetEnvelope:
+    """How much begins in each frame of a recording: log-mel spectral flux, in constant memory but for the result.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Of the blocks, in Hz.
+    """
+
+    def __init__(self, sample_rate: int = 22_050) -> None:
+        import librosa
+
+        self._frame_rate = sample_rate / HOP
+        highest = min(HIGHEST, sample_rate / 2)
+        mel = librosa.filters.mel(sr=sample_rate, n_fft=WINDOW, n_mels=MELS, fmin=LOWEST, fmax=highest, norm=None)
+        window = np.hanning(WINDOW + 1)[:-1]
+        self._mel = np.asarray(mel.T / (window.sum() / 2) ** 2, np.float32)
+        self._window = window.astype(np.float32)
+        self._samples = 0
+        self._buffer = np.zeros(WINDOW // 2, np.float32)  # frame 0 is centred on the first sample
+        self._last: Float32 | None = None
+        self._flux: list[Float32] = []
+
+    def push(self, block: Float32) -> None:
+        """Take the next mono samples, shape (samples,), any number of them."""
+        self._samples += len(block)
+        self._buffer = np.concatenate([self._buffer, block])
+        while len(self._buffer) >= (CHUNK - 1) * HOP + WINDOW:
+            self._transform()
+
+    def finish(self) -> tuple[Float32, float]:
+        """The envelope of all samples.
+
+        Returns
+        -------
+        envelope : ndarray of float32, shape (frames,)
+            Mean rise of the bands' levels in bel, not negative; frame ``i`` tells of ``i / frame_rate`` seconds.
+        frame_rate : float
+            Frames per second.
+        """
+        frames = -(-self._samples // HOP)
+        while len(self._flux) * CHUNK < frames:
+            missing = (CHUNK - 1) * HOP + WINDOW - len(self._buffer)
+            self._buffer = np.pad(self._buffer, (0, max(0, missing)))
+            self._transform()
+        # The window sees an attack before its centre does, so that the rise comes a frame early.
+        envelope = np.concatenate([np.zeros(1, np.float32), *self._flux])[:frames]
+        return envelope, self._frame_rate
+
+    def _transform(self) -> None:
+        frames = np.lib.stride_tricks.sliding_window_view(self._buffer, WINDOW)[: CHUNK * HOP : HOP]
+        spectrum = np.abs(np.fft.rfft(frames * self._window)).astype(np.float32)
+        level = np.log10(spectrum * spectrum @ self._mel + np.float32(FLOOR))
+        before = level[:1] if self._last is None else self._last
+        rise = np.diff(level, axis=0, prepend=before)
+        self._flux.append(np.maximum(rise, 0).mean(axis=1))
+        self._last = level[-1:]
+        self._buffer = self._buffer[CHUNK * HOP :]
+
+
+# ---------------------------------------------------------------- beats
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """Onsets, those of a chord as one: their times, sizes (1 for a single note), and accents (0 to 1)."""
+
+    times: Float64
+    sizes: Float64
+    accents: Float64
+
+
+def estimate_beats(
+    envelope: Float32,
+    frame_rate: float,
+    notes: Iterable[Note],
+    *,
+    per_bar: int = 4,
+    quarters: float = 1.0,
+    tempo_hint: float | None = None,
+) -> Beats | None:
+    """Find the beats of a recording.
+
+    The tempo may drift. Beats cover the recording: the first falls less than a beat after its begin, the last not
+    before its end. Bars begin where the harmony changes and where low and long notes fall.
+
+    Parameters
+    ----------
+    envelope : ndarray of float32, shape (frames,)
+        From :class:`OnsetEnvelope`; its length is the recording's. Zeros are allowed: the notes then decide alone.
+    frame_rate : float
+        Frames per second.
+    notes : iterable of Note
+        In any order.
+    per_bar : int
+        Beats in a bar.
+    quarters : float
+        Length of a beat in quarter notes.
+    tempo_hint : float, optional
+        About how many quarter notes per minute are expected; settles between a tempo, its half and its double.
+
+    Returns
+    -------
+    Beats or None
+        None if fewer than four events (notes or chords) begin, or if their times follow no beat.
+
+    Raises
+    ------
+    UsageError
+        If the metre or the hint is impossible.
+    """
+    if tempo_hint is not None and not 4 <= tempo_hint <= 1000:
+        raise UsageError(f"tempo is {tempo_hint} quarter notes per minute; it must lie between 4 and 1000")
+    Beats((0.0, 1.0), per_bar, 0, quarters)  # raises if the metre is impossible
+    notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
+    events = _events(notes)
+    if len(events.times) < FEWEST:
+        return None
+    duration = max(len(envelope) / frame_rate, float(events.times[-1]))
+    search = _search(envelope, frame_rate, events, quarters, tempo_hint)
+    rough = _follow(search)
+    if len(rough) < 2:
+        return None
+    steady = _steady(search, rough)
+    beats = _refine((rough if steady is None else steady) / search.rate, events, steady is not None)
+    times = _cover(beats, duration)
+    return Beats(tuple(times.tolist()), per_bar, _downbeat(times, notes, events, per_bar), quarters)
+
+
+def _events(notes: Sequence[Note]) -> _Events:
+    groups: list[list[Note]] = []
+    for note in notes:
+        if groups and note.onset - groups[-1][0].onset < CHORD:
+            groups[-1].append(note)
+        else:
+            groups.append([note])
+    times = np.array([np.mean([n.onset for n in group]) for group in groups])
+    sizes = np.array([len(group) for group in groups]) ** 0.3
+    low = np.array([min(n.pitch for n in group) for group in groups], float)
+    gaps = np.log2(np.append(np.diff(times), 1.0)) if len(times) else times
+    # An accent is low or long by comparison with its neighbours.
+    accents = 0.5 * np.clip((_local_median(low) - low - 2) / 6, 0, 1) + 0.5 * np.clip(gaps - _local_median(gaps), 0, 1)
+    return _Events(times, sizes, accents)
+
+
+def _local_median(x: Float64, reach: int = 8) -> Float64:
+    padded = np.pad(x, reach, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)[: len(x)]
+    return np.asarray(np.nanmedian(windows, axis=1), np.float64) if len(x) else x
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is known of a recording and its metre before its beats are.
+
+    Attributes
+    ----------
+    streams : ndarray of float32, shape (frames, 2)
+        Weights of what begins in each frame: all of it, and its accents.
+    rate : float
+        Frames per second.
+    feels : sequence of pairs
+        Where music has its onsets and accents within a beat; one or more ways.
+    slowest, fastest, usual : float
+        Beats per minute.
+    octaves, weight : float
+        Width and weight of the prior of tempi.
+    """
+
+    streams: Float32
+    rate: float
+    feels: Sequence[tuple[Shares, Shares]]
+    slowest: float
+    fastest: float
+    usual: float
+    octaves: float
+    weight: float
+
+    def prior(self, length: ArrayLike) -> Float64:
+        """Logarithm of the prior of a beat of so many frames, per frame."""
+        octaves = np.log2(60 * self.rate / np.asarray(length) / self.usual)
+        return np.asarray(-self.weight / self.rate / 2 * (octaves / self.octaves) ** 2, np.float64)
+
+
+def _search(envelope: Float32, frame_rate: float, events: _Events, quarters: float, hint: float | None) -> _Search:
+    rate = frame_rate / 2
+    frames = int(max(len(envelope) / 2, events.times[-1] * rate)) + 2
+    streams = np.zeros((frames, 2), np.float32)
+    streams[:, 0] = AUDIO_WEIGHT * _normalised(envelope, frame_rate, frames)
+    streams[:, 0] += EVENT_WEIGHT * _spread(events.times * rate, events.sizes, frames)
+    streams[:, 1] = ACCENT_WEIGHT * _spread(events.times * rate, events.sizes * events.accents, frames)
+    feels = (COMPOUND,) if quarters == 1.5 else (STRAIGHT, SWUNG)
+    if hint is not None:
+        usual = hint / quarters
+        return _Search(streams, rate, feels, usual / 1.4, usual * 1.4, usual, HINT_OCTAVES, HINT_PRIOR)
+    scale = quarters**-0.5  # longer beats are slower, but not by as much
+    return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, OCTAVES, PRIOR)
+
+
+def _follow(search: _Search) -> Float64:
+    """Beats of any tempo, to the nearest frame, in frames."""
+    lengths = _lengths(60 * search.rate / search.fastest, 60 * search.rate / search.slowest)
+    return _viterbi(search.streams, lengths, search.prior(lengths), search.feels, SPREAD * search.rate)
+
+
+def _steady(search: _Search, beats: Float64) -> Float64 | None:
+    """Beats of constant tempo, in frames, if they explain the recording about as well as ``beats``, which may drift."""
+    total = len(search.streams)
+    frames = np.flatnonzero(search.streams.any(axis=1))
+    weights = search.streams[frames]
+    usual = float(np.median(np.diff(beats)))
+    drifting = _fit(_shapes(search, usual), _passed(beats, frames), weights)[0] + total * search.prior(usual)
+    best, found = drifting - DRIFT * len(beats), None
+    for ratio in RATIOS:
+        if not search.slowest <= 60 * search.rate / (usual * ratio) <= search.fastest:
+            continue
+        shapes = _shapes(search, usual * ratio)
+        for length in usual * ratio * np.exp(np.arange(-DETUNE, DETUNE, max(1 / total, DETUNE / 250))):
+            fit = _fit(shapes, frames / length, weights) + total * search.prior(length)
+            phase = int(fit.argmax())
+            if fit[phase] > best:
+                best, found = fit[phase], (phase / BINS * length, length)
+    return None if found is None else np.arange(found[0], total, found[1])
+
+
+def _passed(beats: Float64, time: NDArray[Any]) -> Float64:
+    """Beats passed since the first one, linear between beats and beyond the ends."""
+    i = np.clip(np.searchsorted(beats, time, side="right") - 1, 0, len(beats) - 2)
+    return np.asarray(i + (time - beats[i]) / (beats[i + 1] - beats[i]), np.float64)
+
+
+def _shapes(search: _Search, length: float) -> NDArray[np.complex128]:
+    """Spectra of the evidence over a beat of such a length, shape (feels, streams, frequencies)."""
+    spread = SPREAD * search.rate * BINS / length
+    evidence = np.array([[_evidence(BINS, shares, spread) for shares in feel] for feel in search.feels])
+    return np.conj(np.fft.rfft(evidence))
+
+
+def _fit(shapes: NDArray[np.complex128], passed: Float64, weights: Float32) -> Float64:
+    """How well beats explain weights at places between them, for each of BINS phases they may have."""
+    bins = np.round(passed * BINS).astype(np.intp) % BINS
+    spectra = np.fft.rfft([np.bincount(bins, column, BINS) for column in weights.T])
+    return np.asarray(np.fft.irfft((spectra * shapes).sum(axis=1), BINS).max(axis=0), np.float64)
+
+
+def _lengths(shortest: float, longest: float) -> NDArray[np.intp]:
+    """Lengths of beats in frames, not much closer than :data:`STEPS`."""
+    lengths = [max(2, round(shortest))]
+    for length in range(lengths[0] + 1, max(lengths[0] + 1, round(longest)) + 1):
+        if length >= lengths[-1] * STEPS:
+            lengths.append(length)
+    return np.array(lengths, np.intp)
+
+
+def _normalised(envelope: Float32, frame_rate: float, frames: int) -> Float64:
+    """The envelope at half its rate, what is steady removed, scaled by its size over some seconds around."""
+    x = envelope.astype(np.float64)
+    x = np.maximum(x - _mean_around(x, round(frame_rate)), 0)
+    size = np.sqrt(_mean_around(x * x, round(8 * frame_rate))) + 0.1 * np.sqrt(np.mean(x * x)) if len(x) else x
+    x = np.pad(np.divide(x, size, out=np.zeros_like(x), where=size > 0), (1, 2))
+    smooth = (x[:-2] + 2 * x[1:-1] + x[2:])[::2] / 2
+    return np.pad(smooth, (0, max(0, frames - len(smooth))))[:frames]
+
+
+def _mean_around(x: Float64, width: int) -> Float64:
+    """Mean over ``width`` values around each, fewer at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(x)])
+    low = np.maximum(np.arange(len(x)) - width // 2, 0)
+    high = np.minimum(low + width, len(x))
+    return np.asarray((total[high] - total[low]) / (high - low), np.float64)
+
+
+def _spread(positions: Float64, weights: Float64, frames: int) -> Float64:
+    """Weights at fractional frames, shared between neighbours."""
+    whole = positions.astype(np.intp)
+    part = positions - whole
+    x = np.bincount(whole, weights * (1 - part), frames + 1) + np.bincount(whole + 1, weights * part, frames + 1)
+    return np.asarray(x[:frames], np.float64)
+
+
+def _evidence(length: int, shares: Shares, spread: float) -> Float64:
+    """What an onset says for each place of a beat: logarithm of the density of onsets there over the mean."""
+    places = np.arange(length)
+    density = np.zeros(length)
+    for twelfth, share in shares.items():
+        for beat in (-1, 0, 1):
+            density += share * np.exp(-0.5 * ((places - (twelfth / 12 + beat) * length) / spread) ** 2)
+    return np.asarray(np.log(ANYWHERE + (1 - ANYWHERE) * density / density.mean()), np.float64)
+
+
+def _viterbi(
+    streams: Float32,
+    lengths: NDArray[np.intp],
+    prior: Float64,
+    feels: Sequence[tuple[Shares, Shares]],
+    spread: float,
+) -> Float64:
+    """Frames of the beats on the most probable path."""
+    feel = np.repeat(np.arange(len(feels)), len(lengths))
+    lengths, prior = np.tile(lengths, len(feels)), np.tile(prior, len(feels))
+    evidence = np.stack(
+        [
+            np.concatenate(
+                [_evidence(n, feels[f][s], spread) for n, f in zip(lengths.tolist(), feel.tolist(), strict=True)]
+            )
+            for s in range(streams.shape[1])
+        ]
+    ).astype(np.float32)
+    bias = np.repeat(prior, lengths).astype(np.float32)
+    change = -INERTIA * np.abs(np.log(lengths[:, None] / lengths)) - SWITCH * (feel[:, None] != feel)
+    change -= np.log(np.exp(change).sum(axis=0))  # into a row, from a column
+    change = change.astype(np.float32)
+
+    first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    last = first + lengths - 1
+    score = np.repeat(-np.log(lengths), lengths).astype(np.float32)
+    shifted = np.empty_like(score)
+    rows = np.arange(len(lengths))
+    came_from = np.zeros((len(streams), len(lengths)), np.uint8 if len(lengths) <= 256 else np.uint16)
+    for t, weights in enumerate(streams):
+        if t:
+            candidates = change + score[last]
+            came_from[t] = best = candidates.argmax(axis=1)
+            shifted[1:] = score[:-1]
+            shifted[first] = candidates[rows, best]
+            shifted -= shifted.max()
+            score, shifted = shifted, score
+        score += bias + weights @ evidence
+    state = int(score.argmax())
+    which = int(np.searchsorted(first, state, side="right")) - 1
+    t = len(streams) - 1 - (state - int(first[which]))
+    beats = []
+    while t >= 0:
+        beats.append(t)
+        which = int(came_from[t, which])
+        t -= int(lengths[which])
+    return np.array(beats[::-1], np.float64)
+
+
+def _refine(beats: Float64, events: _Events, steady: bool) -> Float64:
+    """A smooth curve, or a straight line if steady, through the onsets nearest to the beats."""
+    from scipy.linalg import solveh_banded
+
+    count = len(beats)
+    length = np.gradient(beats)
+    curve = beats
+    for _ in range(3):
+        nearest, distance = _nearest(curve, events.times)
+        reach = np.minimum(NEAR, NEAR_SHARE * length)
+        # Tukey's weights: the farther from the curve, the less an onset pulls.
+        pull = np.where(np.abs(distance) < reach, (1 - (distance / reach) ** 2) ** 2, 0.0) / SCATTER**2
+        hold = np.full(count, 1 / LOOSE**2)
+        target = pull * nearest + hold * beats
+        if steady:
+            line = np.polynomial.Polynomial.fit(np.arange(count), nearest, 1, w=np.sqrt(pull + 1e-9 / SCATTER**2))
+            curve = line(np.arange(count))
+            continue
+        bands = np.zeros((3, count))
+        bands[2] = pull + hold
+        bend = 1 / (FLEXIBILITY * np.median(length)) ** 2
+        if count >= 3:  # squares of second differences, as upper bands
+            bands[2, :-2] += bend
+            bands[2, 1:-1] += 4 * bend
+            bands[2, 2:] += bend
+            bands[1, 1:-1] -= 2 * bend
+            bands[1, 2:] -= 2 * bend
+            bands[0, 2:] += bend
+        curve = solveh_banded(bands, target)
+    return np.asarray(curve, np.float64)
+
+
+def _nearest(times: Float64, among: Float64) -> tuple[Float64, Float64]:
+    """For each time the nearest of others, and how much later it is."""
+    right = np.clip(np.searchsorted(among, times), 1, len(among) - 1)
+    left = right - 1
+    nearest = np.where(times - among[left] <= among[right] - times, among[left], among[right])
+    return nearest, nearest - times
+
+
+def _cover(beats: Float64, duration: float) -> Float64:
+    """Beats from less than a beat after zero to the end or later."""
+    beats = beats[beats >= 0]
+    before, after = beats[1] - beats[0], beats[-1] - beats[-2]
+    head = beats[0] - before * np.arange(int(beats[0] / before), 0, -1)
+    tail = beats[-1] + after * np.arange(1, max(0, int(np.ceil((duration - beats[-1]) / after))) + 1)
+    return np.concatenate([np.maximum(head, 0.0), beats, tail])
+
+
+def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> int:
+    """Which of the first beats begins a bar: where most of accents and changes of harmony fall."""
+    if per_bar == 1 or len(times) <= per_bar:
+        return 0
+    return 0
+
+
+def fixed_beats(tempo: float, duration: float, per_bar: int = 4, quarters: float = 1.0) -> Beats:
+    """Beats of a fixed tempo, from 0 to the end of a recording or later.
+
+    Parameters
+    ----------
+    tempo : float
+        Quarter notes per minute, 4 to 1000.
+    duration : float
+        Length of the recording in seconds.
+    per_bar : int
+        Beats in a bar.
+    quarters : float
+        Length of a beat in quarter notes.
+
+    Raises
+    ------
+    UsageError
+        If the tempo or the metre is impossible.
+    """
+    if not 4 <= tempo <= 1000:
+        raise UsageError(f"tempo is {tempo} quarter notes per minute; it must lie between 4 and 1000")
+    length = 60 / tempo * quarters
+    count = max(2, int(np.ceil(duration / length)) + 1)
+    return Beats(tuple((length * np.arange(count)).tolist()), per_bar, 0, quarters)
+
+
+# ---------------------------------------------------------------- places between beats
+
+
+def beat_position(beats: Beats, time: ArrayLike) -> Float64:
+    """Beats passed since the first one, linear between beats and beyond the ends.
+
+    Parameters
+    ----------
+    beats : Beats
+    time : array_like
+        Seconds, any shape.
+
+    Returns
+    -------
+    ndarray of float64
+        Of the same shape; :func:`beat_time` is the inverse.
+    """
+    times, time = np.asarray(beats.times), np.asarray(time, np.float64)
+    return _passed(times, time)
+
+
+def beat_time(beats: Beats, position: ArrayLike) -> Float64:
+    """Seconds at which so many beats have passed since the first one; the inverse of :func:`beat_position`."""
+    times, position = np.asarray(beats.times), np.asarray(position, np.float64)
+    i = np.clip(np.floor(position).astype(np.intp), 0, len(times) - 2)
+    return np.asarray(times[i] + (position - i) * (times[i + 1] - times[i]), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Points that divide a recording evenly, every second one late; point 0 is the first downbeat.
+
+    Attributes
+    ----------
+    step : float
+        Distance of points, in beats.
+    late : float
+        Delay of the odd points, in steps.
+    """
+
+    beats: Beats
+    step: float
+    late: float
+
+    def nearest(self, time: Float64) -> NDArray[np.int64]:
+        """Number of the point nearest to each time; none lies before 0."""
+        steps = (beat_position(self.beats, time) - self.beats.downbeat) / self.step
+        point = np.floor(steps).astype(np.int64)
+        # The nearest is one of four: of the even steps, and of the odd ones that come late.
+        candidates = np.stack([point - 1, point, point + 1, point + 2])
+        times = self.time(candidates)
+        distance = np.where(times < 0, np.inf, np.abs(times - time))
+        return np.asarray(np.take_along_axis(candidates, distance.argmin(axis=0)[None], axis=0)[0], np.int64)
+
+    def time(self, point: NDArray[np.int64]) -> Float64:
+        """Seconds of each point."""
+        return beat_time(self.beats, self.beats.downbeat + (point + self.late * (point % 2)) * self.step)
+
+
+def quantize(
+    notes: Iterable[Note],
+    beats: Beats,
+    division: Fraction,
+    strength: float = 1.0,
+    swing: float = 0.0,
+    *,
+    offsets: bool = True,
+) -> tuple[Note, ...]:
+    """Move notes towards the nearest points of a grid that divides the beats.
+
+    Notes of one pitch that arrive at the same point become one, as long as the longest and as loud as the loudest.
+    No note of a pitch overlaps the next. Bends move with their notes.
+
+    Parameters
+    ----------
+    notes : iterable of Note
+        In any order.
+    beats : Beats
+        The grid is laid evenly between them, its first point on the first downbeat.
+    division : Fraction
+        Distance of the grid's points, as a share of a whole note: ``Fraction(1, 16)``; of eighth triplets
+        ``Fraction(1, 12)``.
+    strength : float
+        How much of the way to the grid a note moves: 0, it stays as it was; 1, it lies on the grid.
+    swing : float
+        Every second point comes late, so that long : short is ``1 + 2 * swing`` : 1. At 0 they are even, at 0.5 it is
+        the 2 : 1 of triplets, at 1 a dotted note and a half as long one (3 : 1).
+    offsets : bool
+        Whether ends move to the grid too, at least one point after the onset; a note that is shorter than that keeps
+        its length. If not, every note keeps its length.
+
+    Returns
+    -------
+    tuple of Note
+        Sorted by onset, then pitch.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range.
+    """
+    if division <= 0:
+        raise UsageError(f"division is {division}; it must be a part of a whole note, such as 1/16")
+    for name, value in (("strength", strength), ("swing", swing)):
+        if not 0 <= value <= 1:
+            raise UsageError(f"{name} is {value}; it must lie between 0 and 1")
+    notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
+    if not strength or not notes:
+        return tuple(notes)
+    grid = _Grid(beats, float(4 * division) / beats.quarters, swing / (1 + swing))
+    begin, end = np.array([n.onset for n in notes]), np.array([n.offset for n in notes])
+    point = grid.nearest(begin)
+    onset = _towards(begin, grid.time(point), strength)
+    offset = np.where(onset == begin, end, onset + (end - begin))
+    if offsets:
+        long = end - begin >= grid.time(point + 1) - grid.time(point) - 1e-9
+        offset = np.where(long, _towards(end, grid.time(np.maximum(grid.nearest(end), point + 1)), strength), offset)
+    moved = [
+        replace(n, onset=a, offset=b, bend=replace(n.bend, start=n.bend.start + (a - n.onset)) if n.bend else None)
+        for n, a, b in zip(notes, onset.tolist(), offset.tolist(), strict=True)
+    ]
+    return tuple(sorted(_in_lines(moved), key=lambda n: (n.onset, n.pitch)))
+
+
+def _towards(start: Float64, goal: Float64, strength: float) -> Float64:
+    return goal if strength == 1 else start + strength * (goal - start)
+
+
+def _in_lines(notes: Sequence[Note]) -> list[Note]:
+    """Notes in order of onset, those of a pitch that begin together joined, and cut where the next begins."""
+    lines: dict[int, list[Note]] = {}
+    for note in notes:
+        line = lines.setdefault(note.pitch, [])
+        if line and note.onset <= line[-1].onset:
+            last = line.pop()
+            louder, confidence = max(last.velocity, note.velocity), max(last.confidence, note.confidence)
+            note = replace(last, offset=max(last.offset, note.offset), velocity=louder, confidence=confidence)
+        elif line and line[-1].offset > note.onset:
+            line.append(replace(line.pop(), offset=note.onset))
+        line.append(note)
+    return [note for line in lines.values() for note in line]
+
+
+# ---------------------------------------------------------------- words
+
+
+def parse_division(text: str) -> Fraction:
+    """Read ``1/16`` or, for triplets, ``1/8T`` as a share of a whole note.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    match = re.fullmatch(r"1/(1|2|4|8|16|32|64)([tT]?)", text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is no note value; give one such as 1/8, 1/16, or 1/8T for triplets")
+    return Fraction(1, int(match[1])) * (Fraction(2, 3) if match[2] else 1)
+
+
+def parse_time_signature(text: str) -> tuple[int, int]:
+    """Read ``6/8`` as numerator and denominator.
+
+    Raises
+    ------
+    UsageError
+        If it is no time signature.
+    """
+    match = re.fullmatch(r"(\d{1,2})/(1|2|4|8|16|32)", text.strip())
+    if not match or not 1 <= int(match[1]) <= 64:
+        raise UsageError(f"{text!r} is no time signature; give one such as 4/4 or 6/8")
+    return int(match[1]), int(match[2])
+
+
+def metre(time_signature: tuple[int, int]) -> tuple[int, float]:
+    """Beats in a bar, and quarter notes in a beat.
+
+    The beat of 6/8, 9/8 and 12/8 (and of sixteenths and so on alike) is three eighths; otherwise it is the denominator.
+    """
+    numerator, denominator = time_signature
+    if denominator >= 8 and numerator > 3 and numerator % 3 == 0:
+        return numerator // 3, 12 / denominator
+    return numerator, 4 / denominator
