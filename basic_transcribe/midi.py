@@ -1,43 +1,60 @@
-"""Notes to a Standard MIDI File: validation, channels for bending voices, ticks.
+"""Notes to a Standard MIDI File: validation, a tempo map, channels for bending voices, ticks, messages.
 
 Everything is rounded to ticks here, once, so that a note's end, the next note's start and the bends between them keep
-their order in the file. Bends are written as steps: a value holds until the next.
+their order in the file. Bends are written as steps: a value holds until the next. On one tick notes end, then bends
+change, then notes begin.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .types import MidiSettings, Note, PitchBend
+from .types import Beats, Key, Marker, MidiSettings, Note, PitchBend
 
 if TYPE_CHECKING:
     import pretty_midi
 
 DEFAULT_TITLE = "basic_transcribe"
 FINGERPRINT_PREFIX = "basic_transcribe:"
-CHANNELS = 15  # sixteen less the one of the drums
+DRUMS = 9  # the channel, counted from 0, that General MIDI and most readers take for drums
+CHANNELS = tuple(c for c in range(16) if c != DRUMS)
 BEND_RANGES = (2, 12, 24)  # semitones; the smallest that holds every bend is used
 BEND_STEP = 0.015  # semitones; smaller changes cannot be heard and are not written
 EDGE = 0.03  # seconds by which a bent note may overlap its neighbours on a shared channel
-RESOLUTION = 480  # ticks per beat, or a multiple of this
+RESOLUTION = 480  # ticks per quarter note, or a multiple of this
 LONGEST_TICK = 1.5e-3  # seconds; rounding then moves a note by half of this at most
 MOST_TICKS = 9_900_000  # pretty_midi refuses to read files of more than ten million ticks
 LATEST = 360_000.0  # seconds
+SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; the file can hold 16.7
+TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
+
+# MIDI Polyphonic Expression 1.0 (RP-053): a lower zone of fifteen member channels, of which that of the drums stays
+# silent, so that other synthesisers, and readers that know no zones, find every note too.
+MPE_MANAGER = 0
+MPE_MEMBERS = tuple(range(1, 16))
+MPE_VOICES = tuple(c for c in MPE_MEMBERS if c != DRUMS)
+MPE_BEND_RANGE = 48  # semitones; the standard's default, which importers assume whatever the file says
+MPE_MANAGER_BEND_RANGE = 2
+MPE_RELEASE = 2  # quarter notes for which a note that ended keeps its bend, if its channel stays free
 
 # Selecting the bend range takes three messages in this order: which parameter, its value, none. pretty_midi sorts the
-# messages of one tick by controller number, so each step has a tick of its own, and bends wait for the last.
+# messages of one tick by controller number when it writes a file it has read, so each step has a tick of its own.
 _BEND_RANGE_TICKS = 2
+_END, _SELECT, _BEND, _BEGIN = range(4)  # order of events on one tick
 
 _FINGERPRINT = re.compile(rb"\xff\x01([\x80-\xff]{0,3}[\x00-\x7f])" + re.escape(FINGERPRINT_PREFIX.encode()))
+
+_Event = tuple[int, int, int, int, int]  # tick, order, channel, and two values of the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +63,55 @@ class MidiResult:
 
     Attributes
     ----------
-    midi : pretty_midi.PrettyMIDI
-        One instrument per channel, times in seconds, already rounded to ticks.
+    data : bytes
+        Contents of a Standard MIDI File, type 1: first a track of tempo, metre, key and markers, then the notes.
     warnings : tuple of str
         What could not be written as it was.
     """
 
-    midi: pretty_midi.PrettyMIDI
+    data: bytes
     warnings: tuple[str, ...]
+
+    @property
+    def midi(self) -> pretty_midi.PrettyMIDI:
+        """The file as pretty_midi reads it, anew each time: one instrument per channel with notes, times in seconds."""
+        import pretty_midi
+
+        return pretty_midi.PrettyMIDI(BytesIO(self.data), charset="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Seconds to ticks and back, by the tempi as the file holds them. The last one holds for ever.
+
+    Attributes
+    ----------
+    resolution : int
+        Ticks per quarter note.
+    ticks, seconds, tempi : ndarray, shape (n,)
+        Where a tempo begins, and its microseconds per quarter note. The first begins at 0.
+    """
+
+    resolution: int
+    ticks: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    tempi: NDArray[np.int64]
+
+    def to_ticks(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The nearest ticks; negative times count as 0."""
+        seconds = np.maximum(seconds, 0.0)
+        i = np.searchsorted(self.seconds, seconds, side="right") - 1
+        exact = self.ticks[i] + (seconds - self.seconds[i]) * (1e6 * self.resolution) / self.tempi[i]
+        return np.rint(exact).astype(np.int64)
+
+    def to_seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+        i = np.searchsorted(self.ticks, ticks, side="right") - 1
+        return np.asarray(self.seconds[i] + (ticks - self.ticks[i]) * self.tempi[i] / (1e6 * self.resolution))
+
+    @property
+    def longest_tick(self) -> float:
+        """In seconds."""
+        return float(self.tempi.max()) / 1e6 / self.resolution
 
 
 @dataclass(slots=True)
@@ -69,25 +127,51 @@ class _Voice:
 
 
 def to_midi(
-    notes: Iterable[Note], settings: MidiSettings | None = None, *, title: str = "", fingerprint: str = ""
+    notes: Iterable[Note],
+    settings: MidiSettings | None = None,
+    *,
+    title: str = "",
+    fingerprint: str = "",
+    beats: Beats | None = None,
+    key: Key | None = None,
+    markers: Iterable[Marker] = (),
 ) -> MidiResult:
     """Arrange notes as a MIDI file.
 
     Notes that do not end after they begin are left out, velocities are limited to 1 to 127, the earlier of two
-    overlapping notes of one pitch is cut. A note keeps its bend if no other note sounds on its channel meanwhile (30 ms
-    at its edges are forgiven); with ``multiple_pitch_bends`` every bending note finds a channel of its own, as long as
-    the fifteen last, and after that plays unbent.
+    overlapping notes of one pitch is cut. What becomes of the pitch bends depends on ``settings.bend_mode``:
+
+    ``plain``
+        One channel. A note keeps its bend if no other note sounds meanwhile (30 ms at its edges are forgiven).
+    ``channels``
+        A track and channel for each voice that bends, as few as possible. When all fifteen bend, the newcomer plays
+        unbent.
+    ``mpe``
+        MIDI Polyphonic Expression 1.0 (RP-053), all in one track: a lower zone, and each note alone on the member
+        channel that was released longest ago. When all fourteen sound (the one that General MIDI has for drums is left
+        out), the newcomer shares the channel that bends least, and both play unbent from there on.
+
+    With ``beats``, each beat falls on its place in the bars, and the tempo changes from beat to beat, while the times
+    of the notes in seconds stay the same. What lies before the first downbeat becomes a pick-up; the file begins with
+    the recording. A first beat within a quarter of a beat of the beginning counts as the beginning.
 
     Parameters
     ----------
     notes : iterable of Note
         In any order. Times in seconds up to 100 hours; negative ones count as 0.
     settings : MidiSettings, optional
-        Tempo, program, and whether bending notes get channels of their own.
+        Tempo and time signature where there are no beats, program, bend mode. With beats a time signature is only used
+        if its bars are as long as theirs.
     title : str
         Track name; ``basic_transcribe`` if empty.
     fingerprint : str
         Stored as text, for :func:`read_fingerprint`.
+    beats : Beats, optional
+        Neighbours 0.01 to 16 seconds per quarter note apart.
+    key : Key, optional
+        Written as key signature.
+    markers : iterable of Marker
+        Written as markers, in any order; negative times count as 0.
 
     Returns
     -------
@@ -96,64 +180,60 @@ def to_midi(
     Raises
     ------
     ValueError
-        If a time, velocity or bend is not finite, or a pitch lies outside 0 to 127.
+        If a time, velocity or bend is not finite, a pitch lies outside 0 to 127, or beats lie too close or too far
+        apart.
     """
-    import pretty_midi
-
     settings = settings or MidiSettings()
     notes = list(notes)
+    markers = sorted(markers, key=lambda m: m.time)
     warnings: list[str] = []
     for note in notes:
         _check(note)
+    if not all(math.isfinite(marker.time) and marker.time <= LATEST for marker in markers):
+        raise ValueError(f"a marker's time is not finite, or beyond {LATEST:.0f} s")
 
-    # The file holds whole microseconds per beat. Taking another tempo than the file's would let long recordings drift.
-    # The added millionth keeps pretty_midi's truncation from losing one.
-    tempo = 6e7 / (round(6e7 / settings.tempo) + 1e-6)
-    resolution = _resolution(tempo, max((note.offset for note in notes), default=0.0))
-    rate = resolution * tempo / 60
-    if rate < 500:
-        warnings.append(f"the recording is so long that MIDI times are rounded to {1000 / rate:.1f} ms")
+    latest = max([0.0, *(note.offset for note in notes), *(marker.time for marker in markers)])
+    clock = _steady_clock(settings.tempo, latest) if beats is None else _beat_clock(beats, latest)
+    if clock.longest_tick > 2e-3:
+        warnings.append(f"the recording is so long that MIDI times are rounded to {1000 * clock.longest_tick:.1f} ms")
 
-    voices, dropped = _voices(notes, rate)
+    voices, dropped = _voices(notes, clock)
     if dropped:
         warnings.append(f"{dropped} of {len(notes)} notes had no length and were left out")
-    bend_range, clamped = _bend_range(voices)
+    mpe = settings.bend_mode == "mpe"
+    bend_range, clamped = _bend_range(voices, (MPE_BEND_RANGE,) if mpe else BEND_RANGES)
     if clamped:
         warnings.append(f"{clamped} of {len(notes)} notes bend by more than {bend_range} semitones and were limited")
     for voice in voices:
         if voice.bend is not None:
-            voice.bends = _steps(voice.bend, voice.start, voice.end, rate, bend_range)
-    if settings.multiple_pitch_bends:
+            voice.bends = _steps(voice.bend, voice.start, voice.end, clock, bend_range)
+
+    unbent = 0
+    if mpe:
+        channels, unbent = _allocate_members(voices)
+    elif settings.bend_mode == "channels":
         channels, unbent = _allocate(voices)
-        if unbent:
-            warnings.append(
-                f"{unbent} of {len(voices)} notes lost their pitch bend or its end: more than {CHANNELS} voices at once"
-            )
     else:
-        _unbend_overlapping(voices, round(EDGE * rate))
-        channels = [voices]
+        _unbend_overlapping(voices, clock)
+        channels = {0: voices}
+    if unbent:
+        most = len(MPE_VOICES if mpe else CHANNELS)
+        warnings.append(
+            f"{unbent} of {len(voices)} notes lost their pitch bend or its end: more than {most} voices at once"
+        )
 
-    title = "".join(c if c.isprintable() else "?" for c in title) or DEFAULT_TITLE
-    midi = pretty_midi.PrettyMIDI(resolution=resolution, initial_tempo=tempo, charset="utf-8")
-    if fingerprint:
-        midi.text_events.append(pretty_midi.Text(FINGERPRINT_PREFIX + fingerprint, 0.0))
-    for number, channel in enumerate(channels, 1):
-        name = title if len(channels) == 1 else f"{title} ({number})"
-        instrument = pretty_midi.Instrument(settings.program, name=name)
-        instrument.notes = [pretty_midi.Note(v.velocity, v.pitch, v.start / rate, v.end / rate) for v in channel]
-        instrument.pitch_bends = [pretty_midi.PitchBend(value, tick / rate) for tick, value in _bend_track(channel)]
-        if instrument.pitch_bends:
-            selection = [(101, 0, 0), (100, 0, 0), (6, bend_range, 1), (38, 0, 1), (101, 127, 2), (100, 127, 2)]
-            instrument.control_changes = [pretty_midi.ControlChange(n, v, tick / rate) for n, v, tick in selection]
-        midi.instruments.append(instrument)
-    return MidiResult(midi, tuple(warnings))
-
-
-def to_bytes(midi: pretty_midi.PrettyMIDI) -> bytes:
-    """The contents of a Standard MIDI File, type 1."""
-    buffer = BytesIO()
-    midi.write(buffer)
-    return buffer.getvalue()
+    title = _printable(title) or DEFAULT_TITLE
+    if mpe:
+        tracks = [_mpe_track(title, settings.program, channels, MPE_RELEASE * clock.resolution)]
+    else:
+        tracks = [
+            _track(title if len(channels) == 1 else f"{title} ({i})", settings.program, channel, members, bend_range)
+            for i, (channel, members) in enumerate(channels.items(), 1)
+        ]
+    return MidiResult(
+        _write([_conductor(clock, settings, fingerprint, beats, key, markers), *tracks], clock.resolution),
+        tuple(warnings),
+    )
 
 
 def read_fingerprint(path: str | Path) -> str | None:
@@ -199,22 +279,137 @@ def _check(note: Note) -> None:
             raise ValueError(f"a note has a bend that is not finite, or its step is not positive: {note}")
 
 
-def _resolution(tempo: float, seconds: float) -> int:
-    """Ticks per beat: fine enough for the ear, coarse enough for readers of long files."""
-    fine = RESOLUTION * math.ceil(60 / (tempo * RESOLUTION * LONGEST_TICK))
-    coarse = math.floor(MOST_TICKS * 60 / (tempo * seconds)) if seconds > 0 else fine
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+# ---------------------------------------------------------------------------------------------------- tempo and metre
+
+
+def _resolution(longest_quarter: float, quarters: float) -> int:
+    """Ticks per quarter note: fine enough for the ear, coarse enough for readers of long files."""
+    fine = RESOLUTION * math.ceil(longest_quarter / (RESOLUTION * LONGEST_TICK))
+    coarse = math.floor(MOST_TICKS / quarters) if quarters > 0 else fine
     return max(1, min(fine, coarse))
 
 
-def _voices(notes: list[Note], rate: float) -> tuple[list[_Voice], int]:
+def _steady_clock(tempo: float, latest: float) -> _Clock:
+    microseconds = round(6e7 / tempo)
+    resolution = _resolution(60 / tempo, latest * tempo / 60)
+    return _Clock(resolution, np.zeros(1, np.int64), np.zeros(1), np.array([microseconds]))
+
+
+def _lead_in(beats: Beats) -> int:
+    """Beats to be counted before the first one, so that the file can begin with the recording."""
+    beat = 60 / beats.tempo
+    return max(1, round(beats.times[0] / beat)) if beats.times[0] > beat / 4 else 0
+
+
+def _beat_clock(beats: Beats, latest: float) -> _Clock:
+    """The clock by which each beat falls on its tick, ``_lead_in`` beats after the beginning."""
+    lead = _lead_in(beats)
+    seconds = np.array([0.0, *(beats.times if lead else beats.times[1:])])
+    quarters = np.array([0, *range(lead or 1, lead + len(beats.times))]) * beats.quarters
+    lengths = np.diff(seconds) / np.diff(quarters)
+    if not SHORTEST_QUARTER <= lengths.min() <= lengths.max() <= LONGEST_QUARTER or seconds[-1] > LATEST:
+        raise ValueError(
+            f"beats up to {seconds[-1]:.2f} s are {lengths.min():.3g} to {lengths.max():.3g} s per quarter note apart; "
+            f"{SHORTEST_QUARTER} to {LONGEST_QUARTER}, up to {LATEST:.0f} s, can be written"
+        )
+    last = quarters[-1] + max(0.0, latest - seconds[-1]) / lengths[-1]
+    resolution = _resolution(lengths.max(), last)
+    ticks = np.rint(quarters * resolution).astype(int).tolist()
+    if min(np.diff(ticks)) < 1 or last > MOST_TICKS:
+        raise ValueError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s")
+    goals = (seconds * (1e6 * resolution)).tolist()  # microseconds times resolution: the file's sums stay whole
+    changes = _tempi(ticks, goals, TEMPO_ERROR * 1e6 * resolution)
+    begins, elapsed, tempi = zip(*changes, strict=True)
+    return _Clock(resolution, np.array(begins), np.array(elapsed) / (1e6 * resolution), np.array(tempi))
+
+
+def _tempi(ticks: list[int], goals: list[float], error: float) -> list[tuple[int, int, int]]:
+    """The fewest whole tempi that reach each goal at its tick within ``error``, as (tick, time, tempo).
+
+    As each begins where the one before it really ended, rounding does not add up.
+    """
+    changes: list[tuple[int, int, int]] = []
+    begin, elapsed = ticks[0], 0
+    low, high = 0.0, math.inf  # what the tempo from ``begin`` on may be
+    for last, tick, goal in zip(ticks, ticks[1:], goals[1:], strict=False):
+        slowest = min(high, (goal + error - elapsed) / (tick - begin))
+        fastest = max(low, (goal - error - elapsed) / (tick - begin))
+        if math.ceil(fastest) > math.floor(slowest):
+            tempo = round((low + high) / 2)
+            changes.append((begin, elapsed, tempo))
+            begin, elapsed = last, elapsed + (last - begin) * tempo
+            slowest, fastest = (goal + error - elapsed) / (tick - begin), (goal - error - elapsed) / (tick - begin)
+        low, high = fastest, slowest
+    return [*changes, (begin, elapsed, round((low + high) / 2))]
+
+
+def _time_signatures(
+    beats: Beats | None, wanted: tuple[int, int] | None, resolution: int
+) -> list[tuple[int, tuple[int, int]]]:
+    """Time signatures and their ticks: with beats, a first bar of those before the first that fits a whole bar."""
+    if beats is None:
+        return [(0, wanted)] if wanted else []
+    numerator, denominator = wanted or (0, 1)
+    same_length = numerator * 4 / denominator == beats.per_bar * beats.quarters
+    metre = wanted if wanted and same_length else beats.time_signature
+    pick_up = (_lead_in(beats) + beats.downbeat) % beats.per_bar
+    if not pick_up:
+        return [(0, metre)]
+    first = replace(beats, per_bar=pick_up, downbeat=0).time_signature
+    return [(0, first), (round(pick_up * beats.quarters * resolution), metre)]
+
+
+def _conductor(
+    clock: _Clock,
+    settings: MidiSettings,
+    fingerprint: str,
+    beats: Beats | None,
+    key: Key | None,
+    markers: Sequence[Marker],
+) -> list[Any]:
+    """The first track. The fingerprint comes first of all, where :func:`read_fingerprint` looks for it."""
+    from mido import MetaMessage
+
+    events: list[tuple[int, Any]] = []
+    if fingerprint:
+        events.append((0, MetaMessage("text", text=FINGERPRINT_PREFIX + fingerprint)))
+    for tick, tempo in zip(clock.ticks.tolist(), clock.tempi.tolist(), strict=True):
+        events.append((tick, MetaMessage("set_tempo", tempo=tempo)))
+    for tick, (numerator, denominator) in _time_signatures(beats, settings.time_signature, clock.resolution):
+        dotted = denominator >= 8 and numerator % 3 == 0 and numerator > 3
+        clocks = 96 // denominator * (3 if dotted else 1)  # 24 are a quarter note
+        signature = MetaMessage("time_signature", numerator=numerator, denominator=denominator, clocks_per_click=clocks)
+        events.append((tick, signature))
+    if key:
+        name = key.name.split()[0] + ("m" if key.mode == "minor" else "")
+        events.append((0, MetaMessage("key_signature", key=name)))
+    times = clock.to_ticks(np.array([marker.time for marker in markers], dtype=float))
+    for tick, marker in zip(times.tolist(), markers, strict=True):
+        events.append((tick, MetaMessage("marker", text=_printable(marker.text))))
+    events.sort(key=lambda event: event[0])
+    now = 0
+    for tick, message in events:
+        message.time = tick - now
+        now = tick
+    return [message for _, message in events]
+
+
+# -------------------------------------------------------------------------------------------------------------- voices
+
+
+def _voices(notes: list[Note], clock: _Clock) -> tuple[list[_Voice], int]:
     """Notes in ticks, sorted, one pitch never overlapping itself; and how many had no length."""
     lasting = [note for note in notes if note.offset > max(note.onset, 0.0)]
+    starts = clock.to_ticks(np.array([note.onset for note in lasting], dtype=float)).tolist()
+    ends = clock.to_ticks(np.array([note.offset for note in lasting], dtype=float)).tolist()
     voices = []
-    for note in lasting:
-        start = round(max(note.onset, 0.0) * rate)
-        end = max(round(note.offset * rate), start + 1)
-        velocity = min(max(round(note.velocity), 1), 127)
-        voices.append(_Voice(start, end, int(note.pitch), velocity, note.bend, []))
+    for note, start, end in zip(lasting, starts, ends, strict=True):
+        velocity = int(min(max(round(note.velocity), 1), 127))
+        voices.append(_Voice(start, max(end, start + 1), int(note.pitch), velocity, note.bend, []))
     voices.sort(key=lambda v: (v.start, v.pitch, v.end, v.velocity))
     previous: dict[int, _Voice] = {}
     for voice in voices:
@@ -225,51 +420,56 @@ def _voices(notes: list[Note], rate: float) -> tuple[list[_Voice], int]:
     return [voice for voice in voices if voice.end > voice.start], len(notes) - len(lasting)
 
 
-def _bend_range(voices: list[_Voice]) -> tuple[int, int]:
-    """The bend range in semitones, and how many notes exceed it."""
+def _bend_range(voices: list[_Voice], ranges: tuple[int, ...]) -> tuple[int, int]:
+    """The smallest of the ranges, in semitones, that will do, and how many notes exceed the widest."""
     peaks = [float(np.abs(v.bend.semitones).max()) for v in voices if v.bend is not None and len(v.bend.semitones)]
     widest = max(peaks, default=0.0)
-    chosen = next((r for r in BEND_RANGES if widest <= r), BEND_RANGES[-1])
+    chosen = next((r for r in ranges if widest <= r), ranges[-1])
     return chosen, sum(peak > chosen for peak in peaks)
 
 
-def _steps(bend: PitchBend, start: int, end: int, rate: float, bend_range: int) -> list[tuple[int, int]]:
+def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int) -> list[tuple[int, int]]:
     """A bend as (tick, value) within a note, from zero, without changes too small to hear.
 
-    The note begins with the value in force at its onset, and holds the last value to its end.
+    Each value holds from halfway after the one before it to halfway before the next: held from its own time on, all
+    would come half a step late. The note begins with the value nearest to its onset.
     """
-    ticks = np.rint(bend.times * rate)
+    ticks = clock.to_ticks(bend.times - bend.step / 2)
     first = max(int(np.searchsorted(ticks, start, side="right")) - 1, 0)
     last = int(np.searchsorted(ticks, end, side="left"))
     ticks = np.maximum(ticks[first : max(last, first + 1)], start)
     ticks[:1] = start
     scaled = bend.semitones[first : first + len(ticks)].astype(np.float64) * (8192 / bend_range)
-    values = np.clip(np.rint(scaled), -8192, 8191)
+    values = np.clip(np.rint(scaled), -8192, 8191).astype(int)
     least = BEND_STEP * 8192 / bend_range
     steps: list[tuple[int, int]] = []
-    current = 0.0
+    current = 0
     for tick, value in zip(ticks.tolist(), values.tolist(), strict=True):
         if abs(value - current) >= least:
-            steps.append((int(tick), int(value)))
+            steps.append((tick, value))
             current = value
     return steps
 
 
-def _unbend_overlapping(voices: list[_Voice], edge: int) -> None:
-    """Take the bends from notes that others sound through, but for ``edge`` ticks at their ends.
+# ------------------------------------------------------------------------------------------------------------ channels
+
+
+def _unbend_overlapping(voices: list[_Voice], clock: _Clock) -> None:
+    """Take the bends from notes that others sound through, but for ``EDGE`` seconds at their ends.
 
     ``voices`` are sorted by start, so the latest end so far and the next start tell of all others.
     """
-    latest = 0
-    for voice, following in zip_longest(voices, voices[1:]):
-        forgiven = min(edge, (voice.end - voice.start) // 2)
-        until = following.start if following else voice.end
-        if latest > voice.start + forgiven or until < voice.end - forgiven:
+    starts = clock.to_seconds(np.array([v.start for v in voices], dtype=np.int64)).tolist()
+    ends = clock.to_seconds(np.array([v.end for v in voices], dtype=np.int64)).tolist()
+    latest = 0.0
+    for voice, start, end, following in zip(voices, starts, ends, [*starts[1:], math.inf], strict=False):
+        forgiven = min(EDGE, (end - start) / 2)
+        if latest > start + forgiven or following < end - forgiven:
             voice.bends = []
-        latest = max(latest, voice.end)
+        latest = max(latest, end)
 
 
-def _allocate(voices: list[_Voice]) -> tuple[list[list[_Voice]], int]:
+def _allocate(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], int]:
     """Give every bending voice a channel of its own; unbent ones may share.
 
     When all channels bend, the newcomer plays unbent, and the voice that would end first gives up the rest of its bend
@@ -277,30 +477,69 @@ def _allocate(voices: list[_Voice]) -> tuple[list[list[_Voice]], int]:
 
     Returns
     -------
-    channels : list of list of _Voice
-        Those used, at least one, at most ``CHANNELS``; each sorted by start.
+    channels : dict of int to list of _Voice
+        Those used, at least one; each sorted by start.
     unbent : int
         Voices that lost their bend or the end of it.
     """
-    channels: list[list[_Voice]] = [[] for _ in range(CHANNELS)]
-    sounding = [0] * CHANNELS  # until which tick
-    bending = [0] * CHANNELS
+    channels: dict[int, list[_Voice]] = {c: [] for c in CHANNELS}
+    sounding = dict.fromkeys(CHANNELS, 0)  # until which tick
+    bending = dict.fromkeys(CHANNELS, 0)
     unbent = 0
     for voice in voices:
-        free = [c for c in range(CHANNELS) if sounding[c] <= voice.start]
+        free = [c for c in CHANNELS if sounding[c] <= voice.start]
         if voice.bends and not free:
             voice.bends = []
             unbent += 1
-        shared = [] if voice.bends else [c for c in range(CHANNELS) if bending[c] <= voice.start < sounding[c]]
+        shared = [] if voice.bends else [c for c in CHANNELS if bending[c] <= voice.start < sounding[c]]
         if shared or free:
             channel = (shared or free)[0]
         else:
-            channel = min(range(CHANNELS), key=bending.__getitem__)
+            channel = min(CHANNELS, key=bending.__getitem__)
             unbent += 1
         channels[channel].append(voice)
         sounding[channel] = max(sounding[channel], voice.end)
         bending[channel] = voice.end if voice.bends else voice.start
-    return [channel for channel in channels if channel] or [[]], unbent
+    return {c: members for c, members in channels.items() if members} or {CHANNELS[0]: []}, unbent
+
+
+def _allocate_members(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], int]:
+    """Give every voice the member channel that was released longest ago, so that no release is bent.
+
+    When all sound, the newcomer plays unbent on the channel that bends least from then on (of equals, the one that ends
+    first), and that bend ends there. No note is lost or cut.
+
+    Returns
+    -------
+    channels : dict of int to list of _Voice
+        Those used; each sorted by start.
+    unbent : int
+        Voices that lost their bend or the end of it.
+    """
+    channels: dict[int, list[_Voice]] = {c: [] for c in MPE_VOICES}
+    released = dict.fromkeys(MPE_VOICES, 0)
+    unbent = 0
+    for voice in voices:
+        channel = min(MPE_VOICES, key=released.__getitem__)
+        if released[channel] > voice.start:
+            bends = {c: _remaining_bend(channels[c][-1], voice.start) for c in MPE_VOICES}
+            channel = min(MPE_VOICES, key=lambda c: (bends[c], released[c]))
+            unbent += (bends[channel] > 0) + bool(voice.bends)
+            voice.bends = []
+            occupant = channels[channel][-1]
+            occupant.bends = [(tick, value) for tick, value in occupant.bends if tick < voice.start]
+        channels[channel].append(voice)
+        released[channel] = max(released[channel], voice.end)
+    return {c: members for c, members in channels.items() if members}, unbent
+
+
+def _remaining_bend(voice: _Voice, tick: int) -> int:
+    """Furthest value of a voice's bend from a tick on."""
+    before = [value for t, value in voice.bends if t <= tick]
+    return max((abs(value) for value in before[-1:] + [value for t, value in voice.bends if t > tick]), default=0)
+
+
+# -------------------------------------------------------------------------------------------------------------- events
 
 
 def _bend_track(voices: list[_Voice]) -> list[tuple[int, int]]:
@@ -321,3 +560,88 @@ def _bend_track(voices: list[_Voice]) -> list[tuple[int, int]]:
         if value != (changes[-1][1] if changes else 0):
             changes.append((tick, value))
     return changes
+
+
+def _member_bends(voices: list[_Voice], release: int) -> list[tuple[int, int]]:
+    """The bends of one member channel, said anew at each note, for those who begin to play in the middle.
+
+    A note that has ended keeps its bend for ``release`` ticks, or until the next begins.
+    """
+    track: dict[int, int] = {}
+    for voice, following in zip_longest(voices, voices[1:]):
+        track[voice.start] = 0
+        track.update(voice.bends)
+        if voice.bends and not (following and following.start <= voice.end + release):
+            track[voice.end + release] = 0
+    return list(track.items())
+
+
+def _note_events(channel: int, voices: list[_Voice]) -> list[_Event]:
+    begins = [(v.start, _BEGIN, channel, v.pitch, v.velocity) for v in voices]
+    return begins + [(v.end, _END, channel, v.pitch, 0) for v in voices]
+
+
+def _bend_events(channel: int, bends: list[tuple[int, int]]) -> list[_Event]:
+    return [(tick, _BEND, channel, value, 0) for tick, value in bends]
+
+
+def _range_events(channel: int, semitones: int) -> list[_Event]:
+    """Registered parameter 0: selected, given its value, and closed."""
+    steps = [(0, 100, 0), (0, 101, 0), (1, 6, semitones), (2, 100, 127), (2, 101, 127)]
+    return [(tick, _SELECT, channel, control, value) for tick, control, value in steps]
+
+
+def _track(title: str, program: int, channel: int, voices: list[_Voice], bend_range: int) -> list[Any]:
+    """A track of one channel. The bend range is selected if there are bends."""
+    bends = _bend_track(voices)
+    events = _note_events(channel, voices) + _bend_events(channel, bends)
+    if bends:
+        events += [*_range_events(channel, bend_range), (1, _SELECT, channel, 38, 0)]
+    return _messages(title, program, [channel], [], events)
+
+
+def _mpe_track(title: str, program: int, channels: dict[int, list[_Voice]], release: int) -> list[Any]:
+    """A track of a whole zone: importers make an instrument of each track, and one instrument must get all channels.
+
+    Values have no finer half (controller 38): for some receivers it would make another number of them.
+    """
+    zone = [(100, 6), (101, 0), (6, len(MPE_MEMBERS))]  # registered parameter 6 sets up the zone
+    zone += [(100, 0), (101, 0), (6, MPE_MANAGER_BEND_RANGE), (100, 127), (101, 127)]
+    events: list[_Event] = []
+    for channel in MPE_MEMBERS:
+        events += _range_events(channel, MPE_BEND_RANGE)
+    for channel, voices in channels.items():
+        events += _note_events(channel, voices) + _bend_events(channel, _member_bends(voices, release))
+    return _messages(title, program, [MPE_MANAGER, *channels], zone, events)
+
+
+def _messages(
+    title: str, program: int, channels: list[int], controls: list[tuple[int, int]], events: list[_Event]
+) -> list[Any]:
+    """A track: its name, programs, controls of the first channel, then events in their order."""
+    from mido import Message, MetaMessage
+
+    track: list[Any] = [MetaMessage("track_name", name=title)]
+    track += [Message("program_change", channel=channel, program=program) for channel in channels]
+    track += [Message("control_change", channel=channels[0], control=c, value=value) for c, value in controls]
+    now = 0
+    for tick, order, channel, first, second in sorted(events):
+        delta, now = tick - now, tick
+        if order == _BEND:
+            message = Message("pitchwheel", True, channel=channel, pitch=first, time=delta)
+        elif order == _SELECT:
+            message = Message("control_change", True, channel=channel, control=first, value=second, time=delta)
+        else:
+            message = Message("note_on", True, channel=channel, note=first, velocity=second, time=delta)
+        track.append(message)
+    return track
+
+
+def _write(tracks: list[list[Any]], resolution: int) -> bytes:
+    import mido
+
+    file = mido.MidiFile(type=1, ticks_per_beat=resolution, charset="utf-8")
+    file.tracks = [mido.MidiTrack(track) for track in tracks]
+    buffer = BytesIO()
+    file.save(file=buffer)
+    return buffer.getvalue()

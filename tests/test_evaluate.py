@@ -16,7 +16,7 @@ from basic_transcribe import evaluate, scoring
 from basic_transcribe.cli import evaluate_app
 from basic_transcribe.errors import TranscribeError
 from basic_transcribe.exports import notes_to_csv
-from basic_transcribe.midi import to_bytes, to_midi
+from basic_transcribe.midi import to_midi
 from basic_transcribe.types import Note, PitchBend, TrackerSettings
 
 HEADER = "onset_s,offset_s,midi_pitch\n"
@@ -33,7 +33,7 @@ def write(path: Path, notes: tuple[Note, ...] = NOTES, *, shift: float = 0.0, tr
     path.parent.mkdir(parents=True, exist_ok=True)
     moved = [Note(n.onset + shift, n.offset + shift, n.pitch + transpose, n.velocity, 1, n.bend) for n in notes]
     if path.suffix == ".mid":
-        path.write_bytes(to_bytes(to_midi(moved).midi))
+        path.write_bytes(to_midi(moved).data)
     elif path.suffix == ".csv":
         path.write_text(HEADER + "".join(f"{n.onset:.3f},{n.offset:.3f},{n.pitch}\n" for n in moved))
     else:
