@@ -1,4 +1,4 @@
-"""Notes and posteriors as CSV, JSON and npz, and the one way every output reaches the disk."""
+"""Notes and posteriors as CSV, JSON, JAMS and npz, and the one way every output reaches the disk."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from .errors import OutputError, TranscribeError, printable
-from .types import Note, Posteriors, TrackerSettings
+from .types import Beats, Key, Marker, Note, Posteriors, TrackerSettings
 
 CSV_HEADER = ("onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents")
 JSON_FORMAT = "basic_transcribe.notes"
-JSON_VERSION = 1
+JSON_VERSION = 2
+JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-2.schema.json"
+"""JSON Schema (draft 2020-12) of what :func:`notes_to_json` writes."""
+JAMS_VERSION = "0.3.4"
 MAX_NPZ_BYTES = 4 << 30  # uncompressed; posteriors of about five hours
 
 _SCALARS = ("frame_rate", "lowest_pitch")
@@ -48,7 +51,7 @@ _REMEDIES = {
 
 
 class NotesOfARecording(Protocol):
-    """What :func:`notes_to_json` needs of a transcription."""
+    """What :func:`notes_to_json` and :func:`notes_to_jams` need of a transcription."""
 
     @property
     def notes(self) -> Sequence[Note]: ...
@@ -60,6 +63,12 @@ class NotesOfARecording(Protocol):
     def warnings(self) -> Sequence[str]: ...
     @property
     def model(self) -> str: ...
+    @property
+    def beats(self) -> Beats | None: ...
+    @property
+    def key(self) -> Key | None: ...
+    @property
+    def markers(self) -> Sequence[Marker]: ...
 
 
 def notes_to_csv(notes: Iterable[Note]) -> str:
@@ -91,12 +100,12 @@ def notes_to_json(transcription: NotesOfARecording) -> str:
     Parameters
     ----------
     transcription : Transcription
-        Or anything with its notes, duration, settings, warnings and model.
+        Or anything with its notes, duration, settings, warnings, model, beats, key and markers.
 
     Returns
     -------
     str
-        ASCII only; times in seconds, bends in cents on a uniform grid.
+        ASCII only; times in seconds, bends in cents on a uniform grid. :data:`JSON_SCHEMA` describes it.
 
     Raises
     ------
@@ -110,9 +119,36 @@ def notes_to_json(transcription: NotesOfARecording) -> str:
         "model": transcription.model,
         "settings": asdict(transcription.settings),
         "warnings": list(transcription.warnings),
+        "beats": _json_beats(transcription.beats),
+        "key": _json_key(transcription.key),
+        "markers": [{"time": round(float(m.time), 6), "text": m.text} for m in transcription.markers],
         "notes": [_json_note(note) for note in transcription.notes],
     }
     return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _json_beats(beats: Beats | None) -> dict[str, Any] | None:
+    if beats is None:
+        return None
+    return {
+        "times": [round(float(time), 6) for time in beats.times],
+        "per_bar": int(beats.per_bar),
+        "downbeat": int(beats.downbeat),
+        "quarters": float(beats.quarters),
+        "time_signature": list(beats.time_signature),
+        "tempo": round(beats.tempo, 3),
+    }
+
+
+def _json_key(key: Key | None) -> dict[str, Any] | None:
+    if key is None:
+        return None
+    return {
+        "name": key.name,
+        "tonic": int(key.tonic),
+        "mode": key.mode,
+        "confidence": round(float(key.confidence), 4),
+    }
 
 
 def _json_note(note: Note) -> dict[str, Any]:
@@ -127,6 +163,95 @@ def _json_note(note: Note) -> dict[str, Any]:
         "velocity": int(note.velocity),
         "confidence": round(float(note.confidence), 4),
         "bend": bend,
+    }
+
+
+def notes_to_jams(transcription: NotesOfARecording, title: str = "") -> str:
+    """The notes as a JAMS file, the JSON of MIR research (Humphrey et al., ISMIR 2014; jams.readthedocs.io).
+
+    Annotations: ``note_midi`` (the pitch with the mean of its bend), ``pitch_contour`` (the bends over time; ``index``
+    counts the notes), and where they are known ``beat`` (its value counts within the bar), ``tempo`` and ``key_mode``.
+
+    Parameters
+    ----------
+    transcription : Transcription
+        Or anything with its attributes, as in :func:`notes_to_json`.
+    title : str
+        Of the recording.
+
+    Returns
+    -------
+    str
+        ASCII only.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, which JSON cannot express.
+    """
+    duration = round(float(transcription.duration), 6)
+    notes, beats, key = transcription.notes, transcription.beats, transcription.key
+    data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n), round(n.confidence, 4)) for n in notes]}
+    contours = [_contour(i, note) for i, note in enumerate(notes) if note.bend is not None]
+    if beats:
+        values = [float((i - beats.downbeat) % beats.per_bar + 1) for i in range(len(beats.times))]
+        data["beat"] = [_observation(time, time, value) for time, value in zip(beats.times, values, strict=True)]
+        data["tempo"] = [_observation(0, duration, round(beats.tempo, 3), 1.0)]
+    if key:
+        name, mode = key.name.split()
+        data["key_mode"] = [_observation(0, duration, f"{name}:{mode}", round(float(key.confidence), 4))]
+    everything: dict[str, Any] = data | {
+        "pitch_contour": {k: [x for contour in contours for x in contour[k]] for k in _observation(0, 0, None)}
+    }
+    content = {
+        "annotations": [
+            {
+                "annotation_metadata": {
+                    "annotation_tools": f"basic_transcribe, model {transcription.model}",
+                    "data_source": "program",
+                },
+                "namespace": namespace,
+                "data": everything[namespace],
+                "sandbox": {},
+                "time": 0.0,
+                "duration": duration,
+            }
+            for namespace in sorted(everything)
+        ],
+        "file_metadata": {
+            "title": title,
+            "artist": "",
+            "release": "",
+            "duration": duration,
+            "identifiers": {},
+            "jams_version": JAMS_VERSION,
+        },
+        "sandbox": {},
+    }
+    return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _observation(start: float, end: float, value: object, confidence: float | None = None) -> dict[str, Any]:
+    length = max(round(float(end) - float(start), 6), 0.0)
+    return {"time": round(float(start), 6), "duration": length, "value": value, "confidence": confidence}
+
+
+def _sounding(note: Note) -> float:
+    """Pitch with the mean of its bend, as a fractional MIDI note number."""
+    bend = 0.0 if note.bend is None or not len(note.bend.semitones) else float(np.mean(note.bend.semitones))
+    return round(float(note.pitch) + bend, 4)
+
+
+def _contour(index: int, note: Note) -> dict[str, list[Any]]:
+    """The bend of a note as dense observations, a list for each of their properties."""
+    if note.bend is None:
+        raise ValueError("no bend")
+    hertz = 440 * 2 ** ((note.pitch + note.bend.semitones.astype(np.float64) - 69) / 12)
+    return {
+        "time": np.round(note.bend.times, 6).tolist(),
+        "duration": [0.0] * len(hertz),
+        "value": [{"index": index, "frequency": f, "voiced": True} for f in np.round(hertz, 3).tolist()],
+        "confidence": [None] * len(hertz),
     }
 
 

@@ -1,7 +1,8 @@
-"""CSV, JSON and npz: round trips, hostile files, and writing that never leaves half a file."""
+"""CSV, JSON, JAMS and npz: round trips, hostile files, and writing that never leaves half a file."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import json
@@ -18,10 +19,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from basic_transcribe.errors import OutputError, TranscribeError
-from basic_transcribe.exports import load_posteriors, notes_to_csv, notes_to_json, posteriors_to_npz, write_atomic
-from basic_transcribe.types import Note, PitchBend, Posteriors, TrackerSettings
+from basic_transcribe.exports import (
+    JSON_SCHEMA,
+    load_posteriors,
+    notes_to_csv,
+    notes_to_jams,
+    notes_to_json,
+    posteriors_to_npz,
+    write_atomic,
+)
+from basic_transcribe.scoring import from_notes, load_notes
+from basic_transcribe.types import Beats, Key, Marker, Note, PitchBend, Posteriors, TrackerSettings
 
 NOTES = (
     Note(0.1234567, 0.5, 60, 80, 0.98765, PitchBend(0.1234567, 0.0116, np.array([0.1, 0.3], np.float32))),
@@ -38,6 +50,17 @@ class Recording:
     settings: TrackerSettings = field(default_factory=lambda: TrackerSettings(onset_threshold=0.4))
     warnings: tuple[str, ...] = ()
     model: str = "model 1"
+    beats: Beats | None = None
+    key: Key | None = None
+    markers: tuple[Marker, ...] = ()
+
+
+EVERYTHING = Recording(
+    warnings=("clipped",),
+    beats=Beats((0.25, 0.75, 1.25, 1.75, 2.25), per_bar=3, downbeat=1),
+    key=Key(6, "minor", 0.75),
+    markers=(Marker(1, "doubtful"),),
+)
 
 
 def posteriors(frames: int = 7, pitches: int = 88, bins: int = 3) -> Posteriors:
@@ -68,7 +91,7 @@ def test_json() -> None:
     read = json.loads(notes_to_json(Recording()))
     assert (read["format"], read["version"], read["duration"], read["model"]) == (
         "basic_transcribe.notes",
-        1,
+        2,
         3.5,
         "model 1",
     )
@@ -85,6 +108,21 @@ def test_json() -> None:
         },
         {"onset": 1.0, "offset": 2.0, "pitch": 61, "velocity": 1, "confidence": 1.0, "bend": None},
     ]
+    assert (read["beats"], read["key"], read["markers"]) == (None, None, [])
+
+
+def test_json_beats_key_and_markers() -> None:
+    read = json.loads(notes_to_json(EVERYTHING))
+    assert read["beats"] == {
+        "times": [0.25, 0.75, 1.25, 1.75, 2.25],
+        "per_bar": 3,
+        "downbeat": 1,
+        "quarters": 1.0,
+        "time_signature": [3, 4],
+        "tempo": 120.0,
+    }
+    assert read["key"] == {"name": "F# minor", "tonic": 6, "mode": "minor", "confidence": 0.75}
+    assert read["markers"] == [{"time": 1.0, "text": "doubtful"}]
 
 
 def test_json_takes_numpy_numbers() -> None:
@@ -104,6 +142,164 @@ def test_json_is_ascii_whatever_the_names() -> None:
 def test_json_refuses_what_it_cannot_express(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         notes_to_json(Recording(notes=(replace(NOTES[0], confidence=value),)))
+
+
+numbers = st.floats(0, 1000)
+fractions = st.floats(0, 1)
+bends = st.builds(
+    PitchBend,
+    numbers,
+    st.floats(1e-4, 1),
+    st.lists(st.floats(-12, 12, width=32)).map(lambda x: np.array(x, np.float32)),
+)
+some_notes = st.builds(
+    lambda onset, length, *rest: Note(onset, onset + length, *rest),
+    *(numbers, st.floats(0.01, 100), st.integers(21, 108), st.integers(1, 127), fractions, st.none() | bends),
+)
+some_beats = st.builds(
+    lambda start, gaps, per_bar: Beats(tuple(np.cumsum([start, *gaps]).tolist()), per_bar, per_bar - 1),
+    *(numbers, st.lists(st.floats(0.01, 10), min_size=1, max_size=9), st.integers(1, 64)),
+)
+some_recordings = st.builds(
+    Recording,
+    notes=st.lists(some_notes, max_size=5).map(tuple),
+    duration=numbers,
+    warnings=st.lists(st.text()).map(tuple),
+    beats=st.none() | some_beats,
+    key=st.none() | st.builds(Key, st.integers(0, 11), st.sampled_from(["major", "minor"]), fractions),
+    markers=st.lists(st.builds(Marker, numbers, st.text())).map(tuple),
+)
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """Says whether a JSON document of ours is what it should be."""
+    jsonschema = pytest.importorskip("jsonschema")
+    content = json.loads(JSON_SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(content)
+    return jsonschema.Draft202012Validator(content)
+
+
+@given(some_recordings)
+@settings(max_examples=50, deadline=None)
+def test_json_keeps_to_its_schema(schema: Any, recording: Recording) -> None:
+    read = json.loads(notes_to_json(recording))
+    schema.validate(read)
+    assert [note["pitch"] for note in read["notes"]] == [note.pitch for note in recording.notes]
+
+
+BROKEN: dict[str, tuple[tuple[str | int, ...], Any]] = {
+    "another version": (("version",), 1),
+    "a negative duration": (("duration",), -1),
+    "no duration": (("duration",), None),
+    "no notes": (("notes",), None),
+    "more than we know of": (("more",), 1),
+    "nested settings": (("settings", "more"), []),
+    "one beat": (("beats", "times"), [1.0]),
+    "bars of nothing": (("beats", "per_bar"), 0),
+    "half a signature": (("beats", "time_signature"), [3]),
+    "beats with more": (("beats", "more"), 1),
+    "a key without a name": (("key", "name"), ""),
+    "a pitch class too high": (("key", "tonic"), 12),
+    "an ancient mode": (("key", "mode"), "dorian"),
+    "a marker without a time": (("markers", 0, "time"), None),
+    "a pitch between keys": (("notes", 0, "pitch"), 60.5),
+    "a pitch too high": (("notes", 0, "pitch"), 128),
+    "a silent note": (("notes", 0, "velocity"), 0),
+    "too much confidence": (("notes", 0, "confidence"), 1.1),
+    "a bend of text": (("notes", 0, "bend", "cents", 0), "1"),
+    "a bend that stands still": (("notes", 0, "bend", "step"), 0),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_schema_refuses(schema: Any, case: str) -> None:
+    good = json.loads(notes_to_json(EVERYTHING))
+    assert schema.is_valid(good)
+    broken = copy.deepcopy(good)
+    (*path, last), value = BROKEN[case]
+    part = broken
+    for step in path:
+        part = part[step]
+    part[last] = value
+    assert not schema.is_valid(broken)
+
+
+def test_the_schema_wants_everything(schema: Any) -> None:
+    good = json.loads(notes_to_json(EVERYTHING))
+    for part in (good, good["beats"], good["key"], good["markers"][0], good["notes"][0], good["notes"][0]["bend"]):
+        for name in list(part):
+            value = part.pop(name)
+            assert not schema.is_valid(good), name
+            part[name] = value
+
+
+# ----------------------------------------------------------------------------------------------------------------- JAMS
+
+
+def annotations(recording: Recording) -> dict[str, Any]:
+    return {a["namespace"]: a["data"] for a in json.loads(notes_to_jams(recording, "song"))["annotations"]}
+
+
+def test_jams() -> None:
+    read = json.loads(notes_to_jams(EVERYTHING, "song"))
+    assert (read["file_metadata"]["title"], read["file_metadata"]["duration"]) == ("song", 3.5)
+    data = annotations(EVERYTHING)
+    assert set(data) == {"note_midi", "pitch_contour", "beat", "tempo", "key_mode"}
+    assert data["note_midi"] == [
+        {"time": 0.123457, "duration": 0.376543, "value": 60.2, "confidence": 0.9877},
+        {"time": 1.0, "duration": 1.0, "value": 61.0, "confidence": 1.0},
+    ]
+    assert [beat["value"] for beat in data["beat"]] == [3, 1, 2, 3, 1]
+    assert [beat["time"] for beat in data["beat"]] == [0.25, 0.75, 1.25, 1.75, 2.25]
+    assert data["tempo"] == [{"time": 0.0, "duration": 3.5, "value": 120.0, "confidence": 1.0}]
+    assert data["key_mode"] == [{"time": 0.0, "duration": 3.5, "value": "F#:minor", "confidence": 0.75}]
+    contour = data["pitch_contour"]
+    assert contour["time"] == [0.123457, 0.135057]
+    assert [value["index"] for value in contour["value"]] == [0, 0]
+    frequencies = [value["frequency"] for value in contour["value"]]
+    np.testing.assert_allclose(69 + 12 * np.log2(np.array(frequencies) / 440), [60.1, 60.3], atol=1e-4)
+
+
+def test_jams_leaves_out_what_is_not_known() -> None:
+    assert set(annotations(Recording())) == {"note_midi", "pitch_contour"}
+    assert annotations(Recording(notes=()))["note_midi"] == []
+
+
+@given(some_recordings)
+@settings(max_examples=50, deadline=None)
+def test_jams_is_read_back(tmp_path_factory: pytest.TempPathFactory, recording: Recording) -> None:
+    path = tmp_path_factory.getbasetemp() / "read_back.jams"
+    path.write_text(notes_to_jams(recording, "song"))
+    read, expected = load_notes(path), from_notes([note_with_mean(note) for note in recording.notes])
+    np.testing.assert_allclose(read.intervals, expected.intervals, atol=2e-6)
+    np.testing.assert_allclose(read.pitch, expected.sounding, atol=1e-4)
+
+
+def note_with_mean(note: Note) -> Note:
+    """Without an empty bend, which has no mean."""
+    return note if note.bend is None or len(note.bend.semitones) else replace(note, bend=None)
+
+
+def test_the_jams_library_reads_it(tmp_path: Path) -> None:
+    jams = pytest.importorskip("jams")
+    path = tmp_path / "a.jams"
+    path.write_text(notes_to_jams(EVERYTHING, "song"))
+    read = jams.load(str(path), strict=True)
+    assert read.validate()
+    (notes,) = read.annotations["note_midi"]
+    assert [(round(o.time, 6), o.value) for o in notes.data] == [(0.123457, 60.2), (1.0, 61.0)]
+    (contour,) = read.annotations["pitch_contour"]
+    assert [o.value["index"] for o in contour.data] == [0, 0]
+    assert [o.value for o in read.annotations["key_mode"][0].data] == ["F#:minor"]
+
+
+def test_jams_is_ascii_and_refuses_what_json_cannot_express() -> None:
+    text = notes_to_jams(EVERYTHING, "caf\u00e9 \U0001f3b9")
+    assert text.isascii()
+    assert json.loads(text)["file_metadata"]["title"] == "caf\u00e9 \U0001f3b9"
+    with pytest.raises(ValueError, match="JSON"):
+        notes_to_jams(Recording(notes=(replace(NOTES[1], offset=np.inf),)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ npz

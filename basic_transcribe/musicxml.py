@@ -1,0 +1,662 @@
+"""Notes to a score in MusicXML: a quantised rhythm, staves, voices, rests, ties, beams and names of notes.
+
+A score is made to be read, so it says less than the recording. Notes struck together become chords on the grid; what
+rings on is cut where its voice goes on, unless it is held long enough for a voice of its own; small gaps are closed.
+
+Onsets are kept, to the nearest division; ends are not. The file is MusicXML 4.0 (W3C), written with the standard
+library: what is hard is the layout, which no library does for notes like these.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+from .timing import beat_position
+from .types import Beats, Key, Note
+
+TOGETHER = 0.04  # seconds from its first note within which a chord is struck
+MOST_BARS = 20_000
+MOST_TICKS = 24  # in a quarter note
+SPLITS = np.arange(48, 73)  # lowest pitch of the upper of two staves: where it may lie
+ONE_SPAN = 14  # semitones a hand reaches
+CONNECTED = 7  # semitones: the widest step that holds a line together
+PITCHES = range(128)
+
+# Clefs: sign, line, octaves up; the pitches that stay near its staff; whether only for a single line.
+_CLEFS = {
+    "treble": ("G", 2, 0, range(55, 94), False),
+    "bass": ("F", 4, 0, range(31, 65), False),
+    "tenor": ("G", 2, -1, range(43, 80), True),
+}
+_TYPES: dict[Fraction, str] = {
+    Fraction(8): "breve",
+    Fraction(4): "whole",
+    Fraction(2): "half",
+    Fraction(1): "quarter",
+    Fraction(1, 2): "eighth",
+    **{Fraction(1, 2**k): name for k, name in enumerate(("16th", "32nd", "64th", "128th", "256th"), 2)},
+}
+_FLAGS = {name: flags for flags, name in enumerate(list(_TYPES.values())[4:], 1)}  # and beams
+_VALUES = {q: (name, 0) for q, name in _TYPES.items()} | {q * 3 / 2: (name, 1) for q, name in _TYPES.items()}
+_ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
+_DOCTYPE = (
+    '<!DOCTYPE score-partwise PUBLIC "-//Recordare//DTD MusicXML 4.0 Partwise//EN" '
+    '"http://www.musicxml.org/dtds/partwise.dtd">'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Metre:
+    """Lengths in ticks; a tick is one division. Tick 0 is the first beat.
+
+    ``sizes`` are the cells that a bar divides into, each a part of the one before, down to the smallest that needs no
+    tuplet. ``grid`` is that smallest one: 1, or 3 where the division is one of a triplet.
+    """
+
+    quarter: int
+    beat: int
+    bar: int
+    first: int  # of bar lines
+    sizes: tuple[int, ...]
+    grid: int
+
+    @property
+    def fine(self) -> int:
+        """The part of a beat: a half, or a third in compound metres."""
+        return next((size for size in self.sizes if size < self.beat), self.beat)
+
+
+@dataclass(slots=True)
+class _Sound:
+    """A quantised note, in ticks."""
+
+    start: int
+    end: int
+    pitch: int
+
+
+@dataclass(slots=True)
+class _Chord:
+    """Notes of one voice that begin and end together, in ticks."""
+
+    start: int
+    end: int
+    pitches: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What one symbol of the score says: a chord, or a rest if it has no pitches. Positions in ticks within its bar."""
+
+    start: int
+    end: int
+    pitches: tuple[int, ...] = ()
+    type: str = ""  # empty for a rest of a whole bar
+    dots: int = 0
+    tied_from: bool = False
+    tied_to: bool = False
+    tuplet: tuple[int, int] | None = None  # where the tuplet around it begins and ends
+    beams: list[str] = field(default_factory=list)
+
+
+def notes_to_musicxml(
+    notes: Iterable[Note],
+    *,
+    beats: Beats,
+    key: Key | None = None,
+    title: str = "",
+    division: Fraction = Fraction(1, 16),
+) -> bytes:
+    """Arrange notes as a score.
+
+    Onsets are rounded to the division on the grid of the beats, and the notes of a chord that are struck within 40 ms
+    are rounded together. A note ends where the next one of its voice begins unless a rest of some length is between
+    them; a staff has a second voice where a note is held below or above others that move. Bars before the first note
+    are left out, and the silence in its own bar too if that is half of the bar or lies before ``beats.downbeat``: a
+    pick-up. Pitch bends are not written.
+
+    Parameters
+    ----------
+    notes : iterable of Note
+        In any order.
+    beats : Beats
+        Bars, time signature and tempo. They go on evenly before the first beat and after the last.
+    key : Key, optional
+        Key signature, and how notes are named; without it there are no sharps and flats in the signature.
+    title : str
+        Of the piece.
+    division : Fraction
+        Shortest note value, as a fraction of a whole note, up to 1/64, or with triplets up to 1/96. One that does not
+        divide the beat is halved until it does.
+
+    Returns
+    -------
+    bytes
+        MusicXML, UTF-8. The same notes give the same bytes.
+
+    Raises
+    ------
+    UsageError
+        If there is no such note value or no such metre, or the beats are so close that there would be more than
+        20,000 bars.
+    """
+    metre = _metre(beats, Fraction(division))
+    sounds = _quantise(notes, beats, metre)
+    staves = [(clef, _voices(part, metre)) for clef, part in _staves(sounds)]
+    bars = _bars([chord for _, voices in staves for voice in voices for chord in voice], metre)
+    layout = [[[_bar_of(v, *bar, metre, main=v is voices[0]) for bar in bars] for v in voices] for _, voices in staves]
+    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title)
+
+
+# -------------------------------------------------------------------------------------------------------------- rhythm
+
+
+def _metre(beats: Beats, division: Fraction) -> _Metre:
+    ticks = 1 / (4 * division) if division > 0 else Fraction(0)
+    quarters = Fraction(beats.quarters).limit_denominator(64)
+
+    def grid() -> int:
+        return 3 if ticks % 3 == 0 else 1
+
+    while 0 < ticks < MOST_TICKS and (ticks.denominator > 1 or quarters * ticks % grid()):
+        ticks *= 2
+    beat = quarters * ticks
+    if ticks not in (1, 2, 4, 8, 16, 3, 6, 12, 24) or beat % grid():
+        raise UsageError(f"no bars can be written with the division {division}; give 1/4 to 1/64, or 1/12 to 1/96")
+    bar = int(beat) * beats.per_bar
+    parts = [*_factors(beats.per_bar), *_factors(int(beat) // grid())[::-1]]
+    sizes = [bar]
+    for part in parts:
+        sizes.append(sizes[-1] // part)
+    return _Metre(int(ticks), int(beat), bar, beats.downbeat * int(beat), tuple(sizes), grid())
+
+
+def _factors(n: int) -> list[int]:
+    """Prime factors in increasing order."""
+    found = []
+    for p in range(2, n + 1):
+        while n % p == 0:
+            found.append(p)
+            n //= p
+    return found
+
+
+def _quantise(notes: Iterable[Note], beats: Beats, metre: _Metre) -> list[_Sound]:
+    """Notes on the grid, sorted, none of a pitch overlapping another of it."""
+    ordered = sorted((n for n in notes if n.offset > n.onset), key=lambda n: (n.onset, n.pitch))
+    where = (beat_position(beats, [(n.onset, n.offset) for n in ordered]) * metre.beat).reshape(-1, 2).tolist()
+    if where and max(e for _, e in where) - min(s for s, _ in where) > MOST_BARS * metre.bar:
+        raise UsageError(f"the beats are so close that the score would have more than {MOST_BARS} bars; give others")
+    sounds: dict[tuple[int, int], int] = {}
+    first = 0
+    for i in range(1, len(ordered) + 1):
+        apart = i == len(ordered) or ordered[i].onset > ordered[first].onset + TOGETHER
+        if apart or where[i][0] >= where[first][0] + 0.5:
+            start = math.floor(float(np.mean([s for s, _ in where[first:i]])) + 0.5)
+            for note, (_, end) in zip(ordered[first:i], where[first:i], strict=True):
+                at = (start, note.pitch)
+                sounds[at] = max(sounds.get(at, start + 1), math.floor(end + 0.5))
+            first = i
+    following: dict[int, int] = {}
+    for start, pitch in sorted(sounds, reverse=True):
+        sounds[start, pitch] = min(sounds[start, pitch], following.get(pitch, sounds[start, pitch]))
+        following[pitch] = start
+    return [_Sound(start, end, pitch) for (start, pitch), end in sorted(sounds.items())]
+
+
+def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
+    """Where each bar begins and ends, from the first that has a note; that one may be a pick-up."""
+    first = min((c.start for c in chords), default=metre.first)
+    last = max((c.end for c in chords), default=first + 1)
+    silence = (first - metre.first) % metre.bar
+    lines = list(range(first - silence, last + metre.bar, metre.bar))
+    if first < metre.first or 2 * silence >= metre.bar:
+        lines[0] += silence - silence % metre.fine
+    return list(pairwise(lines))
+
+
+# -------------------------------------------------------------------------------------------------- staves and voices
+
+
+def _staves(sounds: list[_Sound]) -> list[tuple[str, list[_Sound]]]:
+    """One staff if a clef fits, or an upper and a lower one."""
+    if not sounds:
+        return [("treble", [])]
+    low, high = (int(np.percentile([s.pitch for s in sounds], q, method="nearest")) for q in (2, 98))
+    line = all(a.end <= b.start for a, b in pairwise(sounds))
+    for name, (_, _, _, pitches, single) in _CLEFS.items():
+        if low in pitches and high in pitches and (line or not single):
+            return [(name, sounds)]
+    groups = [list(g) for _, g in groupby(sounds, key=lambda s: s.start)]
+    splits = _splits([np.array([s.pitch for s in g]) for g in groups])
+    upper = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch >= split]
+    lower = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch < split]
+    return [("treble", upper), ("bass", lower)]
+
+
+def _splits(groups: list[NDArray[np.intp]]) -> list[int]:
+    """For each chord the lowest pitch of its upper part, by dynamic programming.
+
+    A note costs what it needs in ledger lines, a part what it is too wide for a hand, and it costs something to tear a
+    line apart, to begin or cease to share chords between the hands, and to move the split.
+    """
+    moving = 0.3 * np.abs(SPLITS[:, None] - SPLITS[None, :])
+    best = np.zeros(len(SPLITS))
+    back: list[NDArray[np.intp]] = []
+    previous: NDArray[np.intp] | None = None
+    was_torn: NDArray[np.bool_] | None = None
+    for pitches in groups:
+        upper = pitches[None, :] >= SPLITS[:, None]
+        cost = (np.clip(np.where(upper, 60 - pitches, pitches - 60), 0, None) ** 2 / 9).sum(1)
+        for part in (upper, ~upper):
+            top = np.where(part, pitches, -1000).max(1)
+            bottom = np.where(part, pitches, 1000).min(1)
+            cost = cost + np.clip(top - bottom - ONE_SPAN, 0, None)
+        torn: NDArray[np.bool_] = (pitches.min() < SPLITS) & (pitches.max() >= SPLITS)
+        cost = cost + 0.5 * torn * (np.ptp(pitches) <= ONE_SPAN)
+        step = moving
+        if len(pitches) > 2:
+            if was_torn is not None:
+                step = step + 2 * (was_torn[:, None] != torn[None, :])
+            was_torn = torn
+        if previous is not None:
+            for edge in (0, -1):  # the lowest and the highest line
+                if abs(pitches[edge] - previous[edge]) <= CONNECTED:
+                    step = step + 2 * ((previous[edge] >= SPLITS)[:, None] != (pitches[edge] >= SPLITS)[None, :])
+        total = best[:, None] + step
+        back.append(total.argmin(0))
+        best = total.min(0) + cost
+        previous = pitches
+    state = int(best.argmin())
+    states = []
+    for choice in reversed(back):
+        states.append(state)
+        state = int(choice[state])
+    return [int(SPLITS[s]) for s in reversed(states)]
+
+
+def _voices(sounds: list[_Sound], metre: _Metre) -> list[list[_Chord]]:
+    """One or two voices of a staff, the main one first.
+
+    The second is for notes that are held while others begin above them only, or below them only.
+    """
+    groups = [list(g) for _, g in groupby(sounds, key=lambda s: s.start)]
+    starts = [g[0].start for g in groups]
+    upper: list[list[_Sound]] = []
+    lower: list[list[_Sound]] = []
+    held, held_below = 0, True  # the innermost pitch that is held, and on which side
+    until = -math.inf
+    for i, group in enumerate(groups):
+        lasting_below, lasting_above = _lasting(i, groups, starts, metre)
+        if until <= starts[i]:
+            held_below = bool(lasting_below) or not lasting_above
+            below = lasting_below if held_below else [s for s in group if s.pitch < lasting_above[0].pitch]
+            anew = True
+        else:
+            below = [s for s in group if s.pitch < held + held_below]
+            anew = bool(below) if held_below else len(below) < len(group)
+        above = [s for s in group if s not in below]
+        if anew:
+            holding = (
+                [s for s in below if s in lasting_below] if held_below else [s for s in above if s in lasting_above]
+            )
+            held = (max if held_below else min)((s.pitch for s in holding), default=0)
+            until = max((s.end for s in holding), default=-math.inf)
+        upper += [above] if above else []
+        lower += [below] if below else []
+    return [_chords(voice, starts, metre) for voice in (upper, lower) if voice] or [[]]
+
+
+def _lasting(i: int, groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> tuple[list[_Sound], list[_Sound]]:
+    """Notes of a chord that are held below, and above, all that begin meanwhile. Shorter tails are cut."""
+    following = starts[i + 1] if i + 1 < len(starts) else math.inf
+    below, above = [], []
+    for sound in groups[i]:
+        if sound.end - following < min(metre.beat, (sound.end - sound.start) / 2):
+            sound.end = int(min(sound.end, following))
+            continue
+        during = [t.pitch for group in groups[i + 1 : bisect.bisect_left(starts, sound.end)] for t in group]
+        if sound.pitch < min(during):
+            below.append(sound)
+        elif sound.pitch > max(during):
+            above.append(sound)
+    return below, above
+
+
+def _chords(groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> list[_Chord]:
+    """The chords of a voice.
+
+    Each ends by the next one. If less than a beat is left until a chord of the staff begins, and it lasted for half of
+    the time at least, it lasts until then; otherwise until the nearest half beat (a third in compound metres), or
+    beat if it is long.
+    """
+    chords = []
+    for i, group in enumerate(groups):
+        start, end = group[0].start, max(s.end for s in group)
+        if i + 1 < len(groups):
+            end = min(end, groups[i + 1][0].start)
+        following = bisect.bisect_left(starts, end)
+        limit = starts[following] if following < len(starts) else math.inf
+        if limit - end < metre.beat and 2 * (limit - end) <= limit - start:
+            end = int(limit)
+        elif end < limit:
+            unit = metre.fine if end - start < 2 * metre.beat else metre.beat
+            around = (end - end % unit, end - end % unit + unit)
+            nearest = min(around, key=lambda tick: (abs(tick - end), tick % metre.beat))
+            end = int(min(limit, max(nearest, start - start % metre.fine + metre.fine)))
+        chords.append(_Chord(start, end, tuple(s.pitch for s in group)))
+    return chords
+
+
+# ---------------------------------------------------------------------------------------------------------------- bars
+
+
+def _bar_of(voice: list[_Chord], start: int, end: int, metre: _Metre, *, main: bool) -> list[_Piece]:
+    """What a voice says in a bar, without gaps; nothing if it is silent there and not the main one."""
+    shift = metre.bar - end  # a pick-up is the end of a bar
+    first = bisect.bisect_right(voice, start, key=lambda c: c.end)
+    last = bisect.bisect_left(voice, end, key=lambda c: c.start)
+    events = [
+        (max(c.start, start) + shift, min(c.end, end) + shift, c.pitches, c.start < start, c.end > end)
+        for c in voice[first:last]
+    ]
+    if not events:
+        return [_Piece(start + shift, metre.bar)] if main else []
+    filled: list[tuple[int, int, tuple[int, ...], bool, bool]] = []
+    at = start + shift
+    for event in [*events, (metre.bar, metre.bar, (), False, False)]:
+        if event[0] > at:
+            filled.append((at, event[0], (), False, False))
+        filled.append(event)
+        at = event[1]
+    tuplets = _tuplets(sorted({e[0] for e in filled}), metre)
+    edges = sorted({tick for tuplet in tuplets for tick in tuplet})
+    pieces = []
+    for s, e, pitches, tied_from, tied_to in filled[:-1]:
+        cuts = [s, *(tick for tick in edges if s < tick < e), e]
+        symbols = [symbol for a, b in pairwise(cuts) for symbol in _symbols(a, b, bool(pitches), tuplets, metre)]
+        for symbol in symbols:
+            symbol.pitches = pitches
+            symbol.tied_from = bool(pitches) and (tied_from or symbol is not symbols[0])
+            symbol.tied_to = bool(pitches) and (tied_to or symbol is not symbols[-1])
+        pieces += symbols
+    _beam(pieces, metre)
+    return pieces
+
+
+def _tuplets(boundaries: list[int], metre: _Metre) -> list[tuple[int, int]]:
+    """The cells of a bar that must be written as triplets, for events to begin and end at these ticks."""
+    if metre.grid == 1:
+        return []
+    values = (Fraction(size, metre.quarter) for size in metre.sizes)
+    largest = int(next(value for value in values if value <= 1 and value in _TYPES) * metre.quarter)
+
+    def within(start: int, size: int) -> list[tuple[int, int]]:
+        inner = boundaries[bisect.bisect_right(boundaries, start) : bisect.bisect_left(boundaries, start + size)]
+        if all(tick % metre.grid == 0 for tick in inner):
+            return []
+        middle = start + size // 2
+        if any((tick - start) % (size // 3) for tick in inner) and middle in inner and size // 2 in metre.sizes:
+            return within(start, size // 2) + within(middle, size // 2)
+        return [(start, start + size)]
+
+    starts = sorted({tick - tick % largest for tick in boundaries})
+    return [tuplet for start in starts for tuplet in within(start, largest)]
+
+
+def _symbols(start: int, end: int, sounding: bool, tuplets: list[tuple[int, int]], metre: _Metre) -> list[_Piece]:
+    """Note or rest values that fill a stretch of a bar, cut so that the beats can be seen."""
+    tuplet = next((t for t in tuplets if t[0] <= start < t[1]), None)
+    if tuplet is None:
+        cells, origin, scale = metre.sizes, 0, Fraction(1, metre.quarter)
+    else:
+        size = tuplet[1] - tuplet[0]
+        cells = (size, *(size // 3 >> k for k in range((size // 3).bit_length())))
+        origin, scale = tuplet[0], Fraction(3, 2 * metre.quarter)
+    cut = _split_note if sounding else _split_rest
+    ends = cut(start - origin, end - origin, cells, scale)
+    return [
+        _Piece(a + origin, b + origin, (), *_VALUES[(b - a) * scale], tuplet=tuplet)
+        for a, b in pairwise((start - origin, *ends))
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _split_note(start: int, end: int, cells: tuple[int, ...], scale: Fraction) -> tuple[int, ...]:
+    """Ends of the note values that make up a note, the fewest that show the strongest division inside it."""
+
+    def level(tick: int) -> int:
+        return next(i for i, cell in enumerate(cells) if tick % cell == 0)
+
+    inside = next((i for i, cell in enumerate(cells) if start - start % cell + cell < end), None)
+    weakest = len(cells)
+    if inside is not None and inside + 1 < len(cells):
+        weakest = inside + (cells[inside] == 2 * cells[inside + 1])  # a syncopation that still can be read
+    if (end - start) * scale in _VALUES and (inside is None or max(level(start), level(end)) <= weakest):
+        return (end,)
+    if inside is None:
+        raise ValueError(f"no note values for ticks {start} to {end}")
+    cell = cells[inside]
+    middles = range(start - start % cell + cell, end, cell)
+    ways = [_split_note(start, m, cells, scale) + _split_note(m, end, cells, scale) for m in middles]
+    return min(reversed(ways), key=len)
+
+
+def _split_rest(start: int, end: int, cells: tuple[int, ...], scale: Fraction) -> tuple[int, ...]:
+    """Ends of the rests that fill a gap, each a whole cell of the bar."""
+    ends: list[int] = []
+    while start < end:
+        start += next(c for c in cells if start % c == 0 and start + c <= end and c * scale in _VALUES)
+        ends.append(start)
+    return tuple(ends)
+
+
+def _beam(pieces: list[_Piece], metre: _Metre) -> None:
+    """Join the flags of each beat."""
+    unit = metre.beat
+    if metre.beat < metre.quarter:
+        unit = metre.bar if metre.bar <= 2 * metre.quarter else metre.quarter
+    runs = groupby(pieces, key=lambda p: (p.start // unit, bool(p.pitches) and p.type in _FLAGS))
+    for (_, beamed), run in runs:
+        group = list(run)
+        if not beamed or len(group) == 1:
+            continue
+        flags = [0, *(_FLAGS[p.type] for p in group), 0]
+        for i, piece in enumerate(group, 1):
+            for depth in range(1, flags[i] + 1):
+                before, after = flags[i - 1] >= depth, flags[i + 1] >= depth
+                if before or after:
+                    piece.beams.append("continue" if before and after else "end" if before else "begin")
+                else:
+                    piece.beams.append("backward hook" if i == len(group) else "forward hook")
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def _spelling(key: Key | None) -> tuple[tuple[str, int, int], ...]:
+    """Letter, alteration and octave of each MIDI pitch, in a key.
+
+    Names are those of twelve neighbours on the line of fifths, two flats and three sharps beyond the scale in major;
+    in minor one more sharp, for the raised fourth, and one flat less.
+    """
+    fifths, minor = (key.fifths, key.mode == "minor") if key else (0, False)
+    line = range(fifths - 2, fifths + 10) if minor else range(fifths - 3, fifths + 9)
+    place = {position * 7 % 12: position for position in line}
+    names = []
+    for pitch in PITCHES:
+        position = place[pitch % 12]
+        alter = (position + 1) // 7
+        names.append(("FCGDAEB"[(position + 1) % 7], alter, (pitch - alter) // 12 - 1))
+    return tuple(names)
+
+
+def _signature(fifths: int) -> dict[str, int]:
+    """Alteration of each letter in a key signature."""
+    return dict.fromkeys("FCGDAEB"[: max(fifths, 0)], 1) | dict.fromkeys("BEADGCF"[: max(-fifths, 0)], -1)
+
+
+def _write(
+    clefs: Sequence[str],
+    layout: list[list[list[list[_Piece]]]],
+    bars: list[tuple[int, int]],
+    metre: _Metre,
+    beats: Beats,
+    key: Key | None,
+    title: str,
+) -> bytes:
+    """The file. ``layout`` has for each staff its voices, for each of those its bars."""
+    root = ET.Element("score-partwise", version="4.0")
+    if title:
+        _add(_add(root, "work"), "work-title", "".join(c if c.isprintable() else "?" for c in title))
+    _add(_add(_add(root, "identification"), "encoding"), "software", "basic_transcribe")
+    _add(_add(_add(root, "part-list"), "score-part", id="P1"), "part-name")
+    part = _add(root, "part", id="P1")
+    pick_up = bars[0][1] - bars[0][0] < metre.bar
+    names, signature = _spelling(key), _signature(key.fifths if key else 0)
+    for index, (start, end) in enumerate(bars):
+        measure = _add(part, "measure", number=str(index + (not pick_up)))
+        if pick_up and not index:
+            measure.set("implicit", "yes")
+        if not index:
+            _write_attributes(measure, clefs, metre, beats, key)
+            _write_tempo(measure, beats)
+        at = start
+        for staff, voices in enumerate(layout, 1):
+            shown = _accidentals([v[index] for v in voices], names, signature)
+            for number, voice in enumerate(voices, 1):
+                if not voice[index]:
+                    continue
+                if at > start:
+                    _add(_add(measure, "backup"), "duration", str(at - start))
+                for piece in voice[index]:
+                    _write_piece(measure, piece, names, shown, number + 4 * (staff - 1), staff * (len(layout) > 1))
+                at = end
+    barline = _add(measure, "barline", location="right")
+    _add(barline, "bar-style", "light-heavy")
+    ET.indent(root, " ")
+    text = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{_DOCTYPE}\n{text}\n'.encode()
+
+
+def _write_attributes(measure: ET.Element, clefs: Sequence[str], metre: _Metre, beats: Beats, key: Key | None) -> None:
+    attributes = _add(measure, "attributes")
+    _add(attributes, "divisions", str(metre.quarter))
+    signature = _add(attributes, "key")
+    _add(signature, "fifths", str(key.fifths if key else 0))
+    if key:
+        _add(signature, "mode", key.mode)
+    time = _add(attributes, "time")
+    for name, number in zip(("beats", "beat-type"), beats.time_signature, strict=True):
+        _add(time, name, str(number))
+    if len(clefs) > 1:
+        _add(attributes, "staves", str(len(clefs)))
+    for staff, name in enumerate(clefs, 1):
+        sign, line, octaves, _, _ = _CLEFS[name]
+        clef = _add(attributes, "clef", number=str(staff))
+        _add(clef, "sign", sign)
+        _add(clef, "line", str(line))
+        if octaves:
+            _add(clef, "clef-octave-change", str(octaves))
+
+
+def _write_tempo(measure: ET.Element, beats: Beats) -> None:
+    value = _VALUES.get(Fraction(beats.quarters).limit_denominator(64))
+    unit, dots = value or ("quarter", 0)
+    direction = _add(measure, "direction", placement="above")
+    mark = _add(_add(direction, "direction-type"), "metronome")
+    _add(mark, "beat-unit", unit)
+    for _ in range(dots):
+        _add(mark, "beat-unit-dot")
+    quarters = beats.tempo * beats.quarters
+    _add(mark, "per-minute", f"{beats.tempo if value else quarters:.0f}")
+    _add(direction, "sound", tempo=f"{quarters:.2f}")
+
+
+def _accidentals(
+    voices: list[list[_Piece]],
+    names: tuple[tuple[str, int, int], ...],
+    signature: dict[str, int],
+) -> dict[tuple[int, int], int]:
+    """Which notes of a bar, by start and pitch, show an accidental, and which."""
+    shown: dict[tuple[int, int], int] = {}
+    altered: dict[tuple[str, int], int] = {}
+    for piece in sorted((p for voice in voices for p in voice), key=lambda p: p.start):
+        for pitch in piece.pitches:
+            letter, alter, octave = names[pitch]
+            if altered.get((letter, octave), signature.get(letter, 0)) != alter and not piece.tied_from:
+                shown[piece.start, pitch] = altered[letter, octave] = alter
+    return shown
+
+
+def _write_piece(
+    measure: ET.Element,
+    piece: _Piece,
+    names: tuple[tuple[str, int, int], ...],
+    shown: dict[tuple[int, int], int],
+    voice: int,
+    staff: int,
+) -> None:
+    """A rest, a note, or the notes of a chord."""
+    for i, pitch in enumerate(piece.pitches or (None,)):
+        note = _add(measure, "note")
+        if pitch is None and voice in (2, 6) and not piece.tuplet:
+            note.set("print-object", "no")  # the main voice goes on
+        if i:
+            _add(note, "chord")
+        if pitch is None:
+            rest = _add(note, "rest")
+            if not piece.type:
+                rest.set("measure", "yes")
+        else:
+            letter, alter, octave = names[pitch]
+            element = _add(note, "pitch")
+            _add(element, "step", letter)
+            if alter:
+                _add(element, "alter", str(alter))
+            _add(element, "octave", str(octave))
+        _add(note, "duration", str(piece.end - piece.start))
+        ties = [kind for kind, tied in (("stop", piece.tied_from), ("start", piece.tied_to)) if tied]
+        for kind in ties:
+            _add(note, "tie", type=kind)
+        _add(note, "voice", str(voice))
+        if piece.type:
+            _add(note, "type", piece.type)
+        for _ in range(piece.dots):
+            _add(note, "dot")
+        if pitch is not None and (piece.start, pitch) in shown:
+            _add(note, "accidental", _ACCIDENTALS[shown[piece.start, pitch]])
+        if piece.tuplet:
+            modification = _add(note, "time-modification")
+            _add(modification, "actual-notes", "3")
+            _add(modification, "normal-notes", "2")
+        if staff:
+            _add(note, "staff", str(staff))
+        if not i:
+            for depth, beam in enumerate(piece.beams, 1):
+                _add(note, "beam", beam, number=str(depth))
+        edges = [] if i or not piece.tuplet else [("start", piece.start), ("stop", piece.end)]
+        tuplet = [kind for (kind, tick), edge in zip(edges, piece.tuplet or (), strict=False) if tick == edge]
+        if ties or tuplet:
+            notations = _add(note, "notations")
+            for kind in ties:
+                _add(notations, "tied", type=kind)
+            for kind in tuplet:
+                _add(notations, "tuplet", type=kind, number="1")
+
+
+def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text
+    return element

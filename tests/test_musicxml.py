@@ -1,0 +1,471 @@
+"""Scores: every bar full, every note in it, and music with known answers."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe.errors import UsageError
+from basic_transcribe.musicxml import notes_to_musicxml
+from basic_transcribe.timing import beat_position, beat_time
+from basic_transcribe.types import Beats, Key, Note
+
+VALUES = {
+    "breve": Fraction(8),
+    "whole": Fraction(4),
+    "half": Fraction(2),
+    "quarter": Fraction(1),
+    "eighth": Fraction(1, 2),
+    **{f"{2**k}{'nd' if k == 5 else 'th'}": Fraction(4, 2**k) for k in range(4, 8)},
+}
+STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+@dataclass(frozen=True, order=True)
+class Symbol:
+    """A note or, without a pitch, a rest of a score. Times in quarter notes from the first bar line."""
+
+    start: Fraction
+    length: Fraction
+    pitch: int | None
+    staff: int
+    voice: int
+    name: str = ""
+    text: str = ""  # value, dots, ties, beams: what a reader sees
+
+
+@dataclass(frozen=True)
+class Score:
+    symbols: list[Symbol]
+    bars: list[Fraction]  # lengths in quarter notes
+    root: ET.Element
+
+    def heard(self) -> set[tuple[Fraction, int]]:
+        """Onset and pitch of each note, tied ones once."""
+        return {(s.start, s.pitch) for s in self.symbols if s.pitch is not None and "(" not in s.text}
+
+    def said(self, staff: int = 1, voice: int = 1) -> list[str]:
+        """The symbols of a voice."""
+        return [f"{s.name or 'rest'} {s.text}" for s in self.symbols if (s.staff, s.voice) == (staff, voice)]
+
+
+def read(data: bytes) -> Score:
+    """Read a score, and check that every voice fills every bar with symbols that mean their lengths."""
+    root = ET.fromstring(data)
+    divisions = int(root.findtext(".//divisions") or 0)
+    time = Fraction(int(root.findtext(".//beats") or 0) * 4, int(root.findtext(".//beat-type") or 1))
+    symbols: list[Symbol] = []
+    bars: list[Fraction] = []
+    tied: set[tuple[str, int]] = set()
+    for measure in root.iter("measure"):
+        bar, at, start, begin = sum(bars, Fraction()), Fraction(), Fraction(), len(symbols)
+        filled: dict[int, Fraction] = {}
+        for element in measure:
+            length = Fraction(int(element.findtext("duration") or 0), divisions)
+            if element.tag == "backup":
+                at -= length
+            if element.tag != "note":
+                continue
+            assert length > 0
+            if element.find("chord") is None:
+                start, at = at, at + length
+                voice = int(element.findtext("voice") or 0)
+                filled[voice] = filled.get(voice, Fraction()) + length
+                assert at == filled[voice]
+            assert meaning(element, time if measure.get("implicit") is None else length) == length
+            symbols.append(symbol(element, bar + start, length, tied))
+        assert len(set(filled.values())) == 1
+        bars.append(filled[1])
+        assert {s.staff for s in symbols[begin:]} == set(range(1, int(root.findtext(".//staves") or 1) + 1))
+    assert not tied
+    assert set(bars[1:]) <= {time}
+    assert bars[0] == time or root.find(".//measure").get("implicit") == "yes"  # type: ignore[union-attr]
+    return Score(symbols, bars, root)
+
+
+def meaning(note: ET.Element, bar: Fraction) -> Fraction:
+    """Length of a symbol by its shape."""
+    if note.find("type") is None:
+        rest = note.find("rest")
+        assert rest is not None
+        assert rest.get("measure") == "yes"
+        return bar
+    value = VALUES[note.findtext("type") or ""]
+    value *= Fraction(3, 2) if note.find("dot") is not None else 1
+    return value * (Fraction(2, 3) if note.find("time-modification") is not None else 1)
+
+
+def symbol(note: ET.Element, start: Fraction, length: Fraction, tied: set[tuple[str, int]]) -> Symbol:
+    """A symbol, after matching its ties with those that wait for their other end."""
+    pitch, name = None, ""
+    staff, voice = int(note.findtext("staff") or 1), int(note.findtext("voice") or 0)
+    voice -= 4 * (staff - 1)
+    ties = [tie.get("type") for tie in note.findall("tie")]
+    assert ties == [tie.get("type") for tie in note.findall("notations/tied")]
+    if note.find("pitch") is not None:
+        step, octave = note.findtext("pitch/step") or "", int(note.findtext("pitch/octave") or 0)
+        alter = int(note.findtext("pitch/alter") or 0)
+        pitch = 12 * (octave + 1) + STEPS[step] + alter
+        name = step + {-2: "bb", -1: "b", 0: "", 1: "#", 2: "##"}[alter] + str(octave)
+        key = (name, voice + 4 * staff)
+        for kind in ties:
+            (tied.remove if kind == "stop" else tied.add)(key)
+    text = (note.findtext("type") or "bar") + "." * len(note.findall("dot"))
+    text = "(" * ("stop" in ties) + text + ")" * ("start" in ties)
+    return Symbol(start, length, pitch, staff, voice, name, text)
+
+
+def score(notes: list[Note], beats: Beats, **options: object) -> Score:
+    return read(notes_to_musicxml(notes, beats=beats, **options))  # type: ignore[arg-type]
+
+
+EVEN = Beats(tuple(np.arange(40) * 0.5))  # 120 a minute
+
+
+def line(*played: tuple[float, float, int]) -> list[Note]:
+    """Notes of (onset, length, pitch), in beats of :data:`EVEN`."""
+    return [Note(onset / 2, (onset + length) / 2, pitch, 80, 1.0) for onset, length, pitch in played]
+
+
+def scale(pitches: list[int], step: float = 1.0) -> list[Note]:
+    return line(*((i * step, step, pitch) for i, pitch in enumerate(pitches)))
+
+
+# ---------------------------------------------------------------------------------------------------------- properties
+
+divisions = st.sampled_from([4, 8, 16, 32, 12, 24, 48])
+keys = st.none() | st.builds(Key, st.integers(0, 11), st.sampled_from(["major", "minor"]))
+
+
+@st.composite
+def metres(draw: st.DrawFn) -> tuple[Beats, Fraction]:
+    """Uneven beats in a metre, and a division that it allows."""
+    division = draw(divisions)
+    quarters = draw(st.sampled_from([0.5, 1.0, 1.0, 1.5, 2.0, 3.0]))
+    per_bar = draw(st.integers(1, 12))
+    gaps = draw(st.lists(st.floats(0.2, 1.5), min_size=1, max_size=20))
+    times = np.cumsum([draw(st.floats(0, 3)), *gaps])
+    downbeat = draw(st.integers(0, per_bar - 1))
+    return Beats(tuple(times.tolist()), per_bar, downbeat, quarters), Fraction(1, division)
+
+
+def finer(division: Fraction, beats: Beats) -> Fraction:
+    """The division that is used: one that divides the beat, and a triplet only into whole ones."""
+    while Fraction(beats.quarters) / (4 * division) % (3 if division.denominator % 3 == 0 else 1):
+        division /= 2
+    return division
+
+
+played = st.lists(st.tuples(st.floats(0, 15), st.floats(0.01, 4), st.integers(21, 108)), max_size=30)
+
+
+@given(played, metres(), keys)
+@settings(max_examples=60, deadline=None)
+def test_any_notes_on_any_beats(
+    played: list[tuple[float, float, int]], metre: tuple[Beats, Fraction], key: Key
+) -> None:
+    """Bars are full, ties have both ends (:func:`read`), and every note is where it was within a division."""
+    beats, division = metre
+    notes = [Note(onset, onset + length, pitch, 80, 1.0) for onset, length, pitch in played]
+    found = score(notes, beats, key=key, division=division)
+    assert {pitch for _, pitch in found.heard()} == {note.pitch for note in notes}
+    tick = 4 * division
+    wanted = {(beat_position(beats, n.onset) * beats.quarters, n.pitch) for n in notes}
+    if wanted:
+        starts = {pitch: [s for s, p in found.heard() if p == pitch] for _, pitch in wanted}
+        first = min(s for s, _ in found.heard())
+        shift = float(first) - min(s for s, _ in wanted)
+        assert all(min(abs(float(s) - w - shift) for s in starts[p]) <= 2 * tick for w, p in wanted)
+
+
+@st.composite
+def quantised(draw: st.DrawFn) -> tuple[list[tuple[int, int, int]], Beats, Fraction]:
+    """Notes (start, length, pitch) in divisions, none of a pitch overlapping, with beats as uneven as before."""
+    beats, division = draw(metres())
+    per_beat = int(beats.quarters / (4 * finer(division, beats)))
+    length = per_beat * (len(beats.times) - 1)
+    notes = draw(st.lists(st.tuples(st.integers(0, length), st.integers(1, 3 * per_beat), st.integers(21, 108))))
+    return [(s, n, p) for s, n, p in {(s, p): (s, n, p) for s, n, p in notes}.values()], beats, division
+
+
+@given(quantised(), keys)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_notes_on_the_grid_are_written_as_they_are(
+    music: tuple[list[tuple[int, int, int]], Beats, Fraction], key: Key
+) -> None:
+    """The same onsets and pitches come out, whatever else is on the page."""
+    played, beats, division = music
+    tick = 4 * finer(division, beats)
+
+    def seconds(ticks: int) -> float:
+        return float(beat_time(beats, float(ticks * tick) / beats.quarters))
+
+    notes = [Note(seconds(s), seconds(s + n), p, 80, 1.0) for s, n, p in played]
+    found = score(notes, beats, key=key, division=division)
+    expected = {(s * tick, p) for s, _, p in played}
+    shift = min((s for s, _ in expected), default=Fraction()) - min((s for s, _ in found.heard()), default=Fraction())
+    assert {(s + shift, p) for s, p in found.heard()} == expected
+    quarters = Fraction(beats.quarters)
+    line = shift + found.bars[0] - beats.downbeat * quarters
+    assert not played or line % (beats.per_bar * quarters) == 0
+
+
+@given(quantised())
+@settings(max_examples=20, deadline=None)
+def test_partitura_reads_the_same(music: tuple[list[tuple[int, int, int]], Beats, Fraction]) -> None:
+    partitura = pytest.importorskip("partitura")
+    played, beats, division = music
+    notes = [Note(s / 20, (s + n) / 20, p, 80, 1.0) for s, n, p in played]
+    data = notes_to_musicxml(notes, beats=beats, division=division)
+    with tempfile.NamedTemporaryFile(suffix=".musicxml") as file:
+        file.write(data)
+        file.flush()
+        array = partitura.load_musicxml(file.name)[0].note_array() if notes else []
+    heard = read(data).heard()
+    first = min((start for start, _ in heard), default=Fraction())
+    offset = min((float(n["onset_quarter"]) for n in array), default=0.0)
+    ours = sorted((round(float(start - first), 3), pitch) for start, pitch in heard)
+    assert sorted((round(float(n["onset_quarter"]) - offset, 3), int(n["pitch"])) for n in array) == ours
+
+
+# ------------------------------------------------------------------------------------------------------- known answers
+
+
+def test_a_scale() -> None:
+    found = score(scale([60, 62, 64, 65, 67, 69, 71, 72]), EVEN, key=Key(0, "major"), title="Scale")
+    assert found.said() == [f"{name} quarter" for name in "C4 D4 E4 F4 G4 A4 B4 C5".split()]
+    assert found.bars == [4, 4]
+    assert found.root.findtext("work/work-title") == "Scale"
+    assert found.root.findtext(".//per-minute") == "120"
+    assert found.root.find(".//accidental") is None
+    assert [clef.findtext("sign") for clef in found.root.iter("clef")] == ["G"]
+
+
+@pytest.mark.parametrize(
+    ("key", "fifths", "names"),
+    [
+        (None, 0, "C C# D Eb E F F# G G# A Bb B"),
+        (Key(0, "major"), 0, "C C# D Eb E F F# G G# A Bb B"),
+        (Key(9, "minor"), 0, "C C# D D# E F F# G G# A Bb B"),
+        (Key(3, "major"), -3, "C Db D Eb E F Gb G Ab A Bb B"),
+        (Key(0, "minor"), -3, "C Db D Eb E F F# G Ab A Bb B"),
+        (Key(4, "major"), 4, "B# C# D D# E E# F# G G# A A# B"),
+        (Key(6, "major"), 6, "B# C# C## D# E E# F# F## G# A A# B"),
+        (Key(1, "major"), -5, "C Db D Eb Fb F Gb G Ab A Bb Cb"),
+    ],
+)
+def test_names_follow_the_key(key: Key | None, fifths: int, names: str) -> None:
+    found = score(scale(list(range(60, 72))), EVEN, key=key)
+    assert [s.name.rstrip("345") for s in found.symbols if s.pitch] == names.split()
+    assert [s.pitch for s in found.symbols if s.pitch] == list(range(60, 72))
+    assert found.root.findtext(".//fifths") == str(fifths)
+
+
+def test_accidentals_are_shown_where_they_are_needed() -> None:
+    found = score(scale([66, 66, 65, 67, 66, 78]), EVEN, key=Key(7, "major"))  # G major has an F#
+    shown = [(note.findtext("pitch/octave"), note.findtext("accidental")) for note in found.root.iter("note")]
+    assert shown[:6] == [("4", None), ("4", None), ("4", "natural"), ("4", None), ("4", None), ("5", None)]
+    found = score(scale([66, 65, 66, 78]), EVEN)
+    shown = [(note.findtext("pitch/octave"), note.findtext("accidental")) for note in found.root.iter("note")]
+    assert shown == [("4", "sharp"), ("4", "natural"), ("4", "sharp"), ("5", "sharp")]
+
+
+@pytest.mark.parametrize(
+    ("played", "said"),
+    [
+        ([(0, 4)], "whole"),
+        ([(0, 3), (3, 1)], "half. quarter"),
+        ([(0, 0.5), (0.5, 1), (1.5, 0.5), (2, 2)], "eighth quarter eighth half"),
+        ([(0, 1), (1, 2), (3, 1)], "quarter half quarter"),
+        ([(0, 1.5), (1.5, 1), (2.5, 1.5)], "quarter. eighth) (eighth quarter."),  # the middle of the bar is shown
+        ([(0, 1.25), (1.25, 0.75), (2, 2)], "quarter) (16th eighth. half"),
+        ([(0, 2.5), (2.5, 1.5)], "half) (eighth quarter."),
+        ([(0, 1), (1, 4), (5, 3)], "quarter half.) (quarter half."),  # over a bar line
+        ([(0, 1), (2, 1)], "quarter rest quarter rest"),
+        ([(0, 1), (3, 1)], "quarter rest rest quarter"),  # rests stand on beats
+        ([(0, 0.9), (1.02, 0.2), (1.5, 0.4), (2, 1.8)], "quarter eighth eighth half"),  # small gaps are closed
+    ],
+)
+def test_rhythms(played: list[tuple[float, float]], said: str) -> None:
+    found = score(line(*((onset, length, 72) for onset, length in played)), EVEN)
+    assert " ".join(s.text if s.pitch else "rest" for s in found.symbols).startswith(said)
+
+
+def test_triplets() -> None:
+    third = 1 / 3
+    played = [
+        *((i * third, third, 60 + i) for i in range(3)),
+        (1, 2 * third, 65),
+        (1 + 2 * third, third, 67),
+        (2, 2, 72),
+    ]
+    found = score(line(*played), EVEN, division=Fraction(1, 12))
+    assert [s.text for s in found.symbols] == ["eighth", "eighth", "eighth", "quarter", "eighth", "half"]
+    tuplets = [[t.get("type") for t in note.findall(".//tuplet")] for note in found.root.iter("note")]
+    assert tuplets == [["start"], [], ["stop"], ["start"], ["stop"], []]
+    beams = [[b.text for b in note.findall("beam")] for note in found.root.iter("note")]
+    assert beams == [["begin"], ["continue"], ["end"], [], [], []]
+
+
+def test_beams() -> None:
+    steps = [0.5, 0.25, 0.25, 0.75, 0.25, 0.5, 0.5, 1]
+    found = score(line(*((sum(steps[:i]), step, 72) for i, step in enumerate(steps))), EVEN)
+    beams = [[b.text for b in note.findall("beam")] for note in found.root.iter("note")]
+    assert beams == [
+        *(["begin"], ["continue", "begin"], ["end", "end"]),
+        *(["begin"], ["end", "backward hook"]),
+        *(["begin"], ["end"], []),
+    ]
+
+
+def test_compound_metre() -> None:
+    beats = Beats(tuple(np.arange(9) * 0.75), per_bar=2, quarters=1.5)
+    played = [(0, 1), (1, 1), (2, 1), (3, 2), (5, 1), (6, 3), (9, 3)]  # in eighths
+    found = score([Note(o / 4, (o + n) / 4, 72, 80, 1.0) for o, n in played], beats)
+    assert (found.root.findtext(".//beats"), found.root.findtext(".//beat-type")) == ("6", "8")
+    assert [s.text for s in found.symbols] == "eighth eighth eighth quarter eighth quarter. quarter.".split()
+    assert found.root.find(".//metronome/beat-unit-dot") is not None
+    assert (found.root.findtext(".//per-minute"), found.root.find(".//sound").get("tempo")) == ("80", "120.00")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("first", "downbeat", "bars"),
+    [
+        (0, 0, [4, 4]),
+        (0, 1, [1, 4, 4]),
+        (0, 3, [3, 4]),
+        (1, 3, [2, 4]),
+        (3, 0, [1, 4, 4]),
+        (1, 0, [4, 4]),
+        (8, 0, [4, 4]),
+    ],
+)
+def test_pick_up(first: int, downbeat: int, bars: list[int]) -> None:
+    played = line(*((first + i, 1, 72) for i in range(6)))
+    found = score(played, replace(EVEN, downbeat=downbeat))
+    assert found.bars == bars
+    assert found.root.find(".//measure").get("number") == ("0" if bars[0] < 4 else "1")  # type: ignore[union-attr]
+
+
+def test_swing_is_written_straight() -> None:
+    """Beats carry the tempo, so notes played unevenly with them come out even."""
+    times = np.cumsum([0.3, 0.5, 0.52, 0.47, 0.6, 0.7, 0.5, 0.5, 0.5])
+    played = [Note(t, t + 0.4, 60 + i, 80, 1.0) for i, t in enumerate((times[:-1] + [0.01, -0.02] * 4).tolist())]
+    assert {s.text for s in score(played, Beats(tuple(times.tolist()))).symbols} == {"quarter"}
+
+
+def test_a_strummed_chord_is_one_chord() -> None:
+    """Its notes straddle the middle between two divisions."""
+    played = [Note(1.04 + 0.012 * i, 2, 60 + 4 * i, 80, 1.0) for i in range(4)]
+    found = score([*scale([72, 72]), *played], EVEN)
+    assert len({s.start for s in found.symbols if s.pitch and s.start >= 2}) == 1
+
+
+@pytest.mark.parametrize(
+    ("pitches", "clefs"),
+    [
+        ([60, 64, 84], ["G"]),
+        ([36, 43, 60], ["F"]),
+        ([45, 60, 76], ["G-1"]),
+        ([36, 60, 84], ["G", "F"]),
+        ([21, 108], ["G", "F"]),
+        ([], ["G"]),
+    ],
+)
+def test_clefs(pitches: list[int], clefs: list[str]) -> None:
+    found = score(scale(pitches), EVEN)
+    written = [(c.findtext("sign") or "") + (c.findtext("clef-octave-change") or "") for c in found.root.iter("clef")]
+    assert written == clefs
+
+
+def test_hands_keep_their_lines() -> None:
+    """A melody that dips below middle C over a bass stays in the upper staff."""
+    melody = [72, 67, 64, 60, 59, 60, 64, 67]
+    bass = [48, 43, 36, 41, 43, 41, 36, 48]
+    found = score([*scale(melody), *scale(bass)], EVEN)
+    for staff, pitches in ((1, melody), (2, bass)):
+        assert [s.pitch for s in found.symbols if s.staff == staff] == pitches
+    assert {s.text for s in found.symbols} == {"quarter"}
+
+
+def test_held_notes_have_a_voice_of_their_own() -> None:
+    moving = [(i, 1, 72 + i) for i in range(4)]
+    below = score(line((0, 4, 60), *moving), EVEN)
+    assert below.said(voice=2) == ["C4 whole"]
+    assert [text.split()[1] for text in below.said(voice=1)] == ["quarter"] * 4
+    above = score(line((0, 4, 84), *moving), EVEN)
+    assert above.said(voice=1) == ["C6 whole"]
+    assert [text.split()[1] for text in above.said(voice=2)] == ["quarter"] * 4
+
+
+def test_short_tails_make_no_voices() -> None:
+    """Notes that ring a little into the next are one line."""
+    found = score(line(*((i, 1.3, 60 + 2 * i) for i in range(8))), EVEN)
+    assert {(s.voice, s.text) for s in found.symbols} == {(1, "quarter")}
+
+
+def test_rests_of_the_second_voice_are_hidden() -> None:
+    found = score(line((0, 2, 60), *((i / 2, 0.5, 72) for i in range(8))), EVEN)
+    rests = [
+        (n.get("print-object"), n.findtext("voice")) for n in found.root.iter("note") if n.find("rest") is not None
+    ]
+    assert rests == [("no", "2")]
+
+
+def test_no_notes() -> None:
+    found = score([], EVEN, key=Key(2, "minor"))
+    assert [(s.pitch, s.text) for s in found.symbols] == [(None, "bar")]
+    nothing = Note(1, 1, 60, 80, 1.0)
+    assert score([nothing], EVEN).heard() == set()
+
+
+def test_the_same_bytes_for_the_same_notes() -> None:
+    rng = random.Random(1)
+    notes = [Note(t, t + 0.3, 40 + round(3 * t) % 50, 80, 1.0) for t in np.arange(0, 15, 0.21).tolist()]
+    data = notes_to_musicxml(notes, beats=EVEN)
+    rng.shuffle(notes)
+    assert notes_to_musicxml(notes, beats=EVEN) == data
+
+
+def test_titles_are_made_printable() -> None:
+    found = score([], EVEN, title='a<&>"\0\n\udcff\ufffe\u266f')
+    assert found.root.findtext("work/work-title") == 'a<&>"????\u266f'
+
+
+@pytest.mark.parametrize("division", [Fraction(1, 5), Fraction(3, 16), Fraction(1, 128), Fraction(0), Fraction(-1, 16)])
+def test_divisions_that_cannot_be_written(division: Fraction) -> None:
+    with pytest.raises(UsageError, match="division"):
+        notes_to_musicxml([], beats=EVEN, division=division)
+
+
+def test_divisions_that_do_not_divide_the_beat_are_halved() -> None:
+    played = line(*((i / 2, 0.5, 72) for i in range(8)))
+    assert {s.text for s in score(played, EVEN, division=Fraction(1, 2)).symbols if s.pitch} == {"quarter"}
+    compound = Beats(tuple(np.arange(9) * 0.75), per_bar=2, quarters=1.5)
+    for division in (Fraction(1, 4), Fraction(1, 12)):
+        assert {s.text for s in score(played, compound, division=division).symbols if s.pitch} == {"eighth"}
+
+
+def test_divisions_that_make_no_score() -> None:
+    with pytest.raises(UsageError, match="division"):
+        notes_to_musicxml([], beats=Beats((0, 1)), division=Fraction(1, 7))
+
+
+def test_beats_too_close() -> None:
+    with pytest.raises(UsageError, match="more than 20000 bars"):
+        notes_to_musicxml(scale([60, 62]), beats=Beats((0, 1e-9)))
+
+
+def test_verovio_draws_every_note() -> None:
+    verovio = pytest.importorskip("verovio")
+    toolkit = verovio.toolkit()
+    assert toolkit.loadData(notes_to_musicxml(scale([60, 62, 64, 65, 67]), beats=EVEN).decode())
+    assert toolkit.renderToSVG(1).count('class="note"') == 5
