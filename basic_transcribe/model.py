@@ -83,12 +83,12 @@ class Model:
         self.name = f"{meta['name']} {meta['version']}"
         self.sample_rate: int = meta["sample_rate"]
         self.hop: int = meta["hop"]
-        self.context = meta["context_before"], meta["context_after"]
+        self.context: tuple[int, int] = meta["context_before"], meta["context_after"]
         self.lowest_pitch, self.pitches = meta["lowest_pitch"], meta["pitches"]
         self.bins_per_semitone = meta["bins_per_semitone"]
         self.defaults: dict[str, float] = meta["defaults"]
-        self._multiple: int = meta["frames_multiple"]
-        self.block_frames = max(1, round(block_seconds * self.frame_rate / self._multiple)) * self._multiple
+        self.frames_multiple: int = meta["frames_multiple"]
+        self.block_frames = self._frames_of(block_seconds)
         self._check_signature()
 
     @property
@@ -175,8 +175,18 @@ class Model:
         arrays = {name: value[0] for name, value in zip(OUTPUTS, values, strict=True)}
         return Posteriors(**arrays, frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch)
 
+    def feed(self, block_seconds: float | None = None) -> Feed:
+        """A stream of audio through this model.
+
+        Parameters
+        ----------
+        block_seconds : float, optional
+            Length of its blocks; that of the model if omitted.
+        """
+        return Feed(self, self.block_frames if block_seconds is None else self._frames_of(block_seconds))
+
     def posteriors(self, blocks: Iterable[Float32]) -> Iterator[Posteriors]:
-        """Stream mono audio through the model.
+        """Posteriors of a whole recording.
 
         Parameters
         ----------
@@ -189,29 +199,73 @@ class Model:
             Consecutive frames, ``ceil(samples / hop)`` in all. Cutting the audio otherwise changes nothing: each
             block is run with all the context that the network can see.
         """
-        before, after = self.context
-        step = self.block_frames * self.hop
-        whole = before + step + after - self.hop
-        buffer = np.zeros(whole + self.sample_rate, np.float32)
-        filled, total, done = before, 0, 0  # silence before the recording is its first context
+        feed = self.feed()
         for block in blocks:
-            total += len(block)
-            while len(block):
-                take = min(len(block), len(buffer) - filled)
-                buffer[filled : filled + take] = block[:take]
-                filled, block = filled + take, block[take:]
-                while filled >= whole:
-                    yield self.run(buffer[:whole])
-                    done += self.block_frames
-                    buffer[: filled - step] = buffer[step:filled]
-                    filled -= step
-        frames = -(-total // self.hop)
-        while done < frames:
+            yield from feed.push(block)
+        yield from feed.flush()
+
+    def _frames_of(self, seconds: float) -> int:
+        """The nearest number of frames that can be run at once."""
+        return max(1, round(seconds * self.frame_rate / self.frames_multiple)) * self.frames_multiple
+
+
+class Feed:
+    """Mono audio pushed through a model; :meth:`Model.feed` makes it.
+
+    Parameters
+    ----------
+    model : Model
+    block_frames : int
+        Frames run at once, a multiple of the model's step. Every run reads all of the context again: shorter blocks
+        answer sooner and cost more.
+    """
+
+    def __init__(self, model: Model, block_frames: int) -> None:
+        before, after = model.context
+        self.block_frames = block_frames
+        self._model = model
+        self._step = block_frames * model.hop
+        self._whole = before + self._step + after - model.hop
+        self._buffer = np.zeros(self._whole + model.sample_rate, np.float32)
+        self._filled = before  # silence before the recording is its first context
+        self._samples = self._frames = 0  # taken and given so far
+
+    @property
+    def latency(self) -> int:
+        """Samples between a frame's centre and the last one that must be pushed before it is given, at most."""
+        return self._model.context[1] + self._step - self._model.hop
+
+    def push(self, samples: Float32) -> Iterator[Posteriors]:
+        """Take the next samples, shape (n,); yield the frames that are complete by them.
+
+        They are computed as they are asked for: take all of them before the next push.
+        """
+        buffer = self._buffer
+        self._samples += len(samples)
+        while len(samples):
+            take = min(len(samples), len(buffer) - self._filled)
+            buffer[self._filled : self._filled + take] = samples[:take]
+            self._filled, samples = self._filled + take, samples[take:]
+            while self._filled >= self._whole:
+                posteriors = self._model.run(buffer[: self._whole])
+                self._frames += self.block_frames
+                buffer[: self._filled - self._step] = buffer[self._step : self._filled]
+                self._filled -= self._step
+                yield posteriors
+
+    def flush(self) -> Iterator[Posteriors]:
+        """The recording is over: yield the remaining frames."""
+        model, buffer = self._model, self._buffer
+        before, after = model.context
+        frames = -(-self._samples // model.hop)
+        while self._frames < frames:
             # The last block is padded with silence to the next multiple of the model's step.
-            wanted = min(self.block_frames, -(-(frames - done) // self._multiple) * self._multiple)
-            length = before + (wanted - 1) * self.hop + after
-            buffer[filled:] = 0
-            yield self.run(buffer[:length]).slice(0, frames - done)
-            done += wanted
-            buffer[: len(buffer) - step] = buffer[step:].copy()
-            filled = max(0, filled - step)
+            left = frames - self._frames
+            wanted = min(self.block_frames, -(-left // model.frames_multiple) * model.frames_multiple)
+            length = before + (wanted - 1) * model.hop + after
+            buffer[self._filled :] = 0
+            posteriors = model.run(buffer[:length]).slice(0, left)
+            self._frames += wanted
+            buffer[: len(buffer) - self._step] = buffer[self._step :].copy()
+            self._filled = max(0, self._filled - self._step)
+            yield posteriors

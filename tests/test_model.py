@@ -104,6 +104,31 @@ def test_number_of_frames_around_a_whole_block(frames: int) -> None:
     assert sum(len(p) for p in parts) == frames
 
 
+def test_feeds_of_one_model_do_not_meet(model: Model, music: Float32) -> None:
+    audio = music[: 3 * 22050]
+    feeds = [model.feed(0.5), model.feed(0.5)]
+    got: list[list[Posteriors]] = [[], []]
+    for piece in pieces(audio, 7000):
+        got[0] += feeds[0].push(piece)
+        got[1] += feeds[1].push(-piece[::-1])
+    got = [parts + list(feed.flush()) for parts, feed in zip(got, feeds, strict=True)]
+    alone = whole(Model(threads=1, block_seconds=0.5), audio)
+    for name in Posteriors.ARRAYS:
+        np.testing.assert_array_equal(getattr(Posteriors.concatenate(got[0]), name), getattr(alone, name))
+    assert len(Posteriors.concatenate(got[1])) == len(alone)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.5])
+def test_a_frame_is_given_within_the_latency(seconds: float, model: Model) -> None:
+    feed = model.feed(seconds)
+    waited = []  # samples from the centre of each frame until it is given
+    for hops in range(1, 2 + (feed.latency + 2 * feed.block_frames * model.hop) // model.hop):
+        for block in feed.push(np.zeros(model.hop, np.float32)):
+            waited += [hops * model.hop - frame * model.hop for frame in range(len(waited), len(waited) + len(block))]
+    assert len(waited) >= 2 * feed.block_frames
+    assert model.context[1] <= min(waited) <= max(waited) == feed.latency
+
+
 def test_silence(model: Model) -> None:
     p = whole(model, np.zeros(3 * 22050, np.float32))
     for name in ("onset", "note", "offset", "contour"):

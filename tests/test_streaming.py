@@ -1,0 +1,227 @@
+"""Chunks in, notes out: the same notes as of the whole recording, at the time that is promised, in flat memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe.errors import AudioError, UsageError
+from basic_transcribe.model import Model
+from basic_transcribe.pipeline import Transcriber
+from basic_transcribe.streaming import StreamingTranscriber
+from basic_transcribe.types import Float32, Note, TrackerSettings
+
+GUITAR, RATE = soundfile.read(Path(__file__).parent / "data" / "guitar.flac", dtype="float32")
+SHORT = GUITAR[: 3 * RATE]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(threads=1)
+
+
+@pytest.fixture(scope="module")
+def transcriber() -> Transcriber:
+    return Transcriber(threads=1)
+
+
+def chunks(audio: Float32, sizes: Sequence[int]) -> Iterator[Float32]:
+    """The audio cut at these sizes in turn."""
+    start = turn = 0
+    while start < len(audio):
+        yield audio[start : start + sizes[turn % len(sizes)]]
+        start, turn = start + sizes[turn % len(sizes)], turn + 1
+
+
+def stream(audio: Float32, sizes: Sequence[int], model: Model, rate: float = RATE, **keywords: object) -> list[Note]:
+    """All notes, sorted."""
+    streaming = StreamingTranscriber(rate, model, **keywords)  # type: ignore[arg-type]
+    notes = [note for chunk in chunks(audio, sizes) for note in streaming.push(chunk)] + streaming.flush()
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))
+
+
+def assert_same(notes: Sequence[Note], others: Sequence[Note]) -> None:
+    """Equal but for the rounding of a model that is run on blocks of another length."""
+    assert [n.pitch for n in notes] == [n.pitch for n in others]
+    for name, tolerance in (("onset", 1e-4), ("offset", 1e-4), ("velocity", 1), ("confidence", 1e-3)):
+        np.testing.assert_allclose(
+            [getattr(n, name) for n in notes], [getattr(n, name) for n in others], rtol=0, atol=tolerance
+        )
+    for note, other in zip(notes, others, strict=True):
+        assert (note.bend is None) == (other.bend is None)
+        if note.bend and other.bend:
+            np.testing.assert_allclose(note.bend.semitones, other.bend.semitones, atol=0.01)
+
+
+@pytest.fixture(scope="module")
+def whole(model: Model) -> list[Note]:
+    """Of the short recording in one chunk."""
+    return stream(SHORT, [len(SHORT)], model)
+
+
+# ---------------------------------------------------------------- the same notes
+
+
+@pytest.mark.parametrize("monophonic", [False, True])
+@pytest.mark.parametrize("rate", [RATE, 22050, 44100])
+def test_the_notes_are_those_of_the_recording(
+    rate: int, monophonic: bool, model: Model, transcriber: Transcriber
+) -> None:
+    audio = soxr.resample(GUITAR, RATE, rate).astype(np.float32)
+    chosen = TrackerSettings(monophonic=monophonic)
+    expected = transcriber.transcribe(audio, rate, settings=chosen).notes
+    assert len(expected) > 5
+    assert_same(stream(audio, [4096], model, rate, settings=chosen), expected)
+
+
+@pytest.mark.parametrize("sizes", [[1], [100], [4096]])
+def test_chunks_of_any_size(sizes: list[int], model: Model, whole: list[Note]) -> None:
+    assert whole
+    assert stream(SHORT, sizes, model) == whole
+
+
+@settings(max_examples=10, deadline=None)
+@given(sizes=st.lists(st.integers(0, 30_000), min_size=1).filter(any))
+def test_chunks_of_random_sizes(sizes: list[int], model: Model, whole: list[Note]) -> None:
+    assert stream(SHORT, sizes, model) == whole
+
+
+def test_blocks_of_any_length(model: Model, whole: list[Note]) -> None:
+    for seconds in (0.02, 0.5, 20.0):
+        assert_same(stream(SHORT, [1000], model, block_seconds=seconds), whole)
+
+
+def test_channels_are_mixed_to_their_mean(model: Model, whole: list[Note]) -> None:
+    assert stream(np.stack([2 * SHORT, 0 * SHORT], axis=1), [4096], model) == whole
+    assert stream(SHORT[:, None].astype(np.float64), [4096], model) == whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("samples", [0, 1, 1000])
+def test_hardly_any_sound(samples: int, model: Model) -> None:
+    assert stream(np.zeros(samples, np.float32), [max(1, samples)], model) == []
+
+
+# ---------------------------------------------------------------- in time
+
+
+@pytest.mark.parametrize(
+    ("rate", "block", "monophonic"),
+    [(RATE, 0.046, False), (22050, 0.2, False), (48000, 0.02, False), (22050, 0.2, True)],
+)
+def test_notes_have_begun_within_the_latency(rate: int, block: float, monophonic: bool, model: Model) -> None:
+    audio = soxr.resample(GUITAR[: 6 * RATE], RATE, rate).astype(np.float32)
+    streaming = StreamingTranscriber(rate, model, settings=TrackerSettings(monophonic=monophonic), block_seconds=block)
+    known: dict[tuple[int, float], float] = {}  # by pitch and onset, after how many seconds of sound
+    held, kept = set(), set()
+    size = rate // 1000
+    for number, chunk in enumerate(chunks(audio, [size]), 1):
+        finished, sounding = streaming.push(chunk), streaming.sounding
+        for n in (*finished, *sounding):
+            known.setdefault((n.pitch, n.onset), number * size / rate)
+        assert all(n.offset > n.onset for n in sounding)
+        assert streaming.seconds <= number * size / rate
+        held |= {(n.pitch, n.onset) for n in sounding}
+        kept |= {(n.pitch, n.onset) for n in finished}
+    delays = [time - onset for (_, onset), time in known.items()]
+    assert len(delays) > 5
+    assert max(delays) <= streaming.latency + size / rate
+    assert max(delays) > 0.8 * streaming.latency  # it does not promise too little
+    assert monophonic or len(kept & held) > 0.9 * len(kept)  # a few are over before they are known
+    assert all(n.bend is None for n in streaming.sounding)
+    assert {(n.pitch, n.onset) for n in streaming.sounding} <= {(n.pitch, n.onset) for n in streaming.flush()}
+    assert streaming.sounding == []
+
+
+def test_what_the_latency_is_made_of(model: Model) -> None:
+    latency = StreamingTranscriber(model.sample_rate, model).latency
+    assert latency == StreamingTranscriber(model.sample_rate, model).latency
+    assert StreamingTranscriber(model.sample_rate, model, block_seconds=1.0).latency == pytest.approx(
+        latency + 82 * model.hop / model.sample_rate  # blocks of 86 frames, not 4
+    )
+    assert latency < StreamingTranscriber(44100, model).latency < latency + 0.1
+    later = TrackerSettings(onset_delay=model.defaults["onset_delay"] - 50)
+    assert StreamingTranscriber(model.sample_rate, model, settings=later).latency == pytest.approx(latency + 0.05)
+
+
+# ---------------------------------------------------------------- in flat memory
+
+
+def held(thing: object) -> tuple[int, int]:
+    """How many objects, and bytes of arrays, can be reached from an object, code and models left out."""
+    size, found, left = 0, set(), [thing]
+    while left:
+        other = left.pop()
+        if id(other) in found or isinstance(other, (type, Model, ModuleType, FunctionType)):
+            continue
+        found.add(id(other))
+        if isinstance(other, np.ndarray):
+            size += other.nbytes if other.base is None else 0
+            left.append(other.base)
+        left += gc.get_referents(other)
+    return len(found), size
+
+
+@pytest.mark.parametrize("monophonic", [False, True])
+def test_memory_does_not_grow(monophonic: bool, model: Model) -> None:
+    streaming = StreamingTranscriber(RATE, model, settings=TrackerSettings(monophonic=monophonic), block_seconds=0.1)
+    most = []
+    for _ in range(5):
+        seen = []
+        for chunk in chunks(GUITAR, [4096]):
+            streaming.push(chunk)
+            seen.append(held(streaming))
+        most.append(np.max(seen, axis=0))
+    assert (most[-1] <= 1.05 * most[1]).all()
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_bad_samples_are_refused_and_forgotten(model: Model, whole: list[Note]) -> None:
+    streaming = StreamingTranscriber(RATE, model)
+    notes = streaming.push(SHORT[:1000])
+    for value in (np.nan, np.inf, 2e6):
+        bad = SHORT[:10].copy()
+        bad[3] = value
+        with pytest.raises(AudioError, match="sample 1003 of the stream"):
+            streaming.push(bad)
+        with pytest.raises(AudioError, match="sample 1003 of the stream"):
+            streaming.push(np.stack([SHORT[:10], bad], axis=1))
+    notes += streaming.push(SHORT[1000:]) + streaming.flush()
+    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(9, np.int16), np.zeros(()), np.zeros((3, 2, 1)), np.zeros((5, 0)), np.zeros(4, complex)]
+)
+def test_what_is_no_audio_is_refused(samples: Float32, model: Model) -> None:
+    with pytest.raises(UsageError, match="give floats"):
+        StreamingTranscriber(RATE, model).push(samples)
+
+
+def test_nothing_follows_a_flush(model: Model) -> None:
+    streaming = StreamingTranscriber(RATE, model)
+    streaming.flush()
+    for again in (streaming.flush, lambda: streaming.push(SHORT)):
+        with pytest.raises(UsageError, match="make a new"):
+            again()
+
+
+def test_impossible_sample_rate(model: Model) -> None:
+    with pytest.raises(UsageError, match="sample rate 0 Hz"):
+        StreamingTranscriber(0, model)
+
+
+def test_the_model_may_be_a_file(model: Model) -> None:
+    assert StreamingTranscriber(RATE, model.path).model.sha256 == model.sha256
+    assert StreamingTranscriber(RATE).model.sha256 == model.sha256
+    assert StreamingTranscriber(RATE, model).settings == TrackerSettings().resolved(model.defaults)
