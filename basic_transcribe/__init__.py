@@ -12,23 +12,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from .errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
     from .exports import load_posteriors
     from .notes import track_notes
     from .pipeline import Transcriber, Transcription, transcribe
-    from .types import MidiSettings, Note, PitchBend, Posteriors, TrackerSettings
+    from .shaping import ShapeSettings
+    from .streaming import StreamingTranscriber
+    from .types import Beats, Key, Marker, MidiSettings, Note, Part, PitchBend, Posteriors, TrackerSettings
 
 __all__ = [
     "AudioError",
+    "Beats",
+    "Key",
+    "Marker",
     "MidiSettings",
     "ModelError",
     "Note",
     "OutputError",
+    "Part",
     "PitchBend",
     "Posteriors",
+    "ShapeSettings",
+    "StreamingTranscriber",
     "TrackerSettings",
     "TranscribeError",
     "Transcriber",
@@ -45,7 +53,9 @@ _ROOMS = {
     "exports": ("load_posteriors",),
     "notes": ("track_notes",),
     "pipeline": ("Transcriber", "Transcription", "transcribe"),
-    "types": ("MidiSettings", "Note", "PitchBend", "Posteriors", "TrackerSettings"),
+    "shaping": ("ShapeSettings",),
+    "streaming": ("StreamingTranscriber",),
+    "types": ("Beats", "Key", "Marker", "MidiSettings", "Note", "Part", "PitchBend", "Posteriors", "TrackerSettings"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -21,16 +21,21 @@ from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import outputs
 from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
+from .exports import load_posteriors, write_atomic
+from .outputs import OutputSettings
+from .shaping import ShapeSettings
+from .types import Part, TrackerSettings
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from .pipeline import Transcriber, Transcription
-    from .types import MidiSettings, TrackerSettings
 
 STDIN = "-"
 ATTEMPTS = 2
+OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
 LONGEST_NAME = 255  # bytes, of a file's name, where the system does not say
 
 Progress = Callable[["Job", float, "float | None"], None]
@@ -112,9 +117,12 @@ class Recipe:
     Attributes
     ----------
     tracker : TrackerSettings
-    midi : MidiSettings
+    shape : ShapeSettings
+    output : OutputSettings
+    metre : tuple of int or None
+        Time signature of the bars to look for; no beats are looked for if None.
     extras : tuple of str
-        Extensions of the outputs beside ``.mid``: ``.csv``, ``.json``, ``.npz``.
+        Extensions of the outputs beside ``.mid``, of :data:`outputs.WRITERS`.
     overwrite : bool
         Replace outputs that exist.
     model : Path or None
@@ -123,8 +131,10 @@ class Recipe:
         Of each worker.
     """
 
-    tracker: TrackerSettings
-    midi: MidiSettings
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    shape: ShapeSettings = field(default_factory=ShapeSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    metre: tuple[int, int] | None = None
     extras: tuple[str, ...] = ()
     overwrite: bool = False
     model: Path | None = None
@@ -204,7 +214,7 @@ class _Search:
 
         for here, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
             folders[:] = [f for f in sorted(folders) if not f.startswith(".") and self.enter(os.path.join(here, f))]
-            for name in sorted(n for n in names if not n.startswith(".")):
+            for name in sorted(n for n in names if not n.startswith(".") and not n.endswith(OWN_SOUNDS)):
                 path = Path(here, name)
                 audible = path.suffix.lower() in self.extensions
                 try:
@@ -396,11 +406,13 @@ def fingerprint(digest: str, recipe: Recipe, transcriber: Transcriber) -> str:
     model = transcriber.model
     settings = {
         "tracker": asdict(recipe.tracker.resolved(model.defaults)),
-        "midi": asdict(recipe.midi),
+        "shape": asdict(recipe.shape),
+        "output": asdict(recipe.output),
+        "metre": recipe.metre,
         "model": model.sha256,
         "version": __version__,
     }
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
     return f"1 input={digest} settings={hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
@@ -424,8 +436,6 @@ def _failed(job: Job, message: str, exit_code: int) -> Result:
 
 
 def _run_job(job: Job, transcriber: Transcriber, recipe: Recipe, progress: Progress | None) -> Result:
-    from .exports import write_atomic
-
     before = os.stat(job.source)
     with open(job.source, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -433,17 +443,12 @@ def _run_job(job: Job, transcriber: Transcriber, recipe: Recipe, progress: Progr
     wanted = _wanted(job, recipe, mark)
     if not wanted:
         return Result(job.label, "skipped", f"{job.output('.mid')} is up to date")
-    transcription = transcriber.transcribe(
-        job.source,
-        settings=recipe.tracker,
-        keep_posteriors=".npz" in wanted,
-        progress=partial(progress, job) if progress else None,
-    )
+    transcription = _transcribe(job, transcriber, recipe, wanted, progress)
     after = os.stat(job.source)
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         return Result(job.label, "failed", "changed while it was read; run again when it is complete", 1)
-    outputs, warnings = _render(job, transcription, recipe.midi, wanted, mark)
-    for extension, data in outputs.items():
+    contents, warnings = outputs.render(transcription, wanted, job.source, recipe.output, mark)
+    for extension, data in contents.items():
         write_atomic(job.output(extension), data)
     return Result(
         job.label,
@@ -481,28 +486,28 @@ def _wanted(job: Job, recipe: Recipe, mark: str) -> list[str]:
     return missing
 
 
-def _render(
-    job: Job, transcription: Transcription, settings: MidiSettings, wanted: Sequence[str], mark: str
-) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The outputs' contents by extension, and warnings."""
-    from . import exports
-    from .midi import to_bytes, to_midi
-
-    outputs: dict[str, bytes] = {}
-    warnings: tuple[str, ...] = ()
-    if ".mid" in wanted:
-        result = to_midi(transcription.notes, settings, title=job.source.stem, fingerprint=mark)
-        outputs[".mid"], warnings = to_bytes(result.midi), result.warnings
-    if ".csv" in wanted:
-        outputs[".csv"] = exports.notes_to_csv(transcription.notes).encode()
-    if ".json" in wanted:
-        outputs[".json"] = exports.notes_to_json(transcription).encode()
-    if ".npz" in wanted:
-        if transcription.posteriors is None:
-            warnings = (*warnings, "no audio, so no posteriors to write")
-        else:
-            outputs[".npz"] = exports.posteriors_to_npz(transcription.posteriors)
-    return outputs, warnings
+def _transcribe(
+    job: Job, transcriber: Transcriber, recipe: Recipe, wanted: Sequence[str], progress: Progress | None
+) -> Transcription:
+    """The notes as they are to be written."""
+    if outputs.is_posteriors(job.source):
+        if recipe.metre is not None or recipe.output.part != Part():
+            raise UsageError("posteriors have no sound; give the recording for --tempo auto, --start, --end, --channel")
+        transcription = transcriber.track(load_posteriors(job.source), recipe.tracker)
+    else:
+        transcription = transcriber.transcribe(
+            job.source,
+            settings=recipe.tracker,
+            part=recipe.output.part,
+            metre=recipe.metre,
+            keep_posteriors=not outputs.WITH_POSTERIORS.isdisjoint(wanted),
+            progress=partial(progress, job) if progress else None,
+        )
+    if recipe.shape == ShapeSettings():
+        return transcription
+    return transcription.shaped(
+        recipe.shape, transcription.beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- processes

@@ -7,34 +7,51 @@ exit code is the largest of theirs.
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+import typer.core
 
+from .console import Bars, Report, complain, mute_libraries, say, silence
 from .errors import OutputError, TranscribeError, UsageError, printable
 
 if TYPE_CHECKING:
-    import rich.progress
+    from _typeshed import DataclassInstance
 
-    from .batch import Job, Plan, Recipe, Result
+    from .batch import Job, Recipe, Result
     from .scoring import Recording
-    from .types import TrackerSettings
 
+PRESET_NAMES = ("bass", "guitar", "harmonica", "kalimba", "piano", "violin", "voice")  # presets.py loads slowly
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 _NOTE_NAME = re.compile(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])")
+_TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d*)?)")
 _SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
+
+
+class _Sectioned(typer.core.TyperCommand):
+    """Shows options under the headings of their help panels, which without rich would be one long list."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                argument = parameter.param_type_name == "argument"
+                heading = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _app() -> typer.Typer:
@@ -46,28 +63,61 @@ def _app() -> typer.Typer:
     )
 
 
-app, evaluate_app = _app(), _app()  # two, since a command with subcommands could not take a recording in their place
+# One for each command, since a command with subcommands could not take a recording in their place.
+app, evaluate_app, live_app = _app(), _app(), _app()
 
+NOTES, TIME, MIDI, FILES, PARTS, RUN = (
+    "Which notes",
+    "Tempo, key, scale",
+    "MIDI file",
+    "Other files",
+    "Part of the recording",
+    "How it runs",
+)
+
+
+def _option(panel: str, metavar: str, help: str) -> Any:
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=panel)
+
+
+def _switch(name: str, help: str, panel: str = FILES) -> Any:
+    return typer.Option(name, help=help, rich_help_panel=panel)
+
+
+PresetName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Settings for one instrument: " + ", ".join(PRESET_NAMES) + ".")
+]
 OnsetThreshold = Annotated[
-    float | None, typer.Option(metavar="0..1", help="Lower finds more notes; the model's if omitted.")
+    float | None, _option(NOTES, "0..1", "Note sensitivity: lower finds more notes; the model's if omitted.")
 ]
 SplitThreshold = Annotated[
-    float | None, typer.Option(metavar="0..1", help="Higher strikes held notes again less; the model's if omitted.")
+    float | None,
+    _option(NOTES, "0..1", "Split sensitivity: higher strikes held notes again less; the model's if omitted."),
 ]
-FrameThreshold = Annotated[
-    float | None, typer.Option(metavar="0..1", help="Lower makes notes longer; the model's if omitted.")
+FrameThreshold = Annotated[float | None, _option(NOTES, "0..1", "Lower makes notes longer; the model's if omitted.")]
+MinimumNoteLength = Annotated[float | None, _option(NOTES, "MS", "Shortest note kept; the model's if omitted.")]
+MinimumFrequency = Annotated[str | None, _option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")]
+MaximumFrequency = Annotated[str | None, _option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")]
+Monophonic = Annotated[
+    bool,
+    typer.Option(
+        "--monophonic", help="Find the best single line: for a voice, a bass or a wind alone.", rich_help_panel=NOTES
+    ),
 ]
-MinimumNoteLength = Annotated[
-    float | None, typer.Option(metavar="MS", help="Shortest note kept; the model's if omitted.")
+Jobs = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted.", rich_help_panel=RUN),
 ]
-MinimumFrequency = Annotated[str | None, typer.Option(metavar="HZ|NOTE", help="Lowest note kept, as 82.4 or E2.")]
-MaximumFrequency = Annotated[str | None, typer.Option(metavar="HZ|NOTE", help="Highest note kept, as 932 or Bb5.")]
-Jobs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted.")]
 Threads = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Threads per recording; the CPUs shared out if omitted.")
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads per recording; the CPUs shared out if omitted.", rich_help_panel=RUN
+    ),
 ]
-ModelFile = Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.")]
+ModelFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.", rich_help_panel=RUN)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.", rich_help_panel=RUN)]
 
 
 class Stop(BaseException):
@@ -113,11 +163,13 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if "--debug" not in sys.argv:
-        _mute_libraries()
+        mute_libraries()
     _signals.install()
     try:
-        if sys.argv[1:2] == ["evaluate"]:
-            evaluate_app(sys.argv[2:], prog_name="basic-transcribe evaluate")
+        others = {"evaluate": evaluate_app, "live": live_app}
+        name = sys.argv[1] if len(sys.argv) > 1 else ""
+        if name in others:
+            others[name](sys.argv[2:], prog_name=f"basic-transcribe {name}")
         else:
             app(prog_name="basic-transcribe")
     except Stop as stop:
@@ -132,16 +184,26 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=_Sectioned)
 def command(
     context: typer.Context,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Recordings, folders to search for them, or - for standard input."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Recordings, folders to search for them, - for standard input, or posteriors that --npz wrote.",
+        ),
     ],
     output_dir: Annotated[
         Path | None,
         typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the outputs; beside INPUT if omitted."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    preset: PresetName = None,
+    start: Annotated[str | None, _option(PARTS, "TIME", "Begin here, as 90, 1:30 or 1:02:03.5.")] = None,
+    end: Annotated[str | None, _option(PARTS, "TIME", "End here.")] = None,
+    channel: Annotated[
+        str | None, _option(PARTS, "mix|left|right|mid|side|N", "Channel; their mix if omitted.")
     ] = None,
     onset_threshold: OnsetThreshold = None,
     split_threshold: SplitThreshold = None,
@@ -149,58 +211,112 @@ def command(
     minimum_note_length: MinimumNoteLength = None,
     minimum_frequency: MinimumFrequency = None,
     maximum_frequency: MaximumFrequency = None,
-    midi_tempo: Annotated[
-        float | None, typer.Option(metavar="BPM", help="Tempo of the MIDI file.", show_default="120")
+    monophonic: Monophonic = False,
+    polyphony: Annotated[int | None, _option(NOTES, "N", "At most so many notes at a time.")] = None,
+    legato: Annotated[
+        float | None, _option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")
+    ] = None,
+    staccato: Annotated[float | None, _option(NOTES, "MS", "Cut notes that are longer.")] = None,
+    velocity_curve: Annotated[
+        float | None, _option(NOTES, "X", "Above 1 makes soft notes softer, below 1 louder.")
+    ] = None,
+    velocity_range: Annotated[
+        str | None, _option(NOTES, "LOW-HIGH", "Spread the velocities from LOW to HIGH; 80 or 80-80 makes them equal.")
+    ] = None,
+    tempo: Annotated[
+        str | None,
+        typer.Option(
+            "--tempo",
+            "--midi-tempo",
+            metavar="auto|BPM",
+            help="Tempo of the MIDI file; auto finds the beats, and the bars follow the recording. Times in seconds do"
+            " not depend on it.",
+            show_default="120",
+            rich_help_panel=TIME,
+        ),
+    ] = None,
+    time_signature: Annotated[
+        str | None, _option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")
+    ] = None,
+    quantize: Annotated[str | None, _option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None,
+    strength: Annotated[float | None, _option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None,
+    swing: Annotated[float | None, _option(TIME, "0..1", "Delay of every second step of the grid.")] = None,
+    key: Annotated[str | None, _option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None,
+    scale: Annotated[str | None, _option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None,
+    scale_mode: Annotated[
+        str | None, _option(TIME, "snap|drop|mark", "Move other notes into the scale, drop or mark them.")
     ] = None,
     program: Annotated[
-        int | None, typer.Option(metavar="0..127", help="General MIDI program.", show_default="0, piano")
+        int | None,
+        typer.Option(metavar="0..127", help="General MIDI program.", show_default="0, piano", rich_help_panel=MIDI),
     ] = None,
-    no_pitch_bends: Annotated[bool, typer.Option("--no-pitch-bends", help="Leave pitch bends out.")] = False,
-    multiple_pitch_bends: Annotated[
-        bool, typer.Option("--multiple-pitch-bends", help="Give each bending note a MIDI channel of its own.")
+    pitch_bends: Annotated[
+        str | None,
+        _option(
+            MIDI,
+            "plain|channels|mpe|none",
+            "On one channel where a note sounds alone (if omitted); a channel for each bending note; MPE; or none.",
+        ),
+    ] = None,
+    no_pitch_bends: Annotated[
+        bool, typer.Option("--no-pitch-bends", help="The same as --pitch-bends none.", rich_help_panel=MIDI)
     ] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Also write the notes as NAME.csv.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Also write the notes as NAME.json.")] = False,
-    npz: Annotated[bool, typer.Option("--npz", help="Also write the model's posteriors as NAME.npz.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    multiple_pitch_bends: Annotated[
+        bool,
+        typer.Option("--multiple-pitch-bends", help="The same as --pitch-bends channels.", rich_help_panel=MIDI),
+    ] = False,
+    mark_below: Annotated[
+        float | None, _option(MIDI, "0..1", "Put a marker on notes that are less certain than this.")
+    ] = None,
+    csv: Annotated[bool, _switch("--csv", "Also write the notes as NAME.csv.")] = False,
+    json: Annotated[bool, _switch("--json", "Also write all that is known as NAME.json.")] = False,
+    jams: Annotated[bool, _switch("--jams", "Also write NAME.jams.")] = False,
+    musicxml: Annotated[bool, _switch("--musicxml", "Also write a score, NAME.musicxml.")] = False,
+    npz: Annotated[
+        bool, _switch("--npz", "Also write the model's posteriors, NAME.npz; give that as INPUT later.")
+    ] = False,
+    sonify: Annotated[bool, _switch("--sonify", "Also write how the notes sound, NAME.sonified.wav.")] = False,
+    sonify_mix: Annotated[
+        bool,
+        _switch("--sonify-mix", "Also write the recording, left, beside the notes, right: NAME.sonified-mix.wav."),
+    ] = False,
+    soundfont: Annotated[Path | None, _option(FILES, "SF2", "Instruments to play the notes with.")] = None,
+    plot: Annotated[str | None, _option(FILES, "png|svg", "Also draw the notes over the spectrogram.")] = None,
     jobs: Jobs = None,
     threads: Threads = None,
     model: ModelFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what is used.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but failures.", rich_help_panel=RUN)
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say what is used.", rich_help_panel=RUN)
+    ] = False,
     debug: Debug = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit.", rich_help_panel=RUN
+        ),
     ] = False,
 ) -> None:
     """Transcribe recordings to MIDI files.
 
     NAME.mid is written beside each recording, or below DIR with the tree of its folder mirrored. What is up to date is
-    skipped. To score transcriptions against references instead, see basic-transcribe evaluate --help.
+    skipped. All notes go into one part: instruments are not told apart, drums are not transcribed. To score
+    transcriptions against references instead, see basic-transcribe evaluate --help.
 
     Exit code: 0 all done or up to date, 1 an input failed, 2 usage, 3 the model cannot be loaded, 4 an output cannot be
     written, 130 or 143 stopped by SIGINT or SIGTERM.
     """
-    from .batch import Recipe
-    from .types import MidiSettings
-
     with _usage_errors():
         if quiet and (verbose or debug):
             raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
-        tracker = _tracker(context.params)
-        plain = MidiSettings()
-        midi = MidiSettings(
-            tempo=plain.tempo if midi_tempo is None else midi_tempo,
-            program=plain.program if program is None else program,
-            multiple_pitch_bends=multiple_pitch_bends,
-        )
-    extras = tuple(extension for extension, wanted in ((".csv", csv), (".json", json), (".npz", npz)) if wanted)
-    recipe = Recipe(tracker, midi, extras, overwrite, model, threads)
-    report = _Report(quiet=quiet, verbose=verbose or debug, debug=debug)
+        recipe = _recipe(context.params)
+    report = Report(quiet=quiet, verbose=verbose or debug, debug=debug)
     _exit_with(lambda: _run(inputs, output_dir, recipe, jobs, report))
 
 
-@evaluate_app.command()
+@evaluate_app.command(cls=_Sectioned)
 def evaluate_command(
     context: typer.Context,
     reference: Annotated[
@@ -218,12 +334,14 @@ def evaluate_command(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores as JSON.")] = None,
     no_per_file: Annotated[bool, typer.Option("--no-per-file", help="Show the means only.")] = False,
+    preset: PresetName = None,
     onset_threshold: OnsetThreshold = None,
     split_threshold: SplitThreshold = None,
     frame_threshold: FrameThreshold = None,
     minimum_note_length: MinimumNoteLength = None,
     minimum_frequency: MinimumFrequency = None,
     maximum_frequency: MaximumFrequency = None,
+    monophonic: Monophonic = False,
     jobs: Jobs = None,
     threads: Threads = None,
     model: ModelFile = None,
@@ -243,28 +361,244 @@ def evaluate_command(
     Exit code: as of basic-transcribe; 1 if a recording could not be scored, the others being scored.
     """
     from .batch import Recipe
-    from .types import MidiSettings, TrackerSettings
+    from .outputs import OutputSettings
+    from .presets import preset as named
 
     with _usage_errors():
-        tracker = _tracker(context.params)
-        if estimates is not None and (model is not None or tracker != TrackerSettings()):
-            raise UsageError("EST_DIR is scored as it is; leave it out, or --model and the thresholds")
-    recipe = Recipe(tracker, MidiSettings(), model=model, threads=threads)
-    report = _Report(quiet=quiet, verbose=False, debug=debug)
+        chosen = named(preset)
+        tracker = _over(chosen.tracker, **_tracker_flags(context.params))
+        recipe = Recipe(tracker, chosen.shape, OutputSettings(chosen.midi), model=model, threads=threads)
+        if estimates is not None and recipe != Recipe(threads=threads):
+            raise UsageError("EST_DIR is scored as it is; leave it out, or --model, --preset and the thresholds")
+    report = Report(quiet=quiet, verbose=False, debug=debug)
     _exit_with(lambda: _evaluate(reference, estimates, recipe, jobs, json, not no_per_file, report))
 
 
-def _tracker(flags: Mapping[str, Any]) -> TrackerSettings:
-    """What a command's flags say of the note tracker."""
-    from .types import TrackerSettings
+@live_app.command(cls=_Sectioned)
+def live_command(
+    context: typer.Context,
+    device: Annotated[str | None, typer.Option(metavar="NAME|N", help="Input device; the system's if omitted.")] = None,
+    list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the input devices and exit.")] = False,
+    channel: Annotated[int | None, typer.Option(metavar="N", min=1, help="Channel; their mix if omitted.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="RECORDING", help="Listen to this instead, as if it were being played.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not wait while playing it.")] = False,
+    midi_port: Annotated[str | None, typer.Option(metavar="NAME", help="Send the notes to this MIDI output.")] = None,
+    show: Annotated[
+        bool, typer.Option("--print", help="Print the notes, even if they are sent to a MIDI output.")
+    ] = False,
+    preset: PresetName = None,
+    onset_threshold: OnsetThreshold = None,
+    split_threshold: SplitThreshold = None,
+    frame_threshold: FrameThreshold = None,
+    minimum_note_length: MinimumNoteLength = None,
+    minimum_frequency: MinimumFrequency = None,
+    maximum_frequency: MaximumFrequency = None,
+    monophonic: Monophonic = False,
+    model: ModelFile = None,
+    debug: Debug = False,
+) -> None:
+    """Listen, and tell the notes while they sound.
 
+    Prints a line for each note that begins or ends, or sends them to a MIDI output, until it is stopped (Ctrl-C). The
+    network looks ahead, so a note is told about a second after it begins; the delay is said at the start.
+
+    Exit code: as of basic-transcribe.
+    """
+    from .presets import preset as named
+
+    with _usage_errors():
+        if fast and file is None:
+            raise UsageError("--fast is for --file; give one too")
+        settings = _over(named(preset).tracker, **_tracker_flags(context.params))
+
+    def listen() -> int:
+        from . import live
+
+        try:
+            if list_devices:
+                for line in live.input_devices():
+                    say(line)
+                return 0
+            _signals.deferred = True  # sound comes through callbacks from C, which swallow exceptions
+            live.listen(
+                device=device,
+                file=file,
+                channel=channel,
+                fast=fast,
+                midi_port=midi_port,
+                show=say if show or midi_port is None else None,
+                remark=lambda text: complain(f"note: {printable(text)}"),
+                model=model,
+                settings=settings,
+                check=_signals.check,
+            )
+        except TranscribeError as error:
+            if debug:
+                complain("".join(traceback.format_exception(error)).rstrip())
+            complain(f"error: {printable(error)}")
+            return error.exit_code
+        except Stop as stop:
+            return 128 + stop.signum
+        return 0
+
+    _exit_with(listen)
+
+
+def _recipe(flags: Mapping[str, Any]) -> Recipe:
+    """What the flags of the command say, over what the preset says."""
+    from .batch import Recipe
+    from .outputs import MIXED, SONIFIED, OutputSettings
+    from .presets import preset
+    from .timing import parse_division, parse_time_signature
+    from .types import Part
+
+    chosen = preset(flags["preset"])
+    bends = _bend_mode(flags)
+    automatic = flags["tempo"] == "auto"
+    signature = _parsed(parse_time_signature, flags["time_signature"])
+    division = _parsed(parse_division, flags["quantize"])
+    if division is None and (flags["strength"] is not None or flags["swing"] is not None):
+        raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
+    if flags["scale"] is None and flags["scale_mode"] is not None:
+        raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
+    midi = _over(
+        chosen.midi,
+        tempo=None if automatic else _number("--tempo", flags["tempo"]),
+        program=flags["program"],
+        bend_mode=None if bends == "none" else bends,
+        time_signature=signature,
+    )
+    names = ("polyphony", "legato", "staccato", "velocity_curve", "scale", "scale_mode", "strength", "swing")
+    shape = _over(
+        chosen.shape,
+        **{name: flags[name] for name in (*names, "mark_below")},
+        velocity_range=_velocities(flags["velocity_range"]),
+        quantize=division,
+    )
+    tracker = _over(
+        chosen.tracker,
+        **_tracker_flags(flags),
+        pitch_bends=False if bends == "none" else None,
+    )
+    part = Part(_seconds("--start", flags["start"]) or 0.0, _seconds("--end", flags["end"]), _channel(flags["channel"]))
+    plot = flags["plot"]
+    if plot not in (None, "png", "svg"):
+        raise UsageError(f"--plot is {plot!r}; give png or svg")
+    if flags["soundfont"] is not None and not (flags["sonify"] or flags["sonify_mix"]):
+        raise UsageError("--soundfont is for --sonify and --sonify-mix; give one of them too")
+    wanted = {
+        ".csv": flags["csv"],
+        ".json": flags["json"],
+        ".jams": flags["jams"],
+        ".npz": flags["npz"],
+        ".musicxml": flags["musicxml"],
+        SONIFIED: flags["sonify"],
+        MIXED: flags["sonify_mix"],
+        f".{plot}": plot is not None,
+    }
+    return Recipe(
+        tracker=tracker,
+        shape=shape,
+        output=_over(
+            OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
+        ),
+        metre=(signature or (4, 4)) if automatic else None,
+        extras=tuple(extension for extension, chosen in wanted.items() if chosen),
+        overwrite=flags["overwrite"],
+        model=flags["model"],
+        threads=flags["threads"],
+    )
+
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+Parsed = TypeVar("Parsed")
+
+
+def _over(settings: Settings, **given: Any) -> Settings:
+    """Settings with those replaced that were given."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _parsed(parse: Callable[[str], Parsed], text: str | None) -> Parsed | None:
+    return None if text is None else parse(text)
+
+
+def _tracker_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command's flags say of the note tracker."""
     thresholds = ("onset_threshold", "split_threshold", "frame_threshold", "minimum_note_length")
     ends = ("minimum_frequency", "maximum_frequency")
-    return TrackerSettings(
+    return {
         **{name: flags[name] for name in thresholds},
         **{name: _frequency(f"--{name.replace('_', '-')}", flags[name]) for name in ends},
-        pitch_bends=not flags.get("no_pitch_bends", False),
-    )
+        "monophonic": flags["monophonic"] or None,
+    }
+
+
+def _bend_mode(flags: Mapping[str, Any]) -> str | None:
+    """One of the modes, ``none``, or None if no flag says anything."""
+    short = {"none": flags["no_pitch_bends"], "channels": flags["multiple_pitch_bends"]}
+    said = {mode for mode, given in short.items() if given} | ({flags["pitch_bends"]} - {None})
+    if len(said) > 1:
+        raise UsageError("the flags on pitch bends contradict each other; give one of them")
+    return next(iter(said), None)
+
+
+def _number(option: str, text: str | None) -> float | None:
+    """
+    Raises
+    ------
+    UsageError
+        If it is not a finite number.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{option} is {text!r}; give a number" + (" or auto" if option == "--tempo" else ""))
+    return value
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    """Seconds of ``90``, ``1:30`` or ``1:02:03.5``.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    if text is None:
+        return None
+    time = _TIME.fullmatch(text)
+    if time is None:
+        raise UsageError(f"{option} is {text!r}; give seconds, or minutes and seconds such as 1:30")
+    return 3600 * int(time["hours"] or 0) + 60 * int(time["minutes"] or 0) + float(time["seconds"])
+
+
+def _channel(text: str | None) -> str | int:
+    if text is None:
+        return "mix"
+    return int(text) if text.isdecimal() else text
+
+
+def _velocities(text: str | None) -> tuple[int, int] | None:
+    """Ends of a range of velocities, of ``40-100`` or ``80``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text is None:
+        return None
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and (high.isdecimal() or not high)):
+        raise UsageError(f"--velocity-range is {text!r}; give two velocities, such as 40-100")
+    return int(low), int(high or low)
 
 
 @contextmanager
@@ -272,7 +606,7 @@ def _usage_errors() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        _complain(f"error: {printable(error)}")
+        complain(f"error: {printable(error)}")
         raise typer.Exit(UsageError.exit_code) from None
 
 
@@ -280,12 +614,12 @@ def _exit_with(run: Callable[[], int]) -> NoReturn:
     try:
         code = run()
     except BrokenPipeError:
-        _silence()
+        silence()
         code = BROKEN_PIPE
     raise typer.Exit(code)
 
 
-def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: _Report) -> int:
+def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: Report) -> int:
     """Everything between flags and exit code."""
     from . import batch
     from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
@@ -312,7 +646,7 @@ def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int |
     return report.exit_code
 
 
-def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: _Report) -> Generator[Result, None, None]:
+def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: Report) -> Generator[Result, None, None]:
     """The results of all jobs as they finish, under progress bars. Stop is raised between two of them."""
     from . import batch
 
@@ -320,7 +654,7 @@ def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: _Report
     processes = max(1, min(jobs or cpus, len(todo)))
     recipe = replace(recipe, threads=recipe.threads or max(1, cpus // processes))
     report.settings(recipe, processes)
-    with _Bars(len(todo), shown=not report.quiet) as bars:
+    with Bars(len(todo), shown=not report.quiet) as bars:
 
         def progress(job: Job, seconds: float, total: float | None) -> None:
             bars.update(job, seconds, total)
@@ -342,7 +676,7 @@ def _evaluate(
     jobs: int | None,
     json: Path | None,
     per_file: bool,
-    report: _Report,
+    report: Report,
 ) -> int:
     """Everything between flags and exit code."""
     import tempfile
@@ -389,13 +723,13 @@ def _evaluate(
         report.error(str(error))
         return max(error.exit_code, report.exit_code)
     except Stop as stop:
-        _complain(f"stopped by {signal.Signals(stop.signum).name}")
+        complain(f"stopped by {signal.Signals(stop.signum).name}")
         return 128 + stop.signum
     return report.exit_code
 
 
 def _given(
-    recordings: Sequence[Recording], folder: Path, report: _Report
+    recordings: Sequence[Recording], folder: Path, report: Report
 ) -> Generator[tuple[Recording, Path], None, None]:
     """Each recording with its estimate in a folder."""
     from .evaluate import given_estimate
@@ -410,7 +744,7 @@ def _given(
 
 
 def _transcribed(
-    recordings: Sequence[Recording], folder: Path, recipe: Recipe, jobs: int | None, report: _Report
+    recordings: Sequence[Recording], folder: Path, recipe: Recipe, jobs: int | None, report: Report
 ) -> Generator[tuple[Recording, Path], None, None]:
     """Each recording with its transcription, written to the folder, as they finish."""
     from . import batch, evaluate
@@ -481,178 +815,3 @@ def _frequency(option: str, text: str | None) -> float | None:
     if not math.isfinite(value):
         raise UsageError(f"{option} is {text!r}; give Hz, or a note name such as E2, F#3 or Bb4")
     return value
-
-
-# -------------------------------------------------------------------------------------------------------------- output
-
-
-def _say(text: str) -> None:
-    if sys.stdout is not None:
-        print(text, flush=True)
-
-
-def _complain(text: str) -> None:
-    if sys.stderr is not None:  # print would take None for standard output
-        print(text, file=sys.stderr, flush=True)
-
-
-def _mute_libraries() -> None:
-    """Keep what C libraries print about damaged files out of standard error, in this process and in its workers.
-
-    They write to descriptor 2, which leads nowhere from now on; ``sys.stderr`` gets a copy of what it was.
-    """
-    if sys.stderr is None or sys.stderr.fileno() != 2:
-        return
-    kept = os.dup(2)
-    encoding = sys.stderr.encoding
-    sys.stderr = open(kept, "w", buffering=1, encoding=encoding, errors="backslashreplace")  # noqa: SIM115
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-
-
-def _silence() -> None:
-    """Keep the interpreter from flushing into a closed pipe when it exits."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with open(os.devnull, "wb") as nothing:
-                os.dup2(nothing.fileno(), stream.fileno())
-
-
-class _Bars:
-    """Progress bars on standard error while it is a terminal: one per recording at work, one for all."""
-
-    def __init__(self, recordings: int, *, shown: bool) -> None:
-        self._bars: rich.progress.Progress | None = None
-        self._tasks: dict[str, rich.progress.TaskID] = {}
-        if not shown or sys.stderr is None or not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(show_speed=False),
-            TextColumn("{task.fields[done]}", markup=False),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-        )
-        if recordings > 1:
-            self._tasks[""] = self._bars.add_task("all", total=recordings, done=f"0/{recordings}")
-
-    def __enter__(self) -> _Bars:
-        if self._bars:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if self._bars:
-            self._bars.stop()
-
-    def update(self, job: Job, seconds: float, total: float | None) -> None:
-        """``seconds`` of ``total`` are transcribed."""
-        if self._bars is None:
-            return
-        if job.label not in self._tasks:
-            self._tasks[job.label] = self._bars.add_task(printable(Path(job.label).name), total=total, done="")
-        self._bars.update(self._tasks[job.label], completed=seconds, total=total, done=_clock(seconds))
-
-    def finish(self, label: str) -> None:
-        """A recording is done, one way or another."""
-        if self._bars is None:
-            return
-        if label in self._tasks:
-            self._bars.remove_task(self._tasks.pop(label))
-        if "" in self._tasks:
-            self._bars.advance(self._tasks[""])
-            task = self._bars.tasks[0]
-            self._bars.update(self._tasks[""], done=f"{task.completed:.0f}/{task.total:.0f}")
-
-
-class _Report:
-    """Says what happens, and counts."""
-
-    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
-        self.quiet, self.verbose, self.debug = quiet, verbose, debug
-        self.exit_code = 0
-        self.results: list[Result] = []
-        self.planned = 0
-        self.started = time.monotonic()
-
-    def say(self, text: str) -> None:
-        if not self.quiet:
-            _say(text)
-
-    def error(self, text: str) -> None:
-        _complain(f"error: {printable(text)}")
-
-    def plan(self, plan: Plan) -> None:
-        self.planned = len(plan.jobs) + len(plan.failures)
-        self.remarks(plan.remarks)
-        for failure in plan.failures:
-            self.result(failure)
-
-    def remarks(self, remarks: Iterable[tuple[str, str]]) -> None:
-        if not self.quiet:
-            for label, text in remarks:
-                _complain(f"note: {printable(label)}: {printable(text)}")
-
-    def failure(self, label: str, error: TranscribeError) -> None:
-        """Call this where the error is handled, for the traceback."""
-        from .batch import Result
-
-        details = "".join(traceback.format_exception(error))
-        self.result(Result(label, "failed", str(error), error.exit_code, details=details))
-
-    def settings(self, recipe: Recipe, processes: int) -> None:
-        if self.verbose:
-            _complain(f"{processes} at a time, {recipe.threads} threads each; {recipe.tracker}; {recipe.midi}")
-
-    def result(self, result: Result) -> None:
-        self.results.append(result)
-        self.exit_code = max(self.exit_code, result.exit_code)
-        label = printable(result.label)
-        if not self.quiet:
-            for warning in result.warnings:
-                _complain(f"warning: {label}: {printable(warning)}")
-        if result.status == "failed":
-            self.error(f"{result.label}: {result.message}")
-            if self.debug and result.details:
-                _complain(result.details.rstrip())
-        elif result.status == "done":
-            self.say(
-                f"{label}: {_count(result.notes, 'note')} in {_clock(result.seconds)}: {printable(result.message)}"
-            )
-        else:
-            self.say(f"{label}: {printable(result.message)}")
-
-    def summary(self) -> None:
-        if len(self.results) > 1:
-            self.say(self._totals())
-
-    def stopped(self, name: str) -> None:
-        _complain(f"stopped by {name}, {self.planned - len(self.results)} not done; run again to go on")
-        self.say(self._totals())
-
-    def _totals(self) -> str:
-        done = [r for r in self.results if r.status == "done"]
-        skipped = sum(r.status == "skipped" for r in self.results)
-        audio, elapsed = sum(r.seconds for r in done), time.monotonic() - self.started
-        speed = f" ({audio / elapsed:.0f} times real time)" if audio else ""
-        return (
-            f"{len(done)} done, {skipped} up to date, {len(self.results) - len(done) - skipped} failed: "
-            f"{_count(sum(r.notes for r in done), 'note')} in {_clock(audio)} of audio in {_clock(elapsed)}{speed}"
-        )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)
-
-
-def _clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds."""
-    minutes, tenths = divmod(round(10 * seconds), 600)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{tenths / 10:04.1f}" if hours else f"{minutes}:{tenths / 10:04.1f}"

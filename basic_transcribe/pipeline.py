@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import audio
 from .model import Model
-from .notes import NoteTracker
-from .types import MidiSettings, Note, Posteriors, TrackerSettings
+from .notes import track_notes, tracker_for
+from .types import Beats, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import pretty_midi
     from numpy.typing import NDArray
+
+    from .midi import MidiResult
+    from .shaping import ShapeSettings
 
 Source = str | Path | BinaryIO
 
@@ -29,7 +32,7 @@ class Transcription:
     notes : tuple of Note
         Sorted by onset, then pitch.
     duration : float
-        Length of the recording in seconds.
+        Length of the recording, or of the part of it that was transcribed, in seconds.
     settings : TrackerSettings
         What was used, model defaults filled in.
     warnings : tuple of str
@@ -38,6 +41,10 @@ class Transcription:
         Name and version of the model.
     posteriors : Posteriors or None
         Kept only when asked for.
+    beats : Beats or None
+        Looked for only when asked for; None also where there is no pulse.
+    markers : tuple of Marker
+        Remarks on notes, by :meth:`shaped`.
     """
 
     notes: tuple[Note, ...]
@@ -46,12 +53,42 @@ class Transcription:
     warnings: tuple[str, ...]
     model: str
     posteriors: Posteriors | None = None
+    beats: Beats | None = None
+    markers: tuple[Marker, ...] = ()
+
+    @property
+    def key(self) -> Key | None:
+        """The likeliest key; None without notes."""
+        from .keys import estimate_key
+
+        return estimate_key(self.notes)
+
+    def shaped(self, settings: ShapeSettings, beats: Beats | None = None) -> Transcription:
+        """The same with other notes: merged, thinned, moved to a scale or a grid. See :class:`ShapeSettings`.
+
+        Parameters
+        ----------
+        settings : ShapeSettings
+        beats : Beats, optional
+            The grid to quantise on, if not the beats of the recording.
+        """
+        from .shaping import shape
+
+        shaped = shape(self.notes, settings, beats or self.beats)
+        return replace(self, notes=shaped.notes, markers=(*self.markers, *shaped.markers))
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
-        """The notes as a :class:`pretty_midi.PrettyMIDI`."""
+        """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE."""
+        return self._midi(settings).midi
+
+    def to_midi_bytes(self, settings: MidiSettings | None = None) -> bytes:
+        """The notes as the contents of a Standard MIDI File."""
+        return self._midi(settings).data
+
+    def _midi(self, settings: MidiSettings | None) -> MidiResult:
         from .midi import to_midi
 
-        return to_midi(self.notes, settings or MidiSettings()).midi
+        return to_midi(self.notes, settings, beats=self.beats, markers=self.markers)
 
 
 class Transcriber:
@@ -79,6 +116,8 @@ class Transcriber:
         sample_rate: float | None = None,
         *,
         settings: TrackerSettings | None = None,
+        part: Part | None = None,
+        metre: tuple[int, int] | None = None,
         keep_posteriors: bool = False,
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Transcription:
@@ -92,6 +131,10 @@ class Transcriber:
             Hz; only with an array.
         settings : TrackerSettings, optional
             Thresholds and ranges; the model's own where omitted.
+        part : Part, optional
+            From when to when, and which channel; times count from its start.
+        metre : tuple of int, optional
+            Time signature, such as ``(4, 4)``: look for beats, and for bars of this kind.
         keep_posteriors : bool
             Keep the model's outputs, so that :func:`track_notes` can run on them again.
         progress : callable, optional
@@ -110,11 +153,12 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         rate = self.model.sample_rate
-        with audio.open_audio(source, sample_rate, target_rate=rate) as stream:
-            tracker = NoteTracker(resolved)
+        pulse = _Pulse(metre, rate) if metre else None
+        with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
+            tracker = tracker_for(resolved)
             notes: list[Note] = []
             kept: list[Posteriors] = []
-            for block in self.model.posteriors(stream):
+            for block in self.model.posteriors(pulse.listen(stream) if pulse else stream):
                 notes += tracker.push(block)
                 if keep_posteriors:
                     kept.append(block)
@@ -124,9 +168,48 @@ class Transcriber:
             notes += tracker.flush(duration)
             warnings = tuple(stream.warnings)
         notes.sort(key=lambda n: (n.onset, n.pitch))
-        return Transcription(
-            tuple(notes), duration, resolved, warnings, self.model.name, Posteriors.concatenate(kept) if kept else None
-        )
+        beats = pulse.beats(notes) if pulse else None
+        if pulse and beats is None:
+            warnings = (*warnings, "no beat was found; the tempo is a fixed one")
+        posteriors = Posteriors.concatenate(kept) if kept else None
+        return Transcription(tuple(notes), duration, resolved, warnings, self.model.name, posteriors, beats)
+
+    def track(self, posteriors: Posteriors, settings: TrackerSettings | None = None) -> Transcription:
+        """Find the notes in posteriors kept from an earlier run, with other settings and without the recording.
+
+        Parameters
+        ----------
+        posteriors : Posteriors
+            Of a whole recording.
+        settings : TrackerSettings, optional
+            As of :meth:`transcribe`.
+        """
+        resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
+        duration = len(posteriors) / posteriors.frame_rate
+        notes = track_notes(posteriors, resolved, duration)
+        return Transcription(tuple(notes), duration, resolved, (), self.model.name, posteriors)
+
+
+class _Pulse:
+    """Listens to the blocks of a recording that the model reads, and finds the beats afterwards."""
+
+    def __init__(self, metre: tuple[int, int], sample_rate: int) -> None:
+        from .timing import OnsetEnvelope
+
+        self._metre = metre
+        self._envelope = OnsetEnvelope(sample_rate)
+
+    def listen(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
+        for block in blocks:
+            self._envelope.push(block)
+            yield block
+
+    def beats(self, notes: list[Note]) -> Beats | None:
+        from .timing import estimate_beats, metre
+
+        per_bar, quarters = metre(self._metre)
+        envelope, frame_rate = self._envelope.finish()
+        return estimate_beats(envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters)
 
 
 def transcribe(
@@ -134,6 +217,8 @@ def transcribe(
     sample_rate: float | None = None,
     *,
     settings: TrackerSettings | None = None,
+    part: Part | None = None,
+    metre: tuple[int, int] | None = None,
     keep_posteriors: bool = False,
 ) -> Transcription:
     """Transcribe one recording with the shipped model.
@@ -141,4 +226,6 @@ def transcribe(
     The model is loaded anew on every call; for many recordings keep a :class:`Transcriber`.
     Parameters, returns and errors as :meth:`Transcriber.transcribe`.
     """
-    return Transcriber().transcribe(source, sample_rate, settings=settings, keep_posteriors=keep_posteriors)
+    return Transcriber().transcribe(
+        source, sample_rate, settings=settings, part=part, metre=metre, keep_posteriors=keep_posteriors
+    )

@@ -65,6 +65,10 @@ SCATTER = 0.010  # seconds, of onsets around the curve
 LOOSE = 0.040  # seconds, of the model's beats around the curve
 FLEXIBILITY = 0.01  # change of a beat's length to the next, as a share of it
 
+# ---- bars
+EARLY = 0.15  # of a beat: what begins so much before it, is of it
+ACCENT = 0.5  # what accents count for beside changes of harmony
+
 
 class OnsetEnvelope:
     """How much begins in each frame of a recording: log-mel spectral flux, in constant memory but for the result.
@@ -187,11 +191,11 @@ def estimate_beats(
     duration = max(len(envelope) / frame_rate, float(events.times[-1]))
     search = _search(envelope, frame_rate, events, quarters, tempo_hint)
     rough = _follow(search)
-    if len(rough) < 2:
+    best = _best(search, rough) if len(rough) >= 2 else None
+    if best is None:
         return None
-    steady = _steady(search, rough)
-    beats = _refine((rough if steady is None else steady) / search.rate, events, steady is not None)
-    times = _cover(beats, duration)
+    beats, steady = best
+    times = _cover(_refine(beats / search.rate, events, steady), duration)
     return Beats(tuple(times.tolist()), per_bar, _downbeat(times, notes, events, per_bar), quarters)
 
 
@@ -271,24 +275,33 @@ def _follow(search: _Search) -> Float64:
     return _viterbi(search.streams, lengths, search.prior(lengths), search.feels, SPREAD * search.rate)
 
 
-def _steady(search: _Search, beats: Float64) -> Float64 | None:
-    """Beats of constant tempo, in frames, if they explain the recording about as well as ``beats``, which may drift."""
+def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
+    """``beats``, or beats of constant tempo if these explain the recording about as well, both in frames.
+
+    Returns
+    -------
+    tuple or None
+        The beats, and whether they are of constant tempo; None if no beats are better than none.
+    """
     total = len(search.streams)
     frames = np.flatnonzero(search.streams.any(axis=1))
     weights = search.streams[frames]
     usual = float(np.median(np.diff(beats)))
-    drifting = _fit(_shapes(search, usual), _passed(beats, frames), weights)[0] + total * search.prior(usual)
-    best, found = drifting - DRIFT * len(beats), None
+    drifting = _fit(_shapes(search, usual), _passed(beats, frames), weights)[0]
+    best, found, evidence = drifting + total * search.prior(usual) - DRIFT * len(beats), None, drifting
     for ratio in RATIOS:
         if not search.slowest <= 60 * search.rate / (usual * ratio) <= search.fastest:
             continue
         shapes = _shapes(search, usual * ratio)
         for length in usual * ratio * np.exp(np.arange(-DETUNE, DETUNE, max(1 / total, DETUNE / 250))):
-            fit = _fit(shapes, frames / length, weights) + total * search.prior(length)
+            fit = _fit(shapes, frames / length, weights)
             phase = int(fit.argmax())
-            if fit[phase] > best:
-                best, found = fit[phase], (phase / BINS * length, length)
-    return None if found is None else np.arange(found[0], total, found[1])
+            if fit[phase] + total * search.prior(length) > best:
+                evidence = fit[phase]
+                best, found = evidence + total * search.prior(length), (phase / BINS * length, length)
+    if evidence <= 0:
+        return None
+    return (beats, False) if found is None else (np.arange(found[0], total, found[1]), True)
 
 
 def _passed(beats: Float64, time: NDArray[Any]) -> Float64:
@@ -413,7 +426,8 @@ def _refine(beats: Float64, events: _Events, steady: bool) -> Float64:
     length = np.gradient(beats)
     curve = beats
     for _ in range(3):
-        nearest, distance = _nearest(curve, events.times)
+        nearest = events.times[_nearest(curve, events.times)]
+        distance = nearest - curve
         reach = np.minimum(NEAR, NEAR_SHARE * length)
         # Tukey's weights: the farther from the curve, the less an onset pulls.
         pull = np.where(np.abs(distance) < reach, (1 - (distance / reach) ** 2) ** 2, 0.0) / SCATTER**2
@@ -437,12 +451,10 @@ def _refine(beats: Float64, events: _Events, steady: bool) -> Float64:
     return np.asarray(curve, np.float64)
 
 
-def _nearest(times: Float64, among: Float64) -> tuple[Float64, Float64]:
-    """For each time the nearest of others, and how much later it is."""
+def _nearest(times: Float64, among: Float64) -> NDArray[np.intp]:
+    """For each time the number of the nearest of others."""
     right = np.clip(np.searchsorted(among, times), 1, len(among) - 1)
-    left = right - 1
-    nearest = np.where(times - among[left] <= among[right] - times, among[left], among[right])
-    return nearest, nearest - times
+    return np.asarray(np.where(times - among[right - 1] <= among[right] - times, right - 1, right), np.intp)
 
 
 def _cover(beats: Float64, duration: float) -> Float64:
@@ -455,10 +467,30 @@ def _cover(beats: Float64, duration: float) -> Float64:
 
 
 def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> int:
-    """Which of the first beats begins a bar: where most of accents and changes of harmony fall."""
-    if per_bar == 1 or len(times) <= per_bar:
+    """Which of the first beats begins a bar: the one of the largest changes of harmony, helped by accents."""
+    bars = len(times) // per_bar
+    if per_bar == 1 or bars < 2:
         return 0
-    return 0
+    lengths = np.gradient(times)
+    edges = np.append(times, times[-1] + lengths[-1]) - EARLY * np.append(lengths, lengths[-1])
+    harmony = np.zeros((len(times) + 4, 12))  # seconds of each pitch class in each beat, two empty beats at the ends
+    for note in notes:
+        first, last = np.searchsorted(edges, [note.onset, note.offset])
+        first = max(0, first - 1)
+        harmony[first + 2 : last + 2, note.pitch % 12] += np.diff(edges[first : last + 1].clip(note.onset, note.offset))
+    pairs = harmony[:-1] + harmony[1:]
+    pairs /= np.maximum(np.linalg.norm(pairs, axis=1, keepdims=True), 1e-9)
+    change = 1 - (pairs[1:-2] * pairs[3:]).sum(axis=1)  # of two beats against the two before them
+    change[0] = change[1:].mean()  # where nothing was before
+    nearest = _nearest(times, events.times)
+    near = np.abs(events.times[nearest] - times) < EARLY * lengths
+    accents = np.where(near, events.accents[nearest], 0.0)
+    scores = _standard(change) + ACCENT * _standard(accents)
+    return int(scores[: bars * per_bar].reshape(bars, per_bar).mean(axis=0).argmax())
+
+
+def _standard(x: Float64) -> Float64:
+    return np.asarray((x - x.mean()) / max(float(x.std()), 1e-9), np.float64)
 
 
 def fixed_beats(tempo: float, duration: float, per_bar: int = 4, quarters: float = 1.0) -> Beats:

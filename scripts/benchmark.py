@@ -49,17 +49,15 @@ def worker(source: Path, out: Path, threads: int, model: Path | None) -> None:
     """Serve the protocol of ``--peer-warm`` for this package."""
     started: float | None = time.perf_counter()  # imports and loading count in the first run
     from basic_transcribe.exports import write_atomic
-    from basic_transcribe.midi import to_bytes, to_midi
+    from basic_transcribe.midi import to_midi
     from basic_transcribe.pipeline import Transcriber
-    from basic_transcribe.types import MidiSettings
 
     transcriber = Transcriber(model, threads=threads)
     for _ in sys.stdin:
         begin = started or time.perf_counter()  # not earlier: between runs a peer has its turn
         started = None
         transcription = transcriber.transcribe(source)
-        midi = to_midi(transcription.notes, MidiSettings(), title=source.stem).midi
-        write_atomic(out / "out.mid", to_bytes(midi))
+        write_atomic(out / "out.mid", to_midi(transcription.notes, title=source.stem).data)
         print(json.dumps({"seconds": time.perf_counter() - begin, "notes": len(transcription.notes)}), flush=True)
 
 
@@ -67,10 +65,10 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
     """As :func:`worker`, but answers with the seconds of each of ``STAGES`` as well."""
     from basic_transcribe.audio import open_audio
     from basic_transcribe.exports import write_atomic
-    from basic_transcribe.midi import to_bytes, to_midi
+    from basic_transcribe.midi import to_midi
     from basic_transcribe.model import Model
     from basic_transcribe.notes import NoteTracker
-    from basic_transcribe.types import MidiSettings, TrackerSettings
+    from basic_transcribe.types import TrackerSettings
 
     net = Model(model, threads=threads)
     for _ in sys.stdin:
@@ -87,7 +85,7 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
             notes += tracker.flush(stream.samples_read / net.sample_rate)
             tracking += time.perf_counter() - begin
         clock.append(time.perf_counter())
-        data = to_bytes(to_midi(notes, MidiSettings(), title=source.stem).midi)
+        data = to_midi(notes, title=source.stem).data
         clock.append(time.perf_counter())
         write_atomic(out / "out.mid", data)
         clock.append(time.perf_counter())

@@ -21,7 +21,7 @@ import numpy as np
 
 from basic_transcribe import batch, evaluate, scoring
 from basic_transcribe.errors import TranscribeError
-from basic_transcribe.types import MidiSettings, TrackerSettings
+from basic_transcribe.types import TrackerSettings
 
 PEER_SCORES = ("F50", "Foff")
 PEER_WIDTH = 24
@@ -99,7 +99,7 @@ def main() -> None:
         minimum_note_length=args.minimum_note_length,
     )
     peers = load_peers(args.peers) if args.peers else {}
-    recipe = batch.Recipe(settings, MidiSettings(), overwrite=True, model=args.model, threads=1)
+    recipe = batch.Recipe(settings, overwrite=True, model=args.model, threads=1)
     try:
         scoring.require_mir_eval()
         model = recipe.load().model

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from basic_transcribe.batch import Recipe
 from basic_transcribe.errors import AudioError, ModelError
 from basic_transcribe.pipeline import Transcription
-from basic_transcribe.types import MidiSettings, Note, TrackerSettings
+from basic_transcribe.types import Note, Part, TrackerSettings
 
 NOTES = (Note(0.1, 0.6, 60, 80, 0.9), Note(0.5, 1.0, 67, 70, 0.8))
 
@@ -27,6 +27,8 @@ class FakeTranscriber:
         source: Path,
         *,
         settings: TrackerSettings,
+        part: Part,
+        metre: tuple[int, int] | None = None,
         keep_posteriors: bool = False,
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Transcription:
@@ -62,4 +64,4 @@ class FakeRecipe(Recipe):
 
 def recipe(**settings: object) -> FakeRecipe:
     """A recipe with the fake transcriber."""
-    return FakeRecipe(**({"tracker": TrackerSettings(), "midi": MidiSettings()} | settings))  # type: ignore[arg-type]
+    return FakeRecipe(**settings)  # type: ignore[arg-type]

@@ -17,27 +17,52 @@ PACKAGE = ROOT / "basic_transcribe"
 
 # What each room may know of: other rooms, and libraries beside the standard one. Imports for types only are free.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": ({"errors", "exports", "notes", "pipeline", "types"}, set()),
+    "__init__": ({"errors", "exports", "notes", "pipeline", "shaping", "streaming", "types"}, set()),
     "__main__": ({"cli"}, set()),
     "errors": (set(), set()),
     "types": ({"errors"}, {"numpy"}),
     "audio": ({"decoders", "errors", "types"}, {"numpy", "soxr"}),
     "decoders": ({"errors", "types"}, {"av", "numpy", "soundfile"}),
     "model": ({"errors", "types"}, {"numpy", "onnxruntime"}),
-    "notes": ({"bends", "errors", "types"}, {"numpy"}),
+    "evidence": ({"types"}, {"numpy"}),
+    "notes": ({"bends", "evidence", "monophonic", "types"}, {"numpy"}),
+    "monophonic": ({"bends", "evidence", "types"}, {"numpy"}),
     "bends": ({"types"}, {"numpy"}),
-    "midi": ({"errors", "types"}, {"mido", "numpy", "pretty_midi"}),
+    "timing": ({"errors", "types"}, {"librosa", "numpy", "scipy"}),
+    "keys": ({"errors", "types"}, {"numpy"}),
+    "shaping": ({"errors", "keys", "timing", "types"}, {"numpy"}),
+    "midi": ({"types"}, {"mido", "numpy", "pretty_midi"}),
     "exports": ({"errors", "types"}, {"numpy"}),
-    "pipeline": ({"audio", "errors", "midi", "model", "notes", "types"}, set()),
-    "batch": ({"", "errors", "exports", "midi", "pipeline"}, set()),
+    "musicxml": ({"errors", "timing", "types"}, {"numpy"}),
+    "sound": ({"errors", "types"}, {"mido", "numpy", "soundfile"}),
+    "picture": ({"errors", "types"}, {"matplotlib", "numpy"}),
+    "pipeline": (
+        {"audio", "errors", "keys", "midi", "model", "monophonic", "notes", "shaping", "timing", "types"},
+        {"numpy"},
+    ),
+    "streaming": ({"audio", "decoders", "errors", "model", "notes", "types"}, {"numpy", "soxr"}),
+    "live": ({"audio", "errors", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
+    "presets": ({"errors", "shaping", "types"}, set()),
+    "outputs": (
+        {"", "audio", "errors", "exports", "keys", "midi", "musicxml", "picture", "sound", "timing", "types"},
+        {"numpy"},
+    ),
+    "batch": ({"", "errors", "exports", "midi", "outputs", "pipeline", "shaping", "types"}, set()),
     "scoring": ({"audio", "errors"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
     "evaluate": ({"", "batch", "errors", "scoring", "types"}, {"numpy"}),
-    "cli": ({"", "audio", "batch", "errors", "evaluate", "exports", "scoring", "types"}, {"rich", "typer"}),
+    "console": ({"batch", "errors"}, {"rich"}),
+    "cli": (
+        {
+            *("", "audio", "batch", "console", "errors", "evaluate", "exports", "live", "outputs", "presets"),
+            *("scoring", "timing", "types"),
+        },
+        {"typer"},
+    ),
 }
 # What costs more than a blink to load, and is not needed to import the package or to print the help.
 HEAVY = {
-    *("av", "librosa", "mido", "mir_eval", "numba", "numpy"),
-    *("onnxruntime", "pretty_midi", "rich", "scipy", "soundfile", "soxr"),
+    *("av", "librosa", "matplotlib", "mido", "mir_eval", "numba", "numpy"),
+    *("onnxruntime", "pretty_midi", "rich", "rtmidi", "scipy", "sounddevice", "soundfile", "soxr"),
 }
 
 

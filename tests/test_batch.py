@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -15,7 +16,9 @@ from basic_transcribe import batch
 from basic_transcribe.batch import Job, Result
 from basic_transcribe.errors import ModelError, OutputError, UsageError
 from basic_transcribe.midi import read_fingerprint
-from basic_transcribe.types import MidiSettings, TrackerSettings
+from basic_transcribe.outputs import OutputSettings
+from basic_transcribe.shaping import ShapeSettings
+from basic_transcribe.types import MidiSettings, Part, TrackerSettings
 
 EXTENSIONS = frozenset({".wav", ".mp3", ".flac"})
 
@@ -244,8 +247,12 @@ def test_equal_settings_are_equal_however_given(tmp_path: Path) -> None:
     "changed",
     [
         fakes.recipe(tracker=TrackerSettings(onset_threshold=0.3)),
-        fakes.recipe(midi=MidiSettings(tempo=90)),
-        fakes.recipe(midi=MidiSettings(multiple_pitch_bends=True)),
+        fakes.recipe(shape=ShapeSettings(legato=50)),
+        fakes.recipe(output=OutputSettings(MidiSettings(tempo=90))),
+        fakes.recipe(output=OutputSettings(MidiSettings(bend_mode="mpe"))),
+        fakes.recipe(output=OutputSettings(key="C minor")),
+        fakes.recipe(output=OutputSettings(part=Part(channel="left"))),
+        fakes.recipe(metre=(3, 4)),
     ],
 )
 def test_other_settings_need_overwrite(tmp_path: Path, changed: batch.Recipe) -> None:
@@ -256,7 +263,7 @@ def test_other_settings_need_overwrite(tmp_path: Path, changed: batch.Recipe) ->
     assert (result.status, result.exit_code) == ("failed", 1)
     assert "--overwrite" in result.message
     assert (tmp_path / "a.mid").read_bytes() == before
-    forced = fakes.recipe(tracker=changed.tracker, midi=changed.midi, overwrite=True)
+    forced = replace(changed, overwrite=True)
     assert run([a], forced)["a.wav"].status == "done"
     assert (tmp_path / "a.mid").read_bytes() != before
     assert run([a], changed)["a.wav"].status == "skipped"

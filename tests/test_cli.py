@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -22,8 +23,11 @@ import soundfile
 from conftest import Run
 
 from basic_transcribe import __version__, load_posteriors
-from basic_transcribe.cli import _clock, _frequency
+from basic_transcribe.cli import PRESET_NAMES, _frequency, _seconds
+from basic_transcribe.console import clock
 from basic_transcribe.errors import UsageError
+from basic_transcribe.outputs import WRITERS
+from basic_transcribe.presets import PRESETS
 
 
 def tone(path: Path, pitch: int = 69, seconds: float = 0.5) -> Path:
@@ -259,6 +263,168 @@ def test_no_pitch_bends(cli: Run, guitar: Path, tmp_path: Path) -> None:
     assert not any(i.pitch_bends for i in pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).instruments)
 
 
+def notes_of(path: Path) -> list[tuple[float, float, int, int]]:
+    """Onset, offset, pitch and velocity of all notes of a MIDI file, in an order that a tick does not change."""
+    notes = [note for instrument in pretty_midi.PrettyMIDI(str(path)).instruments for note in instrument.notes]
+    return [(n.start, n.end, n.pitch, n.velocity) for n in sorted(notes, key=lambda n: (n.pitch, n.start))]
+
+
+@pytest.fixture(scope="module")
+def made(guitar: Path, cli_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the guitar, its MIDI file as the defaults make it, and its posteriors."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copy(guitar, folder / "guitar.flac")
+    command = [sys.executable, "-m", "basic_transcribe", "guitar.flac", "--npz"]
+    subprocess.run(command, cwd=folder, env=cli_environment, check=True, timeout=120)
+    return folder
+
+
+def test_posteriors_stand_in_for_the_recording(cli: Run, made: Path, tmp_path: Path) -> None:
+    result = cli(made / "guitar.npz", "-o", "out")
+    assert result.returncode == 0, result.stderr
+    assert notes_of(tmp_path / "out/guitar.mid") == notes_of(made / "guitar.mid")
+    fewer = cli(made / "guitar.npz", "-o", "fewer", "--onset-threshold", "0.9")
+    assert fewer.returncode == 0
+    assert len(notes_of(tmp_path / "fewer/guitar.mid")) < len(notes_of(made / "guitar.mid"))
+    for flags in (["--tempo", "auto"], ["--start", "1"], ["--sonify-mix"]):
+        refused = cli(made / "guitar.npz", "-o", "out", "--overwrite", *flags)
+        assert refused.returncode == 2
+        assert b"the recording" in refused.stderr
+
+
+def test_the_shape_of_notes(cli: Run, made: Path, tmp_path: Path) -> None:
+    flags = ["--legato", "80", "--staccato", "500", "--polyphony", "3", "--velocity-range", "40-100"]
+    flags += ["--scale", "E minor", "--quantize", "1/8", "--tempo", "120", "--pitch-bends", "none"]
+    result = cli(made / "guitar.npz", "-o", ".", *flags)
+    assert result.returncode == 0, result.stderr
+    notes = notes_of(tmp_path / "guitar.mid")
+    assert len(notes) > 20
+    assert {pitch % 12 for _, _, pitch, _ in notes} <= {4, 6, 7, 9, 11, 0, 2}
+    for onset, _, _, velocity in notes:
+        assert 40 <= velocity <= 100
+        assert onset * 4 == pytest.approx(round(onset * 4), abs=1e-2)  # an eighth lasts a quarter of a second
+        assert sum(a <= onset < b for a, b, _, _ in notes) <= 3
+
+
+def test_one_line(cli: Run, made: Path, tmp_path: Path) -> None:
+    assert cli(made / "guitar.npz", "-o", ".", "--monophonic").returncode == 0
+    notes = sorted(notes_of(tmp_path / "guitar.mid"))
+    assert len(notes) > 5
+    assert all(before[1] <= after[0] + 1e-3 for before, after in itertools.pairwise(notes))
+
+
+def test_the_bars_follow_the_recording(cli: Run, made: Path, tmp_path: Path) -> None:
+    result = cli(
+        made / "guitar.flac", "-o", ".", "--tempo", "auto", "--time-signature", "3/4", "--json", "--key", "auto"
+    )
+    assert result.returncode == 0, result.stderr
+    assert np.array(notes_of(tmp_path / "guitar.mid")) == pytest.approx(
+        np.array(notes_of(made / "guitar.mid")), abs=2e-3
+    )
+    beats = json.loads((tmp_path / "guitar.json").read_text())["beats"]
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "guitar.mid"))
+    written = midi.get_beats()
+    heard = [beat for beat in beats["times"][1:] if beat < written[-1] + 2e-3]
+    assert len(heard) > 8
+    for beat in heard:
+        assert np.abs(written - beat).min() < 2e-3
+    assert (midi.time_signature_changes[-1].numerator, midi.time_signature_changes[-1].denominator) == (3, 4)
+    assert midi.key_signature_changes
+
+
+def test_a_part_of_a_recording(cli: Run, made: Path, tmp_path: Path) -> None:
+    assert cli(made / "guitar.flac", "-o", ".", "--start", "0:02", "--end", "6.5").returncode == 0
+    whole = [(onset - 2, pitch) for onset, _, pitch, _ in notes_of(made / "guitar.mid") if 2.5 < onset < 6]
+    part = [(onset, pitch) for onset, _, pitch, _ in notes_of(tmp_path / "guitar.mid")]
+    assert max(onset for onset, _ in part) < 4.5
+    found = sum(any(abs(a - b) < 0.05 and p == q for b, q in part) for a, p in whole)
+    assert found > 0.9 * len(whole)
+
+
+def test_a_channel_of_a_recording(cli: Run, tmp_path: Path) -> None:
+    (low, rate), (high, _) = soundfile.read(tone(tmp_path / "l.wav", 60)), soundfile.read(tone(tmp_path / "r.wav", 67))
+    soundfile.write(tmp_path / "a.wav", np.stack([low, high], axis=1), rate)
+    for channel, pitches in (("left", {60}), ("2", {67}), ("mix", {60, 67})):
+        assert cli("a.wav", "-o", channel, "--channel", channel).returncode == 0
+        assert {pitch for _, _, pitch, _ in notes_of(tmp_path / channel / "a.mid")} == pitches
+    absent = cli("a.wav", "--channel", "3")
+    assert (absent.returncode, len(lines(absent.stderr))) == (1, 1)
+
+
+def test_every_file_that_can_be_asked_for(cli: Run, made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("partitura")
+    wanted = ["--csv", "--json", "--jams", "--musicxml", "--npz", "--sonify", "--sonify-mix", "--plot", "png"]
+    flags = ["--end", "3", "--pitch-bends", "mpe", "--mark-below", "0.7", *wanted]
+    result = cli(made / "guitar.flac", "-o", "out", *flags)
+    assert result.returncode == 0, result.stderr
+    extensions = {path.name.removeprefix("guitar") for path in (tmp_path / "out").iterdir()}
+    assert extensions == set(WRITERS) - {".svg"}
+    for extension in (".sonified.wav", ".sonified-mix.wav"):
+        assert soundfile.info(tmp_path / "out" / f"guitar{extension}").duration == pytest.approx(3, abs=0.5)
+    assert (tmp_path / "out" / "guitar.png").read_bytes().startswith(b"\x89PNG")
+    again = cli(made / "guitar.flac", "-o", "out", *flags)
+    assert b"up to date" in again.stdout
+    sounds = cli("out", "-o", "again")  # the sounds of an earlier run are no recordings
+    assert (sounds.returncode, sounds.stderr.count(b"no audio found")) == (2, 1)
+
+
+def test_live(cli: Run, guitar: Path, tmp_path: Path) -> None:
+    result = cli("live", "--file", guitar, "--fast")
+    assert result.returncode == 0, result.stderr
+    told = [line.split() for line in lines(result.stdout)]
+    assert all(len(words) == {"on": 4, "off": 3}[words[1]] for words in told)
+    begun = [words for words in told if words[1] == "on"]
+    assert len(begun) == len(told) / 2 > 20
+    assert b"a note is known within" in result.stderr
+    absent = cli("live", "--file", "none.wav")
+    assert (absent.returncode, len(lines(absent.stderr))) == (1, 1)
+    assert cli("live", "--fast").returncode == 2
+
+
+def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment: dict[str, str]) -> None:
+    with started(tmp_path, cli_environment, "live", "--file", str(endless)) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--tempo", "fast"], "--tempo is 'fast'"),
+        (["--start", "1:2:3:4"], "--start is '1:2:3:4'"),
+        (["--start", "5", "--end", "4"], "must lie after start"),
+        (["--channel", "middle"], "channel is middle"),
+        (["--channel", "0"], "channel is 0"),
+        (["--quantize", "fifth"], "fifth"),
+        (["--swing", "0.3"], "give --quantize"),
+        (["--scale-mode", "drop"], "give --scale"),
+        (["--scale", "H dur"], "H dur"),
+        (["--scale", "C major", "--scale-mode", "bend"], "bend"),
+        (["--key", "M"], "M"),
+        (["--time-signature", "3"], "3"),
+        (["--velocity-range", "loud"], "--velocity-range is 'loud'"),
+        (["--pitch-bends", "sideways"], "sideways"),
+        (["--pitch-bends", "mpe", "--no-pitch-bends"], "contradict"),
+        (["--preset", "zither"], "no preset zither"),
+        (["--plot", "pdf"], "give png or svg"),
+        (["--soundfont", "x.sf2"], "give one of them"),
+        (["--polyphony", "0"], "polyphony is 0"),
+    ],
+)
+def test_2_settings_that_make_no_sense(cli: Run, tmp_path: Path, flags: list[str], reason: str) -> None:
+    tone(tmp_path / "a.wav")
+    result = cli("a.wav", *flags)
+    assert result.returncode == 2
+    (error,) = lines(result.stderr)
+    assert error.startswith("error: ")
+    assert reason in error
+    assert not (tmp_path / "a.mid").exists()
+
+
 def test_the_lowest_and_highest_note_are_kept(cli: Run, tmp_path: Path) -> None:
     tone(tmp_path / "a.wav")
     options = ["--onset-threshold", "0.01", "--frame-threshold", "0.01", "--minimum-note-length", "0", "--overwrite"]
@@ -427,7 +593,7 @@ def test_not_frequencies(text: str) -> None:
 
 
 def test_clock() -> None:
-    assert [_clock(s) for s in (0, 8.04, 59.96, 61, 3600, 36061.5)] == [
+    assert [clock(s) for s in (0, 8.04, 59.96, 61, 3600, 36061.5)] == [
         "0:00.0",
         "0:08.0",
         "1:00.0",
@@ -435,3 +601,14 @@ def test_clock() -> None:
         "1:00:00.0",
         "10:01:01.5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:00.5", 0.5), ("1:02:03.5", 3723.5), ("7.25", 7.25)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert _seconds("--start", text) == seconds
+
+
+def test_the_presets_of_the_help_are_those_there_are() -> None:
+    assert tuple(sorted(PRESETS)) == PRESET_NAMES

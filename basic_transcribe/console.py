@@ -1,0 +1,201 @@
+"""What the command line says: lines, progress bars, and the count that becomes its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import TranscribeError, printable
+
+if TYPE_CHECKING:
+    import rich.progress
+    from _typeshed import DataclassInstance
+
+    from .batch import Job, Plan, Recipe, Result
+
+
+def say(text: str) -> None:
+    if sys.stdout is not None:
+        print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    if sys.stderr is not None:  # print would take None for standard output
+        print(text, file=sys.stderr, flush=True)
+
+
+def mute_libraries() -> None:
+    """Keep what C libraries print about damaged files out of standard error, in this process and in its workers.
+
+    They write to descriptor 2, which leads nowhere from now on; ``sys.stderr`` gets a copy of what it was.
+    """
+    if sys.stderr is None or sys.stderr.fileno() != 2:
+        return
+    kept = os.dup(2)
+    encoding = sys.stderr.encoding
+    sys.stderr = open(kept, "w", buffering=1, encoding=encoding, errors="backslashreplace")  # noqa: SIM115
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+
+
+def silence() -> None:
+    """Keep the interpreter from flushing into a closed pipe when it exits."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
+
+
+class Bars:
+    """Progress bars on standard error while it is a terminal: one per recording at work, one for all."""
+
+    def __init__(self, recordings: int, *, shown: bool) -> None:
+        self._bars: rich.progress.Progress | None = None
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+        if not shown or sys.stderr is None or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(show_speed=False),
+            TextColumn("{task.fields[done]}", markup=False),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+        if recordings > 1:
+            self._tasks[""] = self._bars.add_task("all", total=recordings, done=f"0/{recordings}")
+
+    def __enter__(self) -> Bars:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def update(self, job: Job, seconds: float, total: float | None) -> None:
+        """``seconds`` of ``total`` are transcribed."""
+        if self._bars is None:
+            return
+        if job.label not in self._tasks:
+            self._tasks[job.label] = self._bars.add_task(printable(Path(job.label).name), total=total, done="")
+        self._bars.update(self._tasks[job.label], completed=seconds, total=total, done=clock(seconds))
+
+    def finish(self, label: str) -> None:
+        """A recording is done, one way or another."""
+        if self._bars is None:
+            return
+        if label in self._tasks:
+            self._bars.remove_task(self._tasks.pop(label))
+        if "" in self._tasks:
+            self._bars.advance(self._tasks[""])
+            task = self._bars.tasks[0]
+            self._bars.update(self._tasks[""], done=f"{task.completed:.0f}/{task.total:.0f}")
+
+
+class Report:
+    """Says what happens, and counts."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
+        self.quiet, self.verbose, self.debug = quiet, verbose, debug
+        self.exit_code = 0
+        self.results: list[Result] = []
+        self.planned = 0
+        self.started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            say(text)
+
+    def error(self, text: str) -> None:
+        complain(f"error: {printable(text)}")
+
+    def plan(self, plan: Plan) -> None:
+        self.planned = len(plan.jobs) + len(plan.failures)
+        self.remarks(plan.remarks)
+        for failure in plan.failures:
+            self.result(failure)
+
+    def remarks(self, remarks: Iterable[tuple[str, str]]) -> None:
+        if not self.quiet:
+            for label, text in remarks:
+                complain(f"note: {printable(label)}: {printable(text)}")
+
+    def failure(self, label: str, error: TranscribeError) -> None:
+        """Call this where the error is handled, for the traceback."""
+        from .batch import Result
+
+        details = "".join(traceback.format_exception(error))
+        self.result(Result(label, "failed", str(error), error.exit_code, details=details))
+
+    def settings(self, recipe: Recipe, processes: int) -> None:
+        if self.verbose:
+            parts = (recipe.tracker, recipe.shape, recipe.output.midi, recipe.output.part)
+            chosen = [text for part in parts for text in _chosen(part)]
+            complain(
+                f"{processes} at a time, {recipe.threads} threads each; settings: {', '.join(chosen) or 'the defaults'}"
+            )
+
+    def result(self, result: Result) -> None:
+        self.results.append(result)
+        self.exit_code = max(self.exit_code, result.exit_code)
+        label = printable(result.label)
+        if not self.quiet:
+            for warning in result.warnings:
+                complain(f"warning: {label}: {printable(warning)}")
+        if result.status == "failed":
+            self.error(f"{result.label}: {result.message}")
+            if self.debug and result.details:
+                complain(result.details.rstrip())
+        elif result.status == "done":
+            self.say(f"{label}: {count(result.notes, 'note')} in {clock(result.seconds)}: {printable(result.message)}")
+        else:
+            self.say(f"{label}: {printable(result.message)}")
+
+    def summary(self) -> None:
+        if len(self.results) > 1:
+            self.say(self._totals())
+
+    def stopped(self, name: str) -> None:
+        complain(f"stopped by {name}, {self.planned - len(self.results)} not done; run again to go on")
+        self.say(self._totals())
+
+    def _totals(self) -> str:
+        done = [r for r in self.results if r.status == "done"]
+        skipped = sum(r.status == "skipped" for r in self.results)
+        audio, elapsed = sum(r.seconds for r in done), time.monotonic() - self.started
+        speed = f" ({audio / elapsed:.0f} times real time)" if audio else ""
+        return (
+            f"{len(done)} done, {skipped} up to date, {len(self.results) - len(done) - skipped} failed: "
+            f"{count(sum(r.notes for r in done), 'note')} in {clock(audio)} of audio in {clock(elapsed)}{speed}"
+        )
+
+
+def _chosen(settings: DataclassInstance) -> list[str]:
+    """Those that are not as they would be by default."""
+    default = type(settings)()
+    pairs = ((f.name, getattr(settings, f.name)) for f in fields(settings))
+    return [f"{name} {value}" for name, value in pairs if value != getattr(default, name)]
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{tenths / 10:04.1f}" if hours else f"{minutes}:{tenths / 10:04.1f}"

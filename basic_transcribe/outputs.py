@@ -1,0 +1,252 @@
+"""A transcription into the contents of its files: which writer makes which, and what it needs beside the notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .types import Beats, Key, MidiSettings, Part
+
+if TYPE_CHECKING:
+    from .pipeline import Transcription
+    from .types import Float32
+
+SONIFIED, MIXED = ".sonified.wav", ".sonified-mix.wav"
+SOUND_RATE = 44_100  # Hz
+PICTURE_RATE = 22_050  # Hz
+DIVISION = Fraction(1, 16)  # of a whole note: the shortest of a score, unless notes are quantised to another
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """How a transcription is written.
+
+    Attributes
+    ----------
+    midi : MidiSettings
+    key : str or None
+        Key signature of the MIDI file and the score: ``auto``, or a key such as ``C minor``. None: none in the MIDI
+        file, an estimated one in the score.
+    division : Fraction
+        Shortest note of a score, as a part of a whole note.
+    soundfont : Path or None
+        SF2 file whose instruments play what is to be heard; a plain synthesiser if None.
+    part : Part
+        What of the recording was transcribed.
+    """
+
+    midi: MidiSettings = field(default_factory=MidiSettings)
+    key: str | None = None
+    division: Fraction = DIVISION
+    soundfont: Path | None = None
+    part: Part = field(default_factory=Part)
+
+    def __post_init__(self) -> None:
+        if self.key not in (None, "auto"):
+            from .keys import parse_key
+
+            parse_key(str(self.key))
+
+
+def fixed_grid(duration: float, midi: MidiSettings) -> Beats:
+    """The beats of a recording that keeps the tempo of the settings from its beginning to its end."""
+    from .timing import fixed_beats, metre
+
+    per_bar, quarters = metre(midi.time_signature or (4, 4))
+    return fixed_beats(midi.tempo, duration, per_bar, quarters)
+
+
+def render(
+    transcription: Transcription, wanted: Sequence[str], source: Path, settings: OutputSettings, fingerprint: str
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Contents of the files wanted.
+
+    Parameters
+    ----------
+    transcription : Transcription
+    wanted : sequence of str
+        Extensions, each one of :data:`WRITERS`.
+    source : Path
+        The recording, for its name, and for its sound where that is drawn or heard.
+    settings : OutputSettings
+    fingerprint : str
+        For the MIDI file.
+
+    Returns
+    -------
+    contents : dict
+        By extension.
+    warnings : tuple of str
+        What could not be written as it was, or at all.
+    """
+    sheet = _Sheet(transcription, source, settings, fingerprint)
+    contents = {extension: WRITERS[extension](sheet) for extension in wanted}
+    return {extension: data for extension, data in contents.items() if data is not None}, tuple(sheet.warnings)
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """What writers take from, and remark on."""
+
+    transcription: Transcription
+    source: Path
+    settings: OutputSettings
+    fingerprint: str
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return self.source.stem
+
+    @property
+    def key(self) -> Key | None:
+        """As it was given, or else estimated."""
+        from .keys import parse_key
+
+        given = self.settings.key
+        return self.transcription.key if given in (None, "auto") else parse_key(str(given))
+
+    @property
+    def grid(self) -> Beats:
+        return self.transcription.beats or fixed_grid(self.transcription.duration, self.settings.midi)
+
+    def audio(self, rate: int) -> Float32 | None:
+        """What was transcribed, mixed to mono; None if there are only posteriors."""
+        import numpy as np
+
+        from .audio import open_audio
+
+        if is_posteriors(self.source):
+            return None
+        with open_audio(self.source, target_rate=rate, part=self.settings.part) as stream:
+            return np.concatenate([np.zeros(0, np.float32), *stream])
+
+
+def is_posteriors(source: Path) -> bool:
+    """Whether an input is what ``--npz`` wrote, not a recording."""
+    return source.suffix.lower() == ".npz"
+
+
+def _midi(sheet: _Sheet) -> bytes:
+    from .midi import to_midi
+
+    t, settings = sheet.transcription, sheet.settings
+    result = to_midi(
+        t.notes,
+        settings.midi,
+        title=sheet.title,
+        fingerprint=sheet.fingerprint,
+        beats=t.beats,
+        key=sheet.key if settings.key else None,
+        markers=t.markers,
+    )
+    sheet.warnings += result.warnings
+    return result.data
+
+
+def _csv(sheet: _Sheet) -> bytes:
+    from .exports import notes_to_csv
+
+    return notes_to_csv(sheet.transcription.notes).encode()
+
+
+def _json(sheet: _Sheet) -> bytes:
+    from .exports import notes_to_json
+
+    return notes_to_json(sheet.transcription).encode()
+
+
+def _jams(sheet: _Sheet) -> bytes:
+    from .exports import notes_to_jams
+
+    return notes_to_jams(sheet.transcription, sheet.title).encode()
+
+
+def _npz(sheet: _Sheet) -> bytes | None:
+    from .exports import posteriors_to_npz
+
+    if sheet.transcription.posteriors is None:
+        sheet.warnings.append("no audio, so no posteriors to write")
+        return None
+    return posteriors_to_npz(sheet.transcription.posteriors)
+
+
+def _musicxml(sheet: _Sheet) -> bytes:
+    from .musicxml import notes_to_musicxml
+
+    return notes_to_musicxml(
+        sheet.transcription.notes,
+        beats=sheet.grid,
+        key=sheet.key,
+        title=sheet.title,
+        division=sheet.settings.division,
+    )
+
+
+def _sound(sheet: _Sheet) -> Float32:
+    """The notes as samples at SOUND_RATE, shape (samples,) or (samples, 2)."""
+    from . import sound
+
+    font = sheet.settings.soundfont
+    if font is None:
+        return sound.synthesize(sheet.transcription.notes, sheet.transcription.duration, SOUND_RATE)
+    from .midi import to_midi
+
+    played = to_midi(sheet.transcription.notes, MidiSettings(program=sheet.settings.midi.program, bend_mode="channels"))
+    return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
+
+
+def _sonified(sheet: _Sheet) -> bytes:
+    from .sound import to_wav
+
+    return to_wav(_sound(sheet), SOUND_RATE)
+
+
+def _mixed(sheet: _Sheet) -> bytes:
+    from .sound import mix, to_wav
+
+    original = sheet.audio(SOUND_RATE)
+    if original is None:
+        raise UsageError("--sonify-mix needs the recording; give it instead of its posteriors")
+    return to_wav(mix(original, _sound(sheet)), SOUND_RATE)
+
+
+def _picture(form: str) -> Callable[[_Sheet], bytes]:
+    def draw(sheet: _Sheet) -> bytes:
+        from . import picture
+
+        t = sheet.transcription
+        return picture.draw(
+            t.notes,
+            t.duration,
+            audio=sheet.audio(PICTURE_RATE),
+            sample_rate=PICTURE_RATE,
+            posteriors=t.posteriors,
+            beats=t.beats,
+            title=sheet.title,
+            format=form,
+        )
+
+    return draw
+
+
+WRITERS: dict[str, Callable[[_Sheet], bytes | None]] = {
+    ".mid": _midi,
+    ".csv": _csv,
+    ".json": _json,
+    ".jams": _jams,
+    ".npz": _npz,
+    ".musicxml": _musicxml,
+    SONIFIED: _sonified,
+    MIXED: _mixed,
+    ".png": _picture("png"),
+    ".svg": _picture("svg"),
+}
+"""What can be written, by extension."""
+
+WITH_POSTERIORS = frozenset({".npz", ".png", ".svg"})
+"""Extensions of files that need the model's posteriors."""

@@ -1,0 +1,76 @@
+"""Settings for one instrument, for those who know what is playing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import UsageError
+from .shaping import ShapeSettings
+from .types import MidiSettings, TrackerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What suits an instrument. What is not said here is as without a preset."""
+
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    shape: ShapeSettings = field(default_factory=ShapeSettings)
+    midi: MidiSettings = field(default_factory=MidiSettings)
+
+
+def _within(low: int, high: int, *, monophonic: bool = False, pitch_bends: bool = True) -> TrackerSettings:
+    """MIDI pitches ``low`` to ``high``."""
+    return TrackerSettings(
+        minimum_frequency=_hertz(low - 0.5),
+        maximum_frequency=_hertz(high + 0.5),
+        monophonic=monophonic,
+        pitch_bends=pitch_bends,
+    )
+
+
+def _hertz(pitch: float) -> float:
+    return float(440 * 2 ** ((pitch - 69) / 12))
+
+
+PRESETS = {
+    "bass": Preset(
+        _within(23, 67, monophonic=True),
+        midi=MidiSettings(program=33),
+    ),
+    "guitar": Preset(
+        _within(38, 88),
+        ShapeSettings(polyphony=6),
+        MidiSettings(program=24, bend_mode="channels"),
+    ),
+    "harmonica": Preset(
+        _within(48, 98),
+        midi=MidiSettings(program=22, bend_mode="channels"),
+    ),
+    "kalimba": Preset(_within(48, 96, pitch_bends=False), midi=MidiSettings(program=108)),
+    "piano": Preset(TrackerSettings(pitch_bends=False)),
+    "violin": Preset(
+        _within(55, 103),
+        ShapeSettings(polyphony=4),
+        MidiSettings(program=40, bend_mode="channels"),
+    ),
+    "voice": Preset(
+        _within(36, 86, monophonic=True),
+        midi=MidiSettings(program=53),
+    ),
+}
+"""By name; ``scripts/score_presets.py`` measures what each gains."""
+
+
+def preset(name: str | None) -> Preset:
+    """The settings for an instrument; neutral ones for None.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this name.
+    """
+    if name is None:
+        return Preset()
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name}; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]

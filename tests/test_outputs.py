@@ -1,0 +1,103 @@
+"""Which writer makes which file, and what each is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+from basic_transcribe import outputs
+from basic_transcribe.errors import UsageError
+from basic_transcribe.midi import find_fingerprint
+from basic_transcribe.outputs import OutputSettings
+from basic_transcribe.pipeline import Transcription
+from basic_transcribe.types import Beats, Marker, MidiSettings, Note, Part, TrackerSettings
+
+C_MAJOR = tuple(
+    Note(0.5 * i, 0.5 * i + 0.45, pitch, 80, 0.9) for i, pitch in enumerate((60, 64, 67, 72, 67, 65, 62, 60))
+)
+SONG = Transcription(C_MAJOR, 4.0, TrackerSettings(), (), "fake 1")
+FOUND = replace(SONG, beats=Beats(tuple(0.5 * i for i in range(9))), markers=(Marker(1.0, "? G4 0.41"),))
+
+
+def midi_of(transcription: Transcription, settings: OutputSettings) -> mido.MidiFile:
+    contents, _ = outputs.render(transcription, [".mid"], Path("song.wav"), settings, "1 mark")
+    assert find_fingerprint(contents[".mid"]) == "1 mark"
+    return mido.MidiFile(file=BytesIO(contents[".mid"]))
+
+
+def metas(file: mido.MidiFile, kind: str) -> list[mido.MetaMessage]:
+    return [message for track in file.tracks for message in track if message.type == kind]
+
+
+@pytest.mark.parametrize(("key", "written"), [(None, []), ("auto", ["C"]), ("E minor", ["Em"])])
+def test_the_key_signature_is_the_one_asked_for(key: str | None, written: list[str]) -> None:
+    assert [m.key for m in metas(midi_of(SONG, OutputSettings(key=key)), "key_signature")] == written
+
+
+def test_beats_and_markers_reach_the_midi_file() -> None:
+    plain, found = midi_of(SONG, OutputSettings()), midi_of(FOUND, OutputSettings())
+    assert not metas(plain, "marker")
+    assert not metas(plain, "time_signature")
+    assert [m.text for m in metas(found, "marker")] == ["? G4 0.41"]
+    assert [(m.numerator, m.denominator) for m in metas(found, "time_signature")] == [(4, 4)]
+
+
+def test_a_key_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="Q flat"):
+        OutputSettings(key="Q flat")
+
+
+def test_the_grid_is_that_of_the_tempo_where_no_beats_were_found() -> None:
+    grid = outputs.fixed_grid(4.0, MidiSettings(tempo=90, time_signature=(6, 8)))
+    assert grid.time_signature == (6, 8)
+    assert np.diff(grid.times) == pytest.approx(1.0)  # a dotted quarter at 90 quarters a minute
+    score = outputs.render(SONG, [".musicxml"], Path("song.wav"), OutputSettings(), "")[0][".musicxml"]
+    assert score.count(b"<measure ") == 2
+
+
+def test_the_score_takes_the_division() -> None:
+    fine = OutputSettings(division=Fraction(1, 32))
+    moved = replace(SONG, notes=(replace(C_MAJOR[0], onset=0.0625, offset=0.45), *C_MAJOR[1:]))
+    coarse_score, fine_score = (
+        outputs.render(moved, [".musicxml"], Path("song.wav"), settings, "")[0][".musicxml"]
+        for settings in (OutputSettings(division=Fraction(1, 4)), fine)
+    )
+    assert b"32nd" in fine_score
+    assert b"32nd" not in coarse_score
+
+
+def test_json_holds_the_key_and_the_beats() -> None:
+    content = json.loads(outputs.render(FOUND, [".json"], Path("song.wav"), OutputSettings(), "")[0][".json"])
+    assert content["key"]["name"] == "C major"
+    assert len(content["beats"]["times"]) == 9
+
+
+def test_what_is_heard_beside_the_recording_is_the_part_that_was_transcribed(tmp_path: Path) -> None:
+    rate = 22_050
+    sound = np.concatenate([np.zeros(2 * rate), 0.5 * np.sin(2 * np.pi * 440 * np.arange(4 * rate) / rate)])
+    soundfile.write(tmp_path / "song.wav", sound, rate)
+    settings = OutputSettings(part=Part(start=2.0))
+    contents, _ = outputs.render(SONG, [outputs.MIXED], tmp_path / "song.wav", settings, "")
+    mixed, _ = soundfile.read(BytesIO(contents[outputs.MIXED]))
+    assert mixed.shape[1] == 2
+    first = mixed[: outputs.SOUND_RATE // 10, 0]
+    assert np.sqrt(np.mean(first**2)) > 0.05
+
+
+def test_without_posteriors_none_are_written() -> None:
+    contents, warnings = outputs.render(SONG, [".npz", ".csv"], Path("song.wav"), OutputSettings(), "")
+    assert list(contents) == [".csv"]
+    assert len(warnings) == 1
+
+
+def test_posteriors_have_no_sound_to_mix() -> None:
+    with pytest.raises(UsageError, match="needs the recording"):
+        outputs.render(SONG, [outputs.MIXED], Path("song.npz"), OutputSettings(), "")
