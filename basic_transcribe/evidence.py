@@ -58,6 +58,16 @@ def between_frames(onset: Float32, row: int) -> float:
     return float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
 
 
+def level_at(onset: Float32, level: Float32, row: int) -> float:
+    """Level of a note that begins in ``row``: mean over CENTRE frames either way, weighted by the onset posterior.
+
+    Both arguments have shape (frames,). One frame alone says as much about where its two-frame step began.
+    """
+    around = slice(max(0, row - CENTRE), row + CENTRE + 1)
+    weights = onset[around].astype(float) + 1e-6
+    return float(weights @ level[around] / weights.sum())
+
+
 def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
     """Sum over each row, so many before it, and so many after it; zeros beyond the ends."""
     padded = np.pad(x, ((before, after), (0, 0)))

@@ -30,6 +30,7 @@ from .evidence import (
     between_frames,
     end_by,
     given,
+    level_at,
     mass,
     peaks,
     pitch_range,
@@ -258,7 +259,8 @@ class MonophonicTracker:
             fraction = between_frames(chunk.onset[:, pitch], row)
             confidence = 0.5 * (float(chunk.onset_mass[row, pitch]) + confidence)
         onset = max(0.0, (frame + fraction) / self._frame_rate + self._onset_delay)
-        return _Open(pitch, frame, onset, float(chunk.p.level[row, pitch]), min(1.0, confidence))
+        level = level_at(chunk.p.onset[:, pitch], chunk.p.level[:, pitch], row)
+        return _Open(pitch, frame, onset, level, min(1.0, confidence))
 
     def _close(self, note: _Open, end: int, latest: float) -> list[Note]:
         """A note finished by absolute frame ``end`` and the time ``latest``; nothing if it is too short."""

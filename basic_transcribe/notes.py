@@ -26,6 +26,7 @@ from .evidence import (
     between_frames,
     end_by,
     given,
+    level_at,
     mass,
     peaks,
     pitch_range,
@@ -225,7 +226,7 @@ class NoteTracker:
         row, pitch, fraction = event.row, event.pitch, 0.0
         if event.kind == ONSET:
             fraction = between_frames(p.onset[:, pitch], row)
-        level = float(p.level[row, pitch])
+        level = level_at(p.onset[:, pitch], p.level[:, pitch], row)
         frame = self._start + row
         onset = max((frame + fraction) / p.frame_rate + self._onset_delay, self._ended.get(pitch, 0.0))
         self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import UsageError
 from .shaping import ShapeSettings
@@ -18,14 +19,9 @@ class Preset:
     midi: MidiSettings = field(default_factory=MidiSettings)
 
 
-def _within(low: int, high: int, *, monophonic: bool = False, pitch_bends: bool = True) -> TrackerSettings:
-    """MIDI pitches ``low`` to ``high``."""
-    return TrackerSettings(
-        minimum_frequency=_hertz(low - 0.5),
-        maximum_frequency=_hertz(high + 0.5),
-        monophonic=monophonic,
-        pitch_bends=pitch_bends,
-    )
+def _within(low: int, high: int, **others: Any) -> TrackerSettings:
+    """MIDI pitches ``low`` to ``high``, and other settings of the tracker."""
+    return TrackerSettings(minimum_frequency=_hertz(low - 0.5), maximum_frequency=_hertz(high + 0.5), **others)
 
 
 def _hertz(pitch: float) -> float:
@@ -33,32 +29,18 @@ def _hertz(pitch: float) -> float:
 
 
 PRESETS = {
-    "bass": Preset(
-        _within(23, 67, monophonic=True),
-        midi=MidiSettings(program=33),
-    ),
-    "guitar": Preset(
-        _within(38, 88),
-        ShapeSettings(polyphony=6),
-        MidiSettings(program=24, bend_mode="channels"),
-    ),
-    "harmonica": Preset(
-        _within(48, 98),
-        midi=MidiSettings(program=22, bend_mode="channels"),
-    ),
+    "bass": Preset(_within(23, 67), midi=MidiSettings(program=33, bend_mode="channels")),
+    "guitar": Preset(_within(38, 88), midi=MidiSettings(program=24, bend_mode="channels")),
+    "harmonica": Preset(_within(48, 98, onset_threshold=0.4), midi=MidiSettings(program=22, bend_mode="channels")),
     "kalimba": Preset(_within(48, 96, pitch_bends=False), midi=MidiSettings(program=108)),
     "piano": Preset(TrackerSettings(pitch_bends=False)),
     "violin": Preset(
-        _within(55, 103),
-        ShapeSettings(polyphony=4),
-        MidiSettings(program=40, bend_mode="channels"),
+        _within(55, 103, onset_threshold=0.4, split_threshold=0.83),
+        midi=MidiSettings(program=40, bend_mode="channels"),
     ),
-    "voice": Preset(
-        _within(36, 86, monophonic=True),
-        midi=MidiSettings(program=53),
-    ),
+    "voice": Preset(_within(36, 86, monophonic=True), midi=MidiSettings(program=53)),
 }
-"""By name; ``scripts/score_presets.py`` measures what each gains."""
+"""By name. ``scripts/tune_presets.py`` measures what they gain."""
 
 
 def preset(name: str | None) -> Preset:

@@ -29,7 +29,7 @@ MELS, LOWEST, HIGHEST = 64, 30.0, 10_000.0  # bands; Hz
 FLOOR = 1e-7  # power of a band, relative to full scale, below which a change is not heard
 
 # ---- the model of beats. Chosen on GuitarSet players 00 to 03, checked on player 04.
-SLOWEST, FASTEST, USUAL = 45.0, 220.0, 115.0  # quarter notes per minute
+SLOWEST, FASTEST, USUAL = 45.0, 220.0, 120.0  # quarter notes per minute
 OCTAVES = 0.8  # standard deviation of the tempo around the usual one
 PRIOR = 2.0  # how much a second of unusual tempo counts
 STEPS = 1.03  # ratio of neighbouring tempi
@@ -39,6 +39,7 @@ HINT_OCTAVES, HINT_PRIOR = 0.1, 10.0
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event
+NOISE = 1.5  # standard deviations by which the envelope must stand out
 AUDIO_WEIGHT, EVENT_WEIGHT, ACCENT_WEIGHT = 0.2, 0.5, 2.0
 FEWEST = 4  # events
 
@@ -57,6 +58,7 @@ RATIOS = (1, 2, 1 / 2, 3 / 2, 2 / 3, 4 / 3, 3 / 4)  # of beats that may be mista
 DETUNE = 0.04  # how far the tempo may be off, as a share of it
 BINS = 64  # of a beat
 DRIFT = 0.7  # what a beat that may drift must explain more than one that may not
+SHARE = 0.3  # of what beats that may drift explain, beats that may not must explain so much
 
 # ---- the curve through the onsets
 NEAR = 0.06  # seconds, or NEAR_SHARE of a beat: an onset this near belongs to the beat
@@ -67,7 +69,7 @@ FLEXIBILITY = 0.01  # change of a beat's length to the next, as a share of it
 
 # ---- bars
 EARLY = 0.15  # of a beat: what begins so much before it, is of it
-ACCENT = 0.5  # what accents count for beside changes of harmony
+ACCENT = 0.25  # what accents count for beside changes of harmony
 
 
 class OnsetEnvelope:
@@ -135,7 +137,7 @@ class OnsetEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """Onsets, those of a chord as one: their times, sizes (1 for a single note), and accents (0 to 1)."""
+    """Onsets, those of a chord as one: their times, sizes (1 for a single note), and accents (0 to 1); none if few."""
 
     times: Float64
     sizes: Float64
@@ -174,7 +176,8 @@ def estimate_beats(
     Returns
     -------
     Beats or None
-        None if fewer than four events (notes or chords) begin, or if their times follow no beat.
+        None if fewer than four events (notes or chords) begin, or, unless there is a hint, if no beats explain their
+        times better than chance.
 
     Raises
     ------
@@ -186,7 +189,7 @@ def estimate_beats(
     Beats((0.0, 1.0), per_bar, 0, quarters)  # raises if the metre is impossible
     notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
     events = _events(notes)
-    if len(events.times) < FEWEST:
+    if not len(events.times):
         return None
     duration = max(len(envelope) / frame_rate, float(events.times[-1]))
     search = _search(envelope, frame_rate, events, quarters, tempo_hint)
@@ -206,19 +209,22 @@ def _events(notes: Sequence[Note]) -> _Events:
             groups[-1].append(note)
         else:
             groups.append([note])
+    if len(groups) < FEWEST:
+        return _Events(np.zeros(0), np.zeros(0), np.zeros(0))
     times = np.array([np.mean([n.onset for n in group]) for group in groups])
     sizes = np.array([len(group) for group in groups]) ** 0.3
     low = np.array([min(n.pitch for n in group) for group in groups], float)
-    gaps = np.log2(np.append(np.diff(times), 1.0)) if len(times) else times
+    gaps = np.log2(np.append(np.diff(times), 1.0))
     # An accent is low or long by comparison with its neighbours.
     accents = 0.5 * np.clip((_local_median(low) - low - 2) / 6, 0, 1) + 0.5 * np.clip(gaps - _local_median(gaps), 0, 1)
     return _Events(times, sizes, accents)
 
 
 def _local_median(x: Float64, reach: int = 8) -> Float64:
+    """Median of each value and its neighbours to both sides."""
     padded = np.pad(x, reach, constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)[: len(x)]
-    return np.asarray(np.nanmedian(windows, axis=1), np.float64) if len(x) else x
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return np.asarray(np.nanmedian(windows, axis=1), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,8 @@ class _Search:
         Beats per minute.
     octaves, weight : float
         Width and weight of the prior of tempi.
+    hinted : bool
+        Whether somebody told the tempo, so that there must be one.
     """
 
     streams: Float32
@@ -247,6 +255,7 @@ class _Search:
     usual: float
     octaves: float
     weight: float
+    hinted: bool
 
     def prior(self, length: ArrayLike) -> Float64:
         """Logarithm of the prior of a beat of so many frames, per frame."""
@@ -264,9 +273,9 @@ def _search(envelope: Float32, frame_rate: float, events: _Events, quarters: flo
     feels = (COMPOUND,) if quarters == 1.5 else (STRAIGHT, SWUNG)
     if hint is not None:
         usual = hint / quarters
-        return _Search(streams, rate, feels, usual / 1.4, usual * 1.4, usual, HINT_OCTAVES, HINT_PRIOR)
+        return _Search(streams, rate, feels, usual / 1.4, usual * 1.4, usual, HINT_OCTAVES, HINT_PRIOR, True)
     scale = quarters**-0.5  # longer beats are slower, but not by as much
-    return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, OCTAVES, PRIOR)
+    return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, OCTAVES, PRIOR, False)
 
 
 def _follow(search: _Search) -> Float64:
@@ -281,25 +290,27 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
     Returns
     -------
     tuple or None
-        The beats, and whether they are of constant tempo; None if no beats are better than none.
+        The beats, and whether they are of constant tempo; None if these are no better than none, unless somebody
+        told the tempo.
     """
     total = len(search.streams)
     frames = np.flatnonzero(search.streams.any(axis=1))
     weights = search.streams[frames]
     usual = float(np.median(np.diff(beats)))
     drifting = _fit(_shapes(search, usual), _passed(beats, frames), weights)[0]
-    best, found, evidence = drifting + total * search.prior(usual) - DRIFT * len(beats), None, drifting
+    enough = max(drifting - DRIFT * len(beats), SHARE * drifting)
+    best, found, evidence = enough + total * search.prior(usual), None, drifting
     for ratio in RATIOS:
         if not search.slowest <= 60 * search.rate / (usual * ratio) <= search.fastest:
             continue
         shapes = _shapes(search, usual * ratio)
-        for length in usual * ratio * np.exp(np.arange(-DETUNE, DETUNE, max(1 / total, DETUNE / 250))):
+        for length in usual * ratio * np.exp(np.arange(-DETUNE, DETUNE, max(1 / total, DETUNE / 500))):
             fit = _fit(shapes, frames / length, weights)
             phase = int(fit.argmax())
             if fit[phase] + total * search.prior(length) > best:
                 evidence = fit[phase]
                 best, found = evidence + total * search.prior(length), (phase / BINS * length, length)
-    if evidence <= 0:
+    if evidence <= 0 and not search.hinted:
         return None
     return (beats, False) if found is None else (np.arange(found[0], total, found[1]), True)
 
@@ -334,10 +345,11 @@ def _lengths(shortest: float, longest: float) -> NDArray[np.intp]:
 
 
 def _normalised(envelope: Float32, frame_rate: float, frames: int) -> Float64:
-    """The envelope at half its rate, what is steady removed, scaled by its size over some seconds around."""
-    x = envelope.astype(np.float64)
-    x = np.maximum(x - _mean_around(x, round(frame_rate)), 0)
-    size = np.sqrt(_mean_around(x * x, round(8 * frame_rate))) + 0.1 * np.sqrt(np.mean(x * x)) if len(x) else x
+    """What stands out of the envelope, at half its rate, scaled by its size over some seconds around."""
+    x, seconds = envelope.astype(np.float64), round(8 * frame_rate)
+    x -= _mean_around(x, round(frame_rate))
+    x = np.maximum(x - NOISE * np.sqrt(_mean_around(x * x, seconds)), 0)
+    size = np.sqrt(_mean_around(x * x, seconds)) + 0.1 * np.sqrt(np.sum(x * x) / max(1, len(x)))
     x = np.pad(np.divide(x, size, out=np.zeros_like(x), where=size > 0), (1, 2))
     smooth = (x[:-2] + 2 * x[1:-1] + x[2:])[::2] / 2
     return np.pad(smooth, (0, max(0, frames - len(smooth))))[:frames]
@@ -434,7 +446,7 @@ def _refine(beats: Float64, events: _Events, steady: bool) -> Float64:
         hold = np.full(count, 1 / LOOSE**2)
         target = pull * nearest + hold * beats
         if steady:
-            line = np.polynomial.Polynomial.fit(np.arange(count), nearest, 1, w=np.sqrt(pull + 1e-9 / SCATTER**2))
+            line = np.polynomial.Polynomial.fit(np.arange(count), target / (pull + hold), 1, w=np.sqrt(pull + hold))
             curve = line(np.arange(count))
             continue
         bands = np.zeros((3, count))
@@ -458,12 +470,12 @@ def _nearest(times: Float64, among: Float64) -> NDArray[np.intp]:
 
 
 def _cover(beats: Float64, duration: float) -> Float64:
-    """Beats from less than a beat after zero to the end or later."""
-    beats = beats[beats >= 0]
+    """Beats from less than a beat after zero to the end or later; one that came just too early is at zero."""
     before, after = beats[1] - beats[0], beats[-1] - beats[-2]
+    beats = np.maximum(beats[beats > -EARLY * before], 0.0)
     head = beats[0] - before * np.arange(int(beats[0] / before), 0, -1)
-    tail = beats[-1] + after * np.arange(1, max(0, int(np.ceil((duration - beats[-1]) / after))) + 1)
-    return np.concatenate([np.maximum(head, 0.0), beats, tail])
+    missing = max(2 - len(beats), int(np.ceil((duration - beats[-1]) / after)), 0)
+    return np.concatenate([head, beats, beats[-1] + after * np.arange(1, missing + 1)])
 
 
 def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> int:
@@ -476,11 +488,11 @@ def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: i
     harmony = np.zeros((len(times) + 4, 12))  # seconds of each pitch class in each beat, two empty beats at the ends
     for note in notes:
         first, last = np.searchsorted(edges, [note.onset, note.offset])
-        first = max(0, first - 1)
+        first, last = max(0, first - 1), min(last, len(times))
         harmony[first + 2 : last + 2, note.pitch % 12] += np.diff(edges[first : last + 1].clip(note.onset, note.offset))
     pairs = harmony[:-1] + harmony[1:]
     pairs /= np.maximum(np.linalg.norm(pairs, axis=1, keepdims=True), 1e-9)
-    change = 1 - (pairs[1:-2] * pairs[3:]).sum(axis=1)  # of two beats against the two before them
+    change = 1 - (pairs[:-3] * pairs[2:-1]).sum(axis=1)  # of two beats against the two before them
     change[0] = change[1:].mean()  # where nothing was before
     nearest = _nearest(times, events.times)
     near = np.abs(events.times[nearest] - times) < EARLY * lengths

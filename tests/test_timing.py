@@ -1,0 +1,353 @@
+"""Beats of music whose beats are known, and what must hold for any notes that are moved onto a grid."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from basic_transcribe.errors import UsageError
+from basic_transcribe.timing import (
+    OnsetEnvelope,
+    beat_position,
+    beat_time,
+    estimate_beats,
+    fixed_beats,
+    metre,
+    parse_division,
+    parse_time_signature,
+    quantize,
+)
+from basic_transcribe.types import Beats, Float32, Note, PitchBend
+
+RATE = 22_050
+FRAME_RATE = RATE / 256
+EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+# ---------------------------------------------------------------- the envelope
+
+
+def envelope_of(samples: Float32, sizes: list[int]) -> tuple[Float32, float]:
+    envelope, start = OnsetEnvelope(RATE), 0
+    for size in [*sizes, len(samples)]:
+        envelope.push(samples[start : start + size])
+        start = min(len(samples), start + size)
+    return envelope.finish()
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 200_000), st.lists(st.integers(0, 70_000), max_size=6))
+def test_blocks_of_any_size_give_the_same_envelope(length: int, sizes: list[int]) -> None:
+    samples = np.random.default_rng(length).normal(0, 0.1, length).astype(np.float32)
+    whole, rate = envelope_of(samples, [])
+    parts, _ = envelope_of(samples, sizes)
+    assert parts.tobytes() == whole.tobytes()
+    assert whole.dtype == np.float32
+    assert len(whole) == -(-length // 256)
+    assert rate == pytest.approx(FRAME_RATE)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.005])
+def test_the_envelope_peaks_where_tones_begin(level: float) -> None:
+    onsets = np.array([0.5, 0.93, 1.71, 2.4])
+    time = np.arange(3 * RATE) / RATE
+    tone = sum(np.where(time >= t, np.exp(-4 * (time - t)) * np.sin(2 * np.pi * 440 * (time - t)), 0) for t in onsets)
+    envelope, rate = envelope_of((level * tone).astype(np.float32), [])
+    around = [envelope[round((t - 0.1) * rate) : round((t + 0.1) * rate)] for t in onsets]
+    found = [t - 0.1 + a.argmax() / rate for t, a in zip(onsets, around, strict=True)]
+    assert np.abs(found - onsets).max() < 0.02
+    assert min(a.max() for a in around) > 5 * np.median(envelope) + 0.01
+
+
+# ---------------------------------------------------------------- beats
+
+
+def click_map(tempo: float, drift: float, beats: int, start: float) -> NDArray[np.float64]:
+    """Times of beats whose tempo swings by ``drift`` to both sides, once in 32 beats."""
+    lengths = 60 / tempo * (1 + drift * np.sin(2 * np.pi * np.arange(beats) / 32))
+    return np.concatenate([[start], start + np.cumsum(lengths)])
+
+
+def song(times: NDArray[np.float64], per_bar: int = 4, *, swing: float = 0.0, seed: int = 0) -> list[Note]:
+    """Chords that change with each bar, basses on its first beat, a tune in half beats; 5 ms of scatter."""
+    rng = np.random.default_rng(seed)
+    beats = Beats(tuple(times.tolist()))
+
+    def note(position: float, length: float, pitch: int, velocity: int) -> Note:
+        onset = float(beat_time(beats, position)) + rng.normal(0, 0.005)
+        return Note(max(0.0, onset), float(beat_time(beats, position + length)), pitch, velocity, 0.9)
+
+    notes = []
+    for beat in range(len(times) - 1):
+        root = 48 + [0, 5, 7, 9][beat // per_bar % 4]
+        if beat % per_bar == 0:
+            notes.append(note(beat, per_bar * 0.9, root - 12, 90))
+        notes += [note(beat, 0.9, root + k, 70) for k in (0, 4, 7)]
+        if rng.random() < 0.6:
+            notes.append(note(beat + 0.5 + swing / 6, 0.4, root + 12 + int(rng.choice([0, 4, 7])), 80))
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))
+
+
+def silence(seconds: float) -> Float32:
+    return np.zeros(int(seconds * FRAME_RATE), np.float32)
+
+
+def f_measure(reference: NDArray[np.float64], found: NDArray[np.float64], window: float) -> float:
+    hits = (np.abs(reference[:, None] - found).min(axis=1) <= window).sum()
+    return float(2 * hits / (len(reference) + len(found)))
+
+
+@pytest.mark.parametrize("tempo", [72, 96, 112])
+@pytest.mark.parametrize("drift", [0.0, 0.1])
+@pytest.mark.parametrize("per_bar", [3, 4])
+def test_beats_and_bars_of_known_music(tempo: float, drift: float, per_bar: int) -> None:
+    times = click_map(tempo, drift, 48, start=0.4)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times, per_bar), per_bar=per_bar)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(60 / np.median(np.diff(times)), rel=0.03)
+    found = np.array(beats.times)
+    nearest = found[np.abs(times[:-1, None] - found).argmin(axis=1)]
+    assert np.abs(nearest - times[:-1]).max() < 0.02
+    assert abs(np.mean(nearest - times[:-1])) < 0.003
+    first = int(np.abs(found - times[0]).argmin())
+    assert beats.downbeat == first % per_bar
+
+
+def test_beats_cover_the_recording() -> None:
+    times = click_map(100, 0.0, 30, start=5.0)
+    beats = estimate_beats(silence(times[-1] + 7), FRAME_RATE, song(times))
+    assert beats is not None
+    assert 0 <= beats.times[0] < 0.6
+    assert times[-1] + 7 - 0.02 <= beats.times[-1] < times[-1] + 7.6
+    assert np.ptp(np.diff(beats.times)) < 0.002
+
+
+def test_swung_music_keeps_its_beat() -> None:
+    times = click_map(120, 0.0, 48, start=0.2)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times, swing=1.0))
+    assert beats is not None
+    assert f_measure(times[:-1], np.array(beats.times), 0.02) > 0.95
+
+
+def test_drums_in_the_envelope_tell_the_beat_of_notes_that_do_not() -> None:
+    rng = np.random.default_rng(1)
+    times = click_map(110, 0.0, 48, start=0.3)
+    samples = rng.normal(0, 1e-4, int(times[-1] * RATE))
+    for t in times[:-1]:
+        burst = rng.normal(0, 0.3, 2000) * np.exp(-np.arange(2000) / 300)
+        start = int(t * RATE)
+        samples[start : start + 2000] += burst[: len(samples) - start]
+    envelope, rate = envelope_of(samples.astype(np.float32), [])
+    notes = [Note(float(t), float(t) + 0.5, 60, 64, 0.9) for t in np.sort(rng.uniform(0, times[-1], 12))]
+    beats = estimate_beats(envelope, rate, notes)
+    assert beats is not None
+    assert f_measure(times[:-1], np.array(beats.times), 0.04) > 0.95
+
+
+@pytest.mark.parametrize("hint", [60.0, 120.0])
+def test_a_hint_settles_the_octave(hint: float) -> None:
+    times = click_map(120, 0.0, 48, start=0.0)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times), tempo_hint=hint)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(hint, rel=0.01)
+
+
+def test_compound_metre_has_dotted_beats() -> None:
+    times = click_map(76, 0.0, 32, start=0.0)
+    eighths = Beats(tuple(times.tolist()))
+    notes = [
+        Note(t, t + 0.2, (45 if k % 6 == 0 else 60) + [0, 5, 7][k // 6 % 3], 80, 0.9)
+        for k in range(96)
+        for t in [float(beat_time(eighths, k / 3))]
+    ]
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, per_bar=2, quarters=1.5)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(76, rel=0.01)
+    assert beats.time_signature == (6, 8)
+    assert f_measure(times[:-1], np.array(beats.times), 0.02) > 0.95
+
+
+def test_no_beat_is_found_where_there_is_none() -> None:
+    three = [Note(t, t + 0.4, 60, 80, 0.9) for t in (0.0, 0.5, 1.0)]
+    assert estimate_beats(silence(2), FRAME_RATE, three) is None
+    chord = [Note(0.01, 1.0, 60 + k, 80, 0.9) for k in range(8)]
+    assert estimate_beats(silence(2), FRAME_RATE, chord) is None
+    rng = np.random.default_rng(3)
+    rain = [Note(float(t), float(t) + 0.1, 60, 80, 0.9) for t in np.sort(rng.uniform(0, 60, 300))]
+    assert estimate_beats(silence(60), FRAME_RATE, rain) is None
+
+
+@EXAMPLES
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.floats(0.02, 3), st.integers(21, 108)), max_size=30),
+    st.integers(0, 2000),
+    st.sampled_from([(4, 1.0), (2, 1.5), (5, 0.5), (1, 1.0)]),
+    st.sampled_from([None, 60.0, 1000.0]),
+)
+def test_any_notes_give_well_formed_beats_or_none(
+    drawn: list[tuple[float, float, int]], frames: int, metre_: tuple[int, float], hint: float | None
+) -> None:
+    notes = [Note(onset, onset + length, pitch, 64, 0.5) for onset, length, pitch in drawn]
+    envelope = np.random.default_rng(frames).random(frames).astype(np.float32)
+    beats = estimate_beats(envelope, FRAME_RATE, notes, per_bar=metre_[0], quarters=metre_[1], tempo_hint=hint)
+    if beats is not None:
+        assert (beats.per_bar, beats.quarters) == metre_
+        assert beats.times[0] <= beats.times[1] - beats.times[0] + 1e-9
+        assert beats.times[-1] >= max(frames / FRAME_RATE, notes[-1].onset if notes else 0) - 1e-6
+
+
+@pytest.mark.parametrize("hint", [0.0, -1.0, 1e9, float("nan")])
+def test_an_impossible_hint_is_refused(hint: float) -> None:
+    with pytest.raises(UsageError, match="quarter notes per minute"):
+        estimate_beats(silence(1), FRAME_RATE, [], tempo_hint=hint)
+
+
+def test_fixed_beats() -> None:
+    assert fixed_beats(120, 2.0) == Beats((0.0, 0.5, 1.0, 1.5, 2.0))
+    assert fixed_beats(90, 0.0, 2, 1.5) == Beats((0.0, 1.0), 2, 0, 1.5)
+    with pytest.raises(UsageError):
+        fixed_beats(0, 10)
+
+
+# ---------------------------------------------------------------- places between beats, and the grid
+
+
+@st.composite
+def any_beats(draw: st.DrawFn) -> Beats:
+    lengths = draw(st.lists(st.floats(0.2, 2), min_size=1, max_size=12))
+    times = np.cumsum([draw(st.floats(0, 2)), *lengths])
+    per_bar = draw(st.integers(1, 5))
+    return Beats(
+        tuple(times.tolist()), per_bar, draw(st.integers(0, per_bar - 1)), draw(st.sampled_from([1.0, 1.5, 0.5]))
+    )
+
+
+@st.composite
+def any_notes(draw: st.DrawFn) -> list[Note]:
+    """Notes in order, those of a pitch apart, some of them bent."""
+    notes = []
+    for pitch in draw(st.lists(st.integers(60, 64), unique=True, max_size=4)):
+        time = draw(st.floats(0, 3))
+        for gap, length in draw(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 2)), max_size=8)):
+            bend = PitchBend(time + gap - 0.005, 0.01, np.zeros(3, np.float32)) if gap > 0.5 else None
+            notes.append(Note(time + gap, time + gap + length, pitch, draw(st.integers(1, 127)), 0.5, bend))
+            time = notes[-1].offset
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))
+
+
+divisions = st.sampled_from([Fraction(1, 4), Fraction(1, 8), Fraction(1, 16), Fraction(1, 12), Fraction(1, 32)])
+swings = st.sampled_from([0.0, 0.3, 0.5, 1.0])
+
+
+@EXAMPLES
+@given(any_beats(), st.lists(st.floats(-5, 30), max_size=20))
+def test_places_and_times_are_inverse_and_increase(beats: Beats, times: list[float]) -> None:
+    ordered = np.sort(np.array(times))
+    places = beat_position(beats, ordered)
+    assert (np.diff(places) >= 0).all()
+    np.testing.assert_allclose(beat_time(beats, places), ordered, atol=1e-9)
+    np.testing.assert_array_equal(beat_position(beats, beats.times[:-1]), np.arange(len(beats.times) - 1))
+    np.testing.assert_array_equal(beat_time(beats, np.arange(len(beats.times) - 1)), beats.times[:-1])
+
+
+@EXAMPLES
+@given(any_notes(), any_beats(), divisions, st.floats(0, 1), swings, st.booleans())
+def test_moved_notes_are_well_formed(
+    notes: list[Note], beats: Beats, division: Fraction, strength: float, swing: float, offsets: bool
+) -> None:
+    moved = quantize(notes, beats, division, strength, swing, offsets=offsets)
+    assert [(n.onset, n.pitch) for n in moved] == sorted((n.onset, n.pitch) for n in moved)
+    assert {n.pitch for n in moved} == {n.pitch for n in notes}
+    assert all(0 <= n.onset < n.offset for n in moved)
+    for pitch in {n.pitch for n in moved}:
+        for before, after in pairwise(n for n in moved if n.pitch == pitch):
+            assert before.offset <= after.onset
+    if len(moved) == len(notes):  # none were joined
+        for pitch in {n.pitch for n in notes}:
+            lines = ([n for n in some if n.pitch == pitch] for some in (notes, moved))
+            for old, new in zip(*lines, strict=True):
+                assert (new.velocity, new.confidence) == (old.velocity, old.confidence)
+                if old.bend and new.bend:
+                    assert new.bend.start - old.bend.start == pytest.approx(new.onset - old.onset)
+
+
+@EXAMPLES
+@given(any_notes(), any_beats(), divisions, swings)
+def test_no_strength_changes_nothing(notes: list[Note], beats: Beats, division: Fraction, swing: float) -> None:
+    assert quantize(notes, beats, division, 0.0, swing) == tuple(notes)
+
+
+@EXAMPLES
+@given(any_notes(), any_beats(), divisions, swings, st.booleans())
+def test_full_strength_lies_on_the_grid_and_stays_there(
+    notes: list[Note], beats: Beats, division: Fraction, swing: float, offsets: bool
+) -> None:
+    moved = quantize(notes, beats, division, 1.0, swing, offsets=offsets)
+    assert quantize(moved, beats, division, 1.0, swing, offsets=offsets) == moved
+    places = (beat_position(beats, [n.onset for n in moved]) - beats.downbeat) * beats.quarters / float(4 * division)
+    late = places % 2
+    np.testing.assert_allclose(np.minimum.reduce([late, abs(late - 1 - swing / (1 + swing)), 2 - late]), 0, atol=1e-6)
+
+
+def test_a_bar_by_hand() -> None:
+    beats = fixed_beats(60, 8)
+    notes = [
+        Note(0.02, 0.55, 60, 80, 1.0),
+        Note(1.10, 1.90, 62, 80, 1.0, PitchBend(1.09, 0.1, np.ones(3, np.float32))),
+        Note(2.45, 2.50, 64, 80, 1.0),  # shorter than the grid
+    ]
+    eighths = quantize(notes, beats, Fraction(1, 8))
+    assert [(n.onset, n.offset) for n in eighths[:2]] == [(0.0, 0.5), (1.0, 2.0)]
+    assert eighths[1].bend is not None
+    assert eighths[1].bend.start == pytest.approx(0.99)
+    assert (eighths[2].onset, eighths[2].duration) == (2.5, pytest.approx(0.05))
+    halfway = quantize(notes, beats, Fraction(1, 8), 0.5)
+    assert [n.onset for n in halfway] == pytest.approx([0.01, 1.05, 2.475])
+    kept = quantize(notes, beats, Fraction(1, 8), offsets=False)
+    assert [n.duration for n in kept] == pytest.approx([n.duration for n in notes])
+
+
+@pytest.mark.parametrize(("swing", "second"), [(0.0, 0.5), (0.5, 2 / 3), (1.0, 0.75)])
+def test_swing_delays_every_second_point(swing: float, second: float) -> None:
+    pair = [Note(0.01, 0.4, 60, 80, 1.0), Note(0.6, 0.9, 60, 80, 1.0)]
+    moved = quantize(pair, fixed_beats(60, 4), Fraction(1, 8), 1.0, swing)
+    assert [n.onset for n in moved] == pytest.approx([0.0, second])
+
+
+def test_notes_that_fall_together_become_one() -> None:
+    pair = [Note(0.95, 1.0, 60, 50, 0.5), Note(1.02, 1.4, 60, 90, 0.4)]
+    (one,) = quantize(pair, fixed_beats(60, 4), Fraction(1, 4))
+    assert (one.onset, one.velocity, one.confidence) == (1.0, 90, 0.5)
+    assert one.offset == pytest.approx(1.38)
+
+
+@pytest.mark.parametrize("change", [{"strength": 1.1}, {"strength": -0.1}, {"swing": 2.0}, {"division": Fraction(0)}])
+def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="must"):
+        quantize([], fixed_beats(60, 4), **{"division": Fraction(1, 8), **change})  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_note_values() -> None:
+    assert parse_division("1/16") == Fraction(1, 16)
+    assert parse_division(" 1/8T ") == Fraction(1, 12)
+    for wrong in ("", "16", "1/3", "2/8", "1/8d", "1/0"):
+        with pytest.raises(UsageError, match="1/16"):
+            parse_division(wrong)
+
+
+def test_time_signatures() -> None:
+    assert parse_time_signature("6/8") == (6, 8)
+    for wrong in ("", "4", "4/3", "0/4", "65/4", "4/4/4"):
+        with pytest.raises(UsageError, match="4/4"):
+            parse_time_signature(wrong)
+    metres = {"4/4": (4, 1.0), "3/4": (3, 1.0), "2/2": (2, 2.0), "6/8": (2, 1.5), "9/8": (3, 1.5), "12/8": (4, 1.5)}
+    metres |= {"5/8": (5, 0.5), "3/8": (3, 0.5), "7/8": (7, 0.5), "6/4": (6, 1.0)}
+    assert {text: metre(parse_time_signature(text)) for text in metres} == metres
