@@ -21,10 +21,22 @@ if TYPE_CHECKING:
     from .pipeline import Transcriber, Transcription, transcribe
     from .shaping import ShapeSettings
     from .streaming import StreamingTranscriber
-    from .types import Beats, Key, Marker, MidiSettings, Note, Part, PitchBend, Posteriors, TrackerSettings
+    from .types import (
+        Beats,
+        BeatSettings,
+        Key,
+        Marker,
+        MidiSettings,
+        Note,
+        Part,
+        PitchBend,
+        Posteriors,
+        TrackerSettings,
+    )
 
 __all__ = [
     "AudioError",
+    "BeatSettings",
     "Beats",
     "Key",
     "Marker",
@@ -55,7 +67,18 @@ _ROOMS = {
     "pipeline": ("Transcriber", "Transcription", "transcribe"),
     "shaping": ("ShapeSettings",),
     "streaming": ("StreamingTranscriber",),
-    "types": ("Beats", "Key", "Marker", "MidiSettings", "Note", "Part", "PitchBend", "Posteriors", "TrackerSettings"),
+    "types": (
+        "BeatSettings",
+        "Beats",
+        "Key",
+        "Marker",
+        "MidiSettings",
+        "Note",
+        "Part",
+        "PitchBend",
+        "Posteriors",
+        "TrackerSettings",
+    ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

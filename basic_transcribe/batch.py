@@ -26,7 +26,7 @@ from .errors import ModelError, OutputError, TranscribeError, UsageError, printa
 from .exports import load_posteriors, write_atomic
 from .outputs import OutputSettings
 from .shaping import ShapeSettings
-from .types import Part, TrackerSettings
+from .types import BeatSettings, Part, TrackerSettings
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -119,8 +119,8 @@ class Recipe:
     tracker : TrackerSettings
     shape : ShapeSettings
     output : OutputSettings
-    metre : tuple of int or None
-        Time signature of the bars to look for; no beats are looked for if None.
+    beats : BeatSettings or None
+        How beats are looked for; not at all if None.
     extras : tuple of str
         Extensions of the outputs beside ``.mid``, of :data:`outputs.WRITERS`.
     overwrite : bool
@@ -134,7 +134,7 @@ class Recipe:
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     shape: ShapeSettings = field(default_factory=ShapeSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
-    metre: tuple[int, int] | None = None
+    beats: BeatSettings | None = None
     extras: tuple[str, ...] = ()
     overwrite: bool = False
     model: Path | None = None
@@ -408,7 +408,7 @@ def fingerprint(digest: str, recipe: Recipe, transcriber: Transcriber) -> str:
         "tracker": asdict(recipe.tracker.resolved(model.defaults)),
         "shape": asdict(recipe.shape),
         "output": asdict(recipe.output),
-        "metre": recipe.metre,
+        "beats": recipe.beats and asdict(recipe.beats),
         "model": model.sha256,
         "version": __version__,
     }
@@ -491,7 +491,7 @@ def _transcribe(
 ) -> Transcription:
     """The notes as they are to be written."""
     if outputs.is_posteriors(job.source):
-        if recipe.metre is not None or recipe.output.part != Part():
+        if recipe.beats is not None or recipe.output.part != Part():
             raise UsageError("posteriors have no sound; give the recording for --tempo auto, --start, --end, --channel")
         transcription = transcriber.track(load_posteriors(job.source), recipe.tracker)
     else:
@@ -499,7 +499,7 @@ def _transcribe(
             job.source,
             settings=recipe.tracker,
             part=recipe.output.part,
-            metre=recipe.metre,
+            beats=recipe.beats,
             keep_posteriors=not outputs.WITH_POSTERIORS.isdisjoint(wanted),
             progress=partial(progress, job) if progress else None,
         )

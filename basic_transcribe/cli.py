@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .batch import Job, Recipe, Result
     from .scoring import Recording
+    from .types import BeatSettings
 
 PRESET_NAMES = ("bass", "guitar", "harmonica", "kalimba", "piano", "violin", "voice")  # presets.py loads slowly
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
@@ -228,9 +229,9 @@ def command(
         typer.Option(
             "--tempo",
             "--midi-tempo",
-            metavar="auto|BPM",
-            help="Tempo of the MIDI file; auto finds the beats, and the bars follow the recording. Times in seconds do"
-            " not depend on it.",
+            metavar="auto|auto:BPM|BPM",
+            help="Tempo of the MIDI file; auto finds the beats (near BPM), and the bars follow the recording. Times in"
+            " seconds do not depend on it.",
             show_default="120",
             rich_help_panel=TIME,
         ),
@@ -456,7 +457,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
 
     chosen = preset(flags["preset"])
     bends = _bend_mode(flags)
-    automatic = flags["tempo"] == "auto"
+    automatic = (flags["tempo"] or "").partition(":")[0] == "auto"
     signature = _parsed(parse_time_signature, flags["time_signature"])
     division = _parsed(parse_division, flags["quantize"])
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
@@ -504,7 +505,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         output=_over(
             OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
         ),
-        metre=(signature or (4, 4)) if automatic else None,
+        beats=_beat_settings(flags["tempo"], signature),
         extras=tuple(extension for extension, chosen in wanted.items() if chosen),
         overwrite=flags["overwrite"],
         model=flags["model"],
@@ -561,6 +562,16 @@ def _number(option: str, text: str | None) -> float | None:
     if not math.isfinite(value):
         raise UsageError(f"{option} is {text!r}; give a number" + (" or auto" if option == "--tempo" else ""))
     return value
+
+
+def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> BeatSettings | None:
+    """How to look for beats, of ``auto`` or ``auto:120``; None if it is not to be done."""
+    from .types import BeatSettings
+
+    word, colon, near = (tempo or "").partition(":")
+    if word != "auto":
+        return None
+    return BeatSettings(signature or (4, 4), _number("--tempo", near) if colon else None)
 
 
 def _seconds(option: str, text: str | None) -> float | None:

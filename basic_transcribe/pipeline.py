@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from . import audio
 from .model import Model
 from .notes import track_notes, tracker_for
-from .types import Beats, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
+from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ class Transcriber:
         *,
         settings: TrackerSettings | None = None,
         part: Part | None = None,
-        metre: tuple[int, int] | None = None,
+        beats: BeatSettings | None = None,
         keep_posteriors: bool = False,
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Transcription:
@@ -133,8 +133,8 @@ class Transcriber:
             Thresholds and ranges; the model's own where omitted.
         part : Part, optional
             From when to when, and which channel; times count from its start.
-        metre : tuple of int, optional
-            Time signature, such as ``(4, 4)``: look for beats, and for bars of this kind.
+        beats : BeatSettings, optional
+            Look for beats, and how; none are looked for if omitted.
         keep_posteriors : bool
             Keep the model's outputs, so that :func:`track_notes` can run on them again.
         progress : callable, optional
@@ -153,7 +153,7 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         rate = self.model.sample_rate
-        pulse = _Pulse(metre, rate) if metre else None
+        pulse = _Pulse(beats, rate) if beats else None
         with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
             tracker = tracker_for(resolved)
             notes: list[Note] = []
@@ -168,11 +168,11 @@ class Transcriber:
             notes += tracker.flush(duration)
             warnings = tuple(stream.warnings)
         notes.sort(key=lambda n: (n.onset, n.pitch))
-        beats = pulse.beats(notes) if pulse else None
-        if pulse and beats is None:
+        found = pulse.beats(notes) if pulse else None
+        if pulse and found is None:
             warnings = (*warnings, "no beat was found; the tempo is a fixed one")
         posteriors = Posteriors.concatenate(kept) if kept else None
-        return Transcription(tuple(notes), duration, resolved, warnings, self.model.name, posteriors, beats)
+        return Transcription(tuple(notes), duration, resolved, warnings, self.model.name, posteriors, found)
 
     def track(self, posteriors: Posteriors, settings: TrackerSettings | None = None) -> Transcription:
         """Find the notes in posteriors kept from an earlier run, with other settings and without the recording.
@@ -193,10 +193,10 @@ class Transcriber:
 class _Pulse:
     """Listens to the blocks of a recording that the model reads, and finds the beats afterwards."""
 
-    def __init__(self, metre: tuple[int, int], sample_rate: int) -> None:
+    def __init__(self, settings: BeatSettings, sample_rate: int) -> None:
         from .timing import OnsetEnvelope
 
-        self._metre = metre
+        self._settings = settings
         self._envelope = OnsetEnvelope(sample_rate)
 
     def listen(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
@@ -207,9 +207,11 @@ class _Pulse:
     def beats(self, notes: list[Note]) -> Beats | None:
         from .timing import estimate_beats, metre
 
-        per_bar, quarters = metre(self._metre)
+        per_bar, quarters = metre(self._settings.time_signature)
         envelope, frame_rate = self._envelope.finish()
-        return estimate_beats(envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters)
+        return estimate_beats(
+            envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters, tempo_hint=self._settings.tempo
+        )
 
 
 def transcribe(
@@ -218,7 +220,7 @@ def transcribe(
     *,
     settings: TrackerSettings | None = None,
     part: Part | None = None,
-    metre: tuple[int, int] | None = None,
+    beats: BeatSettings | None = None,
     keep_posteriors: bool = False,
 ) -> Transcription:
     """Transcribe one recording with the shipped model.
@@ -227,5 +229,5 @@ def transcribe(
     Parameters, returns and errors as :meth:`Transcriber.transcribe`.
     """
     return Transcriber().transcribe(
-        source, sample_rate, settings=settings, part=part, metre=metre, keep_posteriors=keep_posteriors
+        source, sample_rate, settings=settings, part=part, beats=beats, keep_posteriors=keep_posteriors
     )

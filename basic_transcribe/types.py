@@ -267,6 +267,27 @@ class Beats:
 
 
 @dataclass(frozen=True, slots=True)
+class BeatSettings:
+    """How beats are looked for.
+
+    Attributes
+    ----------
+    time_signature : tuple of int
+        Numerator and denominator of the bars.
+    tempo : float or None
+        Quarter notes per minute, 4 to 1000, that the tempo is thought to be near.
+    """
+
+    time_signature: tuple[int, int] = (4, 4)
+    tempo: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_time_signature(self.time_signature)
+        if self.tempo is not None:
+            _check_tempo(self.tempo)
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """A key.
 
@@ -329,13 +350,21 @@ class MidiSettings:
     time_signature: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not 4 <= self.tempo <= 1000:
-            raise UsageError(f"tempo is {self.tempo} beats per minute; it must lie between 4 and 1000")
+        _check_tempo(self.tempo)
         if not 0 <= self.program <= 127:
             raise UsageError(f"program is {self.program}; General MIDI programs are 0 to 127")
         if self.bend_mode not in BEND_MODES:
             raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
         if self.time_signature is not None:
-            numerator, denominator = self.time_signature
-            if not (1 <= numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32)):
-                raise UsageError(f"time signature is {numerator}/{denominator}; give one such as 4/4 or 6/8")
+            _check_time_signature(self.time_signature)
+
+
+def _check_tempo(tempo: float) -> None:
+    if not 4 <= tempo <= 1000:
+        raise UsageError(f"tempo is {tempo} beats per minute; it must lie between 4 and 1000")
+
+
+def _check_time_signature(signature: tuple[int, int]) -> None:
+    numerator, denominator = signature
+    if not (1 <= numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32)):
+        raise UsageError(f"time signature is {numerator}/{denominator}; give one such as 4/4 or 6/8")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from basic_transcribe.audio import AUDIO_EXTENSIONS, open_audio
 from basic_transcribe.pipeline import Transcriber
+from basic_transcribe.types import BeatSettings
 
 TOLERANCE = 0.04
 PHASES = 48
@@ -56,7 +57,7 @@ def librosa_beats(path: Path, rate: int) -> tuple[float, NDArray[Any]]:
 
 def score(path: Path, tempo: float, transcriber: Transcriber) -> dict[str, dict[str, float]]:
     """Of one recording: our beats', and librosa's."""
-    transcription = transcriber.transcribe(path, metre=(4, 4))
+    transcription = transcriber.transcribe(path, beats=BeatSettings())
     ours = np.array(transcription.beats.times if transcription.beats else [])
     onsets = np.array([note.onset for note in transcription.notes])
     distance = [float(onsets[np.abs(onsets - t).argmin()] - t) for t in ours] if len(onsets) else []

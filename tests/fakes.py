@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from basic_transcribe.batch import Recipe
 from basic_transcribe.errors import AudioError, ModelError
 from basic_transcribe.pipeline import Transcription
-from basic_transcribe.types import Note, Part, TrackerSettings
+from basic_transcribe.types import BeatSettings, Note, Part, TrackerSettings
 
 NOTES = (Note(0.1, 0.6, 60, 80, 0.9), Note(0.5, 1.0, 67, 70, 0.8))
 
@@ -28,7 +28,7 @@ class FakeTranscriber:
         *,
         settings: TrackerSettings,
         part: Part,
-        metre: tuple[int, int] | None = None,
+        beats: BeatSettings | None = None,
         keep_posteriors: bool = False,
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Transcription:

@@ -18,7 +18,7 @@ from basic_transcribe.errors import ModelError, OutputError, UsageError
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.shaping import ShapeSettings
-from basic_transcribe.types import MidiSettings, Part, TrackerSettings
+from basic_transcribe.types import BeatSettings, MidiSettings, Part, TrackerSettings
 
 EXTENSIONS = frozenset({".wav", ".mp3", ".flac"})
 
@@ -252,7 +252,8 @@ def test_equal_settings_are_equal_however_given(tmp_path: Path) -> None:
         fakes.recipe(output=OutputSettings(MidiSettings(bend_mode="mpe"))),
         fakes.recipe(output=OutputSettings(key="C minor")),
         fakes.recipe(output=OutputSettings(part=Part(channel="left"))),
-        fakes.recipe(metre=(3, 4)),
+        fakes.recipe(beats=BeatSettings((3, 4))),
+        fakes.recipe(beats=BeatSettings((3, 4), 90)),
     ],
 )
 def test_other_settings_need_overwrite(tmp_path: Path, changed: batch.Recipe) -> None:
