@@ -85,6 +85,8 @@ class Result:
         How many were found.
     seconds : float
         Length of the recording.
+    heard : str
+        What was asked for beside the notes: tempo and key.
     warnings : tuple of str
         About the recording or the MIDI file.
     details : str
@@ -97,6 +99,7 @@ class Result:
     exit_code: int = 0
     notes: int = 0
     seconds: float = 0.0
+    heard: str = ""
     warnings: tuple[str, ...] = ()
     details: str = ""
 
@@ -456,8 +459,18 @@ def _run_job(job: Job, transcriber: Transcriber, recipe: Recipe, progress: Progr
         str(job.output(wanted[0])),
         notes=len(transcription.notes),
         seconds=transcription.duration,
+        heard=_heard(transcription, recipe),
         warnings=(*transcription.warnings, *warnings),
     )
+
+
+def _heard(transcription: Transcription, recipe: Recipe) -> str:
+    heard = []
+    if transcription.beats is not None:
+        heard.append(f"{transcription.beats.tempo:.0f} beats a minute")
+    if recipe.output.key == "auto" and transcription.key is not None:
+        heard.append(f"{transcription.key.name} (confidence {transcription.key.confidence:.2f})")
+    return ", ".join(heard)
 
 
 def _wanted(job: Job, recipe: Recipe, mark: str) -> list[str]:

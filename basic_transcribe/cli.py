@@ -33,10 +33,8 @@ if TYPE_CHECKING:
 
 PRESET_NAMES = ("bass", "guitar", "harmonica", "kalimba", "piano", "violin", "voice")  # presets.py loads slowly
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-_NOTE_NAME = re.compile(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])")
+TEMPO = "beats per minute, auto, or auto:120 for a tempo near 120"
 _TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d*)?)")
-_SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-_ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
 
 
 class _Sectioned(typer.core.TyperCommand):
@@ -100,10 +98,7 @@ MinimumNoteLength = Annotated[float | None, _option(NOTES, "MS", "Shortest note 
 MinimumFrequency = Annotated[str | None, _option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")]
 MaximumFrequency = Annotated[str | None, _option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")]
 Monophonic = Annotated[
-    bool,
-    typer.Option(
-        "--monophonic", help="Find the best single line: for a voice, a bass or a wind alone.", rich_help_panel=NOTES
-    ),
+    bool, _switch("--monophonic", "Find the best single line: for a voice, a bass or a wind alone.", NOTES)
 ]
 Jobs = Annotated[
     int | None,
@@ -259,12 +254,9 @@ def command(
             "On one channel where a note sounds alone (if omitted); a channel for each bending note; MPE; or none.",
         ),
     ] = None,
-    no_pitch_bends: Annotated[
-        bool, typer.Option("--no-pitch-bends", help="The same as --pitch-bends none.", rich_help_panel=MIDI)
-    ] = False,
+    no_pitch_bends: Annotated[bool, _switch("--no-pitch-bends", "The same as --pitch-bends none.", MIDI)] = False,
     multiple_pitch_bends: Annotated[
-        bool,
-        typer.Option("--multiple-pitch-bends", help="The same as --pitch-bends channels.", rich_help_panel=MIDI),
+        bool, _switch("--multiple-pitch-bends", "The same as --pitch-bends channels.", MIDI)
     ] = False,
     mark_below: Annotated[
         float | None, _option(MIDI, "0..1", "Put a marker on notes that are less certain than this.")
@@ -304,7 +296,8 @@ def command(
 
     NAME.mid is written beside each recording, or below DIR with the tree of its folder mirrored. What is up to date is
     skipped. All notes go into one part: instruments are not told apart, drums are not transcribed. To score
-    transcriptions against references instead, see basic-transcribe evaluate --help.
+    transcriptions against references, or to listen to an input device, see basic-transcribe evaluate --help and
+    basic-transcribe live --help.
 
     Exit code: 0 all done or up to date, 1 an input failed, 2 usage, 3 the model cannot be loaded, 4 an output cannot be
     written, 130 or 143 stopped by SIGINT or SIGTERM.
@@ -466,7 +459,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
     midi = _over(
         chosen.midi,
-        tempo=None if automatic else _number("--tempo", flags["tempo"]),
+        tempo=None if automatic else _number("--tempo", flags["tempo"], TEMPO),
         program=flags["program"],
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
@@ -546,12 +539,13 @@ def _bend_mode(flags: Mapping[str, Any]) -> str | None:
     return next(iter(said), None)
 
 
-def _number(option: str, text: str | None) -> float | None:
-    """
+def _number(option: str, text: str | None, wanted: str) -> float | None:
+    """A finite number; ``wanted`` says what would do.
+
     Raises
     ------
     UsageError
-        If it is not a finite number.
+        If it is none.
     """
     if text is None:
         return None
@@ -560,7 +554,7 @@ def _number(option: str, text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{option} is {text!r}; give a number" + (" or auto" if option == "--tempo" else ""))
+        raise UsageError(f"{option} is {text!r}; give {wanted}")
     return value
 
 
@@ -571,7 +565,7 @@ def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> Beat
     word, colon, near = (tempo or "").partition(":")
     if word != "auto":
         return None
-    return BeatSettings(signature or (4, 4), _number("--tempo", near) if colon else None)
+    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if colon else None)
 
 
 def _seconds(option: str, text: str | None) -> float | None:
@@ -812,17 +806,11 @@ def _frequency(option: str, text: str | None) -> float | None:
     UsageError
         If it is neither.
     """
-
     if text is None:
         return None
-    name = _NOTE_NAME.fullmatch(text)
-    if name:
-        pitch = 12 * (int(name[3]) + 1) + _SEMITONES[name[1].lower()] + _ACCIDENTALS[name[2]]
+    from .keys import parse_pitch
+
+    pitch = parse_pitch(text)
+    if pitch is not None:
         return 440 * math.exp2((pitch - 69) / 12)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"{option} is {text!r}; give Hz, or a note name such as E2, F#3 or Bb4")
-    return value
+    return _number(option, text, "Hz, or a note name such as E2, F#3 or Bb4")

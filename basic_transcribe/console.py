@@ -160,7 +160,9 @@ class Report:
             if self.debug and result.details:
                 complain(result.details.rstrip())
         elif result.status == "done":
-            self.say(f"{label}: {count(result.notes, 'note')} in {clock(result.seconds)}: {printable(result.message)}")
+            found = f"{count(result.notes, 'note')} in {clock(result.seconds)}"
+            heard = f", {result.heard}" if result.heard else ""
+            self.say(f"{label}: {found}{heard}: {printable(result.message)}")
         else:
             self.say(f"{label}: {printable(result.message)}")
 

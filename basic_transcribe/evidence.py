@@ -20,7 +20,7 @@ LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong 
 LEAST_OFFSET = 0.1  # mass of an end that is considered
 SHORTEST = 5  # frames from an onset to an end
 SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
-FADED = 0.7  # support above which a note has not ended
+FADED = 0.9  # support above which a note has not ended
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
 # Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.

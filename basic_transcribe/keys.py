@@ -155,6 +155,12 @@ def pitch_name(pitch: int) -> str:
     return f"{SHARP_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
+def parse_pitch(name: str) -> int | None:
+    """MIDI pitch of a name such as ``F#4`` or ``Bb-1``; None if it is no name."""
+    found = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])", name)
+    return 12 * (int(found[3]) + 1) + LETTERS[found[1].upper()] + ACCIDENTALS[found[2]] if found else None
+
+
 def _parse(text: str) -> tuple[str, int, str] | None:
     """Name and pitch class of the tonic, and one of the names in SCALES; None if it cannot be understood."""
     found = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(.*)", text.strip())

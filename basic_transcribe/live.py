@@ -17,11 +17,11 @@ import numpy as np
 
 from .audio import open_audio, probe
 from .errors import AudioError, UsageError, printable
+from .keys import pitch_name
 from .streaming import StreamingTranscriber
 from .types import Float32, Note, Part, TrackerSettings
 
 CHUNK_SECONDS = 0.01
-PITCH_CLASSES = "C C# D D# E F F# G G# A A# B".split()
 INSTALL = 'pip install "basic-transcribe[live]"'
 ALL_NOTES_OFF = 123  # MIDI controller
 
@@ -45,7 +45,7 @@ class Event:
     velocity: int
 
     def __str__(self) -> str:
-        name = f"{PITCH_CLASSES[self.pitch % 12]}{self.pitch // 12 - 1}"
+        name = pitch_name(self.pitch)
         return f"{self.time:.3f} on {name} {self.velocity}" if self.velocity else f"{self.time:.3f} off {name}"
 
 

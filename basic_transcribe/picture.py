@@ -40,18 +40,8 @@ INK, GREEN = "#1a1a1a", "#009e73"
 SMALLEST_BEND = 0.15  # semitones; less is not drawn
 
 
-def draw(
-    notes: Sequence[Note],
-    duration: float,
-    *,
-    audio: Float32 | None = None,
-    sample_rate: float | None = None,
-    posteriors: Posteriors | None = None,
-    beats: Beats | None = None,
-    title: str = "",
-    format: str = "png",
-) -> bytes:
-    """Draw notes as a PNG or SVG file; parameters as :func:`figure`.
+def draw(notes: Sequence[Note], duration: float, *, format: str = "png", **shown: Any) -> bytes:
+    """Draw notes as a PNG or SVG file; the other parameters are those of :func:`figure`.
 
     Parameters
     ----------
@@ -70,9 +60,7 @@ def draw(
     """
     if format not in FORMATS:
         raise UsageError(f"picture format is {format}; it must be {' or '.join(FORMATS)}")
-    drawn = figure(
-        notes, duration, audio=audio, sample_rate=sample_rate, posteriors=posteriors, beats=beats, title=title
-    )
+    drawn = figure(notes, duration, **shown)
     file = BytesIO()
     metadata = {"Software": None} if format == "png" else {"Date": None, "Creator": None}
     with _own_style(), warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -109,6 +110,7 @@ class Transcriber:
 
     def __init__(self, model: str | Path | None = None, *, threads: int | None = None) -> None:
         self.model = Model(model, threads=threads)
+        self._ahead = threads != 1
 
     def transcribe(
         self,
@@ -158,7 +160,8 @@ class Transcriber:
             tracker = tracker_for(resolved)
             notes: list[Note] = []
             kept: list[Posteriors] = []
-            for block in self.model.posteriors(pulse.listen(stream) if pulse else stream):
+            blocks = self.model.posteriors(pulse.listen(stream) if pulse else stream)
+            for block in _one_ahead(blocks) if self._ahead else blocks:
                 notes += tracker.push(block)
                 if keep_posteriors:
                     kept.append(block)
@@ -188,6 +191,15 @@ class Transcriber:
         duration = len(posteriors) / posteriors.frame_rate
         notes = track_notes(posteriors, resolved, duration)
         return Transcription(tuple(notes), duration, resolved, (), self.model.name, posteriors)
+
+
+def _one_ahead(blocks: Iterator[Posteriors]) -> Iterator[Posteriors]:
+    """The same; while one is at work on a block, the next is made in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, blocks, None)
+            yield block
 
 
 class _Pulse:

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OutputError, UsageError
+from .evidence import STEPS_PER_DB, TILT
 from .types import Float32, Note
 
 PEAK = 0.89  # the loudest sample, 1 dB below full scale
 LARGEST_WAV = 2**32 - 1  # bytes; its sizes are 32 bits
-
-# Velocities as the note tracker sets them: steps a decibel, and decibels a semitone above middle C is forgiven.
-STEPS_PER_DB, TILT = 2.0, 0.2
 
 # The built-in voice: the fundamental has the level l, partial k above it l² k ** -1.5, and l falls from 1 to SUSTAIN.
 # So a note begins bright and mellows, like a string, yet is heard to its end, like a wind.

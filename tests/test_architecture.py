@@ -34,14 +34,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "midi": ({"types"}, {"mido", "numpy", "pretty_midi"}),
     "exports": ({"errors", "types"}, {"numpy"}),
     "musicxml": ({"errors", "timing", "types"}, {"numpy"}),
-    "sound": ({"errors", "types"}, {"mido", "numpy", "soundfile"}),
+    "sound": ({"errors", "evidence", "types"}, {"mido", "numpy", "soundfile"}),
     "picture": ({"errors", "types"}, {"matplotlib", "numpy"}),
     "pipeline": (
         {"audio", "errors", "keys", "midi", "model", "monophonic", "notes", "shaping", "timing", "types"},
         {"numpy"},
     ),
     "streaming": ({"audio", "decoders", "errors", "model", "notes", "types"}, {"numpy", "soxr"}),
-    "live": ({"audio", "errors", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
+    "live": ({"audio", "errors", "keys", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
     "presets": ({"errors", "shaping", "types"}, set()),
     "outputs": (
         {"", "audio", "errors", "exports", "keys", "midi", "musicxml", "picture", "sound", "timing", "types"},
@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "console": ({"batch", "errors"}, {"rich"}),
     "cli": (
         {
-            *("", "audio", "batch", "console", "errors", "evaluate", "exports", "live", "outputs", "presets"),
+            *("", "audio", "batch", "console", "errors", "evaluate", "exports", "keys", "live", "outputs", "presets"),
             *("scoring", "timing", "types"),
         },
         {"typer"},
