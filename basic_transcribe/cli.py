@@ -443,7 +443,7 @@ def live_command(
 def _recipe(flags: Mapping[str, Any]) -> Recipe:
     """What the flags of the command say, over what the preset says."""
     from .batch import Recipe
-    from .outputs import MIXED, SONIFIED, OutputSettings
+    from .outputs import MIXED, SONIFIED, OutputSettings, check
     from .presets import preset
     from .timing import parse_division, parse_time_signature
     from .types import Part
@@ -492,14 +492,17 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         MIXED: flags["sonify_mix"],
         f".{plot}": plot is not None,
     }
+    extras = tuple(extension for extension, chosen in wanted.items() if chosen)
+    output = _over(
+        OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
+    )
+    check(extras, output)
     return Recipe(
         tracker=tracker,
         shape=shape,
-        output=_over(
-            OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
-        ),
+        output=output,
         beats=_beat_settings(flags["tempo"], signature),
-        extras=tuple(extension for extension, chosen in wanted.items() if chosen),
+        extras=extras,
         overwrite=flags["overwrite"],
         model=flags["model"],
         threads=flags["threads"],

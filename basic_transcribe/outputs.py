@@ -60,6 +60,24 @@ def fixed_grid(duration: float, midi: MidiSettings) -> Beats:
     return fixed_beats(midi.tempo, duration, per_bar, quarters)
 
 
+def check(wanted: Sequence[str], settings: OutputSettings) -> None:
+    """Find out before any work is done whether what is wanted can be made here.
+
+    Raises
+    ------
+    UsageError
+        If a library or program is missing.
+    """
+    if {".png", ".svg"} & set(wanted):
+        from .picture import require_matplotlib
+
+        require_matplotlib()
+    if settings.soundfont is not None:
+        from .sound import player_of
+
+        player_of(settings.soundfont)
+
+
 def render(
     transcription: Transcription, wanted: Sequence[str], source: Path, settings: OutputSettings, fingerprint: str
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,17 @@ MARGIN = 1.0  # seconds of sound analysed beyond a row's ends
 BAR = 0.4  # half a bar's height, in semitones
 INK, GREEN = "#1a1a1a", "#009e73"
 SMALLEST_BEND = 0.15  # semitones; less is not drawn
+
+
+def require_matplotlib() -> None:
+    """
+    Raises
+    ------
+    UsageError
+        If matplotlib, which is an extra, is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise UsageError('drawing needs matplotlib: pip install "basic-transcribe[plot]"')
 
 
 def draw(notes: Sequence[Note], duration: float, *, format: str = "png", **shown: Any) -> bytes:
@@ -121,12 +133,11 @@ def figure(
     UsageError
         If matplotlib is not installed, or ``audio`` comes without its rate.
     """
-    try:
-        from matplotlib import colormaps
-        from matplotlib.colors import ListedColormap, Normalize
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError('drawing needs matplotlib: pip install "basic-transcribe[plot]"') from error
+    require_matplotlib()
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.figure import Figure
+
     if audio is not None and not sample_rate:
         raise UsageError("drawing a recording needs its sample_rate; give it in Hz")
 

@@ -123,13 +123,7 @@ def synthesize_soundfont(midi: bytes, soundfont: Path, sample_rate: int = 44_100
     import mido
     import soundfile
 
-    _check_soundfont(soundfont)
-    program = shutil.which("fluidsynth")
-    if program is None:
-        raise UsageError(
-            "playing a SoundFont needs the program fluidsynth; install it (Debian and Ubuntu: apt install fluidsynth,"
-            " macOS: brew install fluid-synth, Windows: choco install fluidsynth) or leave the SoundFont out"
-        )
+    program = player_of(soundfont)
     file = mido.MidiFile(file=BytesIO(midi))
     file.tracks[0].insert(0, mido.Message("control_change", channel=9, control=0, value=0))  # with XG banks: not drums
     with tempfile.TemporaryDirectory() as folder:
@@ -151,8 +145,14 @@ def synthesize_soundfont(midi: bytes, soundfont: Path, sample_rate: int = 44_100
     return _normalised(samples)
 
 
-def _check_soundfont(path: Path) -> None:
-    """Refuse what fluidsynth would pass over in silence."""
+def player_of(path: Path) -> str:
+    """The program that plays a SoundFont; what it would pass over in silence is refused.
+
+    Raises
+    ------
+    UsageError
+        If there is no fluidsynth, or the file is no SoundFont.
+    """
     try:
         with path.open("rb") as file:
             header = file.read(12)
@@ -160,6 +160,13 @@ def _check_soundfont(path: Path) -> None:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a SoundFont, a .sf2 or .sf3 file") from error
     if header[:4] != b"RIFF" or header[8:] != b"sfbk":
         raise UsageError(f"{path}: not a SoundFont; give a .sf2 or .sf3 file")
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise UsageError(
+            "playing a SoundFont needs the program fluidsynth; install it (Debian and Ubuntu: apt install fluidsynth,"
+            " macOS: brew install fluid-synth, Windows: choco install fluidsynth) or leave the SoundFont out"
+        )
+    return program
 
 
 def mix(original: Float32, notes: Float32, sample_rate: int = 44_100) -> Float32:

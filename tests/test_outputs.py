@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
@@ -53,6 +54,15 @@ def test_beats_and_markers_reach_the_midi_file() -> None:
 def test_a_key_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="Q flat"):
         OutputSettings(key="Q flat")
+
+
+def test_what_is_missing_is_said_before_any_work_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs.check([".mid", ".csv"], OutputSettings())
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match="needs matplotlib"):
+        outputs.check([".mid", ".svg"], OutputSettings())
+    with pytest.raises(UsageError, match=r"font\.sf2: cannot be read"):
+        outputs.check([".mid"], OutputSettings(soundfont=tmp_path / "font.sf2"))
 
 
 def test_the_grid_is_that_of_the_tempo_where_no_beats_were_found() -> None:
