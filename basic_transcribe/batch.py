@@ -468,8 +468,9 @@ def _heard(transcription: Transcription, recipe: Recipe) -> str:
     heard = []
     if transcription.beats is not None:
         heard.append(f"{transcription.beats.tempo:.0f} beats a minute")
-    if recipe.output.key == "auto" and transcription.key is not None:
-        heard.append(f"{transcription.key.name} (confidence {transcription.key.confidence:.2f})")
+    key = transcription.key if recipe.output.key == "auto" else None
+    if key is not None:
+        heard.append(f"{key.name} (confidence {key.confidence:.2f})")
     return ", ".join(heard)
 
 

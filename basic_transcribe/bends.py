@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .types import Float32
+from .types import Float32, PitchBend
 
 REACH = 8  # bins on either side of the note's own that its pitch may move to
 HOME = 2  # bins on either side of the note's own where its pitch must be at its clearest
@@ -68,6 +70,18 @@ def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:
         filled = np.sort(windows, axis=0)[half]
     bend: Float32 = filled.astype(np.float32)
     return bend
+
+
+def bend_of(windows: Sequence[Float32], frame: int, frame_rate: float, bins_per_semitone: int) -> PitchBend | None:
+    """The bend of a note that begins at ``frame``, of successive parts of its contour; None if they say nothing.
+
+    Parameters
+    ----------
+    windows : sequence of ndarray of float32, shape (frames, 2 * REACH + 1)
+        From :func:`window`.
+    """
+    semitones = curve(np.concatenate(windows), bins_per_semitone) if windows else None
+    return None if semitones is None else PitchBend(frame / frame_rate, 1 / frame_rate, semitones)
 
 
 def _follow(near: Float32) -> list[int]:

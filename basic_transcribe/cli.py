@@ -450,8 +450,8 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
 
     chosen = preset(flags["preset"])
     bends = _bend_mode(flags)
-    automatic = (flags["tempo"] or "").partition(":")[0] == "auto"
     signature = _parsed(parse_time_signature, flags["time_signature"])
+    beats = _beat_settings(flags["tempo"], signature)
     division = _parsed(parse_division, flags["quantize"])
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
         raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
@@ -459,7 +459,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
     midi = _over(
         chosen.midi,
-        tempo=None if automatic else _number("--tempo", flags["tempo"], TEMPO),
+        tempo=None if beats else _number("--tempo", flags["tempo"], TEMPO),
         program=flags["program"],
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
@@ -501,7 +501,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         tracker=tracker,
         shape=shape,
         output=output,
-        beats=_beat_settings(flags["tempo"], signature),
+        beats=beats,
         extras=extras,
         overwrite=flags["overwrite"],
         model=flags["model"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,8 @@ TRIANGLE_MASS = 2.0
 CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
-LEAST_OFFSET = 0.1  # mass of an end that is considered
 SHORTEST = 5  # frames from an onset to an end
 SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
-FADED = 0.9  # support above which a note has not ended
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
 # Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
@@ -78,14 +76,35 @@ def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
     return total
 
 
-def given(value: float | None) -> float:
-    """A setting that must have been filled in.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The numbers of :class:`~basic_transcribe.types.TrackerSettings`, all of them filled in, times in seconds."""
 
-    Raises
-    ------
-    ValueError
-        If it is None.
-    """
+    onset_threshold: float
+    split_threshold: float
+    frame_threshold: float
+    onset_delay: float
+    minimum_length: float
+
+    @classmethod
+    def of(cls, settings: TrackerSettings) -> Limits:
+        """What settings say.
+
+        Raises
+        ------
+        ValueError
+            If one of them is None.
+        """
+        return cls(
+            _given(settings.onset_threshold),
+            _given(settings.split_threshold),
+            _given(settings.frame_threshold),
+            _given(settings.onset_delay) / 1000,
+            _given(settings.minimum_note_length) / 1000,
+        )
+
+
+def _given(value: float | None) -> float:
     if value is None:
         raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
     return value

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .timing import metre
 from .types import Beats, Key, Marker, MidiSettings, Note, PitchBend
 
 if TYPE_CHECKING:
@@ -355,12 +356,12 @@ def _time_signatures(
         return [(0, wanted)] if wanted else []
     numerator, denominator = wanted or (0, 1)
     same_length = numerator * 4 / denominator == beats.per_bar * beats.quarters
-    metre = wanted if wanted and same_length else beats.time_signature
+    usual = wanted if wanted and same_length else beats.time_signature
     pick_up = (_lead_in(beats) + beats.downbeat) % beats.per_bar
     if not pick_up:
-        return [(0, metre)]
+        return [(0, usual)]
     first = replace(beats, per_bar=pick_up, downbeat=0).time_signature
-    return [(0, first), (round(pick_up * beats.quarters * resolution), metre)]
+    return [(0, first), (round(pick_up * beats.quarters * resolution), usual)]
 
 
 def _conductor(
@@ -380,8 +381,7 @@ def _conductor(
     for tick, tempo in zip(clock.ticks.tolist(), clock.tempi.tolist(), strict=True):
         events.append((tick, MetaMessage("set_tempo", tempo=tempo)))
     for tick, (numerator, denominator) in _time_signatures(beats, settings.time_signature, clock.resolution):
-        dotted = denominator >= 8 and numerator % 3 == 0 and numerator > 3
-        clocks = 96 // denominator * (3 if dotted else 1)  # 24 are a quarter note
+        clocks = round(24 * metre((numerator, denominator))[1])  # 24 are a quarter note
         signature = MetaMessage("time_signature", numerator=numerator, denominator=denominator, clocks_per_click=clocks)
         events.append((tick, signature))
     if key:

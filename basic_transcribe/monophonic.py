@@ -27,9 +27,9 @@ from .evidence import (
     SHORTEST,
     SPREAD,
     SUPPORT,
+    Limits,
     between_frames,
     end_by,
-    given,
     level_at,
     mass,
     peaks,
@@ -38,7 +38,7 @@ from .evidence import (
     support,
     velocity,
 )
-from .types import Float32, Note, PitchBend, Posteriors, TrackerSettings
+from .types import Float32, Note, Posteriors, TrackerSettings
 
 CHUNK = 86  # frames searched at once; a decision is final a chunk later, by when the best lines have long met
 NEAR = 2 / 3  # semitones on either side of a pitch within which the contour posterior counts for it
@@ -104,11 +104,7 @@ class MonophonicTracker:
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.settings = settings
-        self._onset_threshold = given(settings.onset_threshold)
-        self._split_threshold = given(settings.split_threshold)
-        self._frame_threshold = given(settings.frame_threshold)
-        self._onset_delay = given(settings.onset_delay) / 1000
-        self._minimum_length = given(settings.minimum_note_length) / 1000
+        self._limits = Limits.of(settings)
         self._frame_rate, self._lowest_pitch, self._bins = 1.0, 0, 1
         self._blocks: list[Posteriors] = []  # what is not searched yet, and BEFORE rows before it
         self._rows = 0  # in the blocks
@@ -182,11 +178,11 @@ class MonophonicTracker:
     def _search(self, chunk: _Chunk) -> NDArray[np.float64]:
         """Find the best line into each state at the end of a chunk; return their gains."""
         rows = slice(chunk.first, chunk.last)
-        above = chunk.sounding[rows] - self._frame_threshold
+        above = chunk.sounding[rows] - self._limits.frame_threshold
         begun = np.where(chunk.struck[rows], chunk.onset_mass[rows], 0)
         # A note of SUPPORT frames, on which NoteTracker decides, is worth its beginning if its evidence, the mean
         # of its onset's mass and of its frames, exceeds the onset threshold.
-        clear = ONSET_WEIGHT * (begun - max(0.0, 2 * self._onset_threshold - self._frame_threshold))
+        clear = ONSET_WEIGHT * (begun - max(0.0, 2 * self._limits.onset_threshold - self._limits.frame_threshold))
         states = chunk.enters.shape[1]
         gains, costs = np.zeros((CHUNK, states)), np.zeros((CHUNK, states))
         gains[:, :-1] = np.where(above < 0, SILENT_WEIGHT * above, above) + np.maximum(clear, 0)
@@ -227,7 +223,7 @@ class MonophonicTracker:
             notes += self._change(chunk, row, pitch)
         if self._open is None or pitch is None:
             return notes
-        clear = chunk.struck[row:stop, pitch] & (chunk.onset_mass[row:stop, pitch] >= self._split_threshold)
+        clear = chunk.struck[row:stop, pitch] & (chunk.onset_mass[row:stop, pitch] >= self._limits.split_threshold)
         for again in (row + np.flatnonzero(clear)).tolist():
             if chunk.frame + again >= self._open.frame + SHORTEST:
                 self._listen(chunk, self._open, row, again)
@@ -258,20 +254,17 @@ class MonophonicTracker:
         if chunk.struck[row, pitch]:
             fraction = between_frames(chunk.onset[:, pitch], row)
             confidence = 0.5 * (float(chunk.onset_mass[row, pitch]) + confidence)
-        onset = max(0.0, (frame + fraction) / self._frame_rate + self._onset_delay)
+        onset = max(0.0, (frame + fraction) / self._frame_rate + self._limits.onset_delay)
         level = level_at(chunk.p.onset[:, pitch], chunk.p.level[:, pitch], row)
         return _Open(pitch, frame, onset, level, min(1.0, confidence))
 
     def _close(self, note: _Open, end: int, latest: float) -> list[Note]:
         """A note finished by absolute frame ``end`` and the time ``latest``; nothing if it is too short."""
         self._ended = offset = max(self._ended, min(end / self._frame_rate, latest))
-        if offset - note.onset < max(self._minimum_length, 0.5 / self._frame_rate):
+        if offset - note.onset < max(self._limits.minimum_length, 0.5 / self._frame_rate):
             return []
-        number, bend = self._lowest_pitch + note.pitch, None
-        if note.contour:
-            semitones = bends.curve(np.concatenate(note.contour), self._bins)
-            if semitones is not None:
-                bend = PitchBend(note.frame / self._frame_rate, 1 / self._frame_rate, semitones)
+        number = self._lowest_pitch + note.pitch
+        bend = bends.bend_of(note.contour, note.frame, self._frame_rate, self._bins)
         return [Note(note.onset, offset, number, velocity(note.level, number), note.confidence, bend)]
 
 

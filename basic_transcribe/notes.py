@@ -17,15 +17,13 @@ from . import bends
 from .evidence import (
     BACK,
     CENTRE,
-    FADED,
-    LEAST_OFFSET,
     LEAST_ONSET,
     SHORTEST,
     SPREAD,
     SUPPORT,
+    Limits,
     between_frames,
     end_by,
-    given,
     level_at,
     mass,
     peaks,
@@ -35,8 +33,10 @@ from .evidence import (
     velocity,
 )
 from .monophonic import MonophonicTracker
-from .types import Float32, Note, PitchBend, Posteriors, TrackerSettings
+from .types import Float32, Note, Posteriors, TrackerSettings
 
+LEAST_OFFSET = 0.1  # mass of an end that is considered
+FADED = 0.9  # support above which a note has not ended
 STRONG = 0.9  # support that starts a note without an onset
 ONSET_SOON = 7  # frames: an onset peak this soon takes precedence over a start without one
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
@@ -88,11 +88,7 @@ class NoteTracker:
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.settings = settings
-        self._onset_threshold = given(settings.onset_threshold)
-        self._split_threshold = given(settings.split_threshold)
-        self._frame_threshold = given(settings.frame_threshold)
-        self._onset_delay = given(settings.onset_delay) / 1000
-        self._minimum_length = given(settings.minimum_note_length) / 1000
+        self._limits = Limits.of(settings)
         self._buffer: Posteriors | None = None
         self._start = 0  # absolute frame of the buffer's first row
         self._next = 0  # first frame whose events have not been handled
@@ -169,7 +165,7 @@ class NoteTracker:
                     continue
                 if end <= start + event.row:
                     finished.append(self._close(event.pitch, end))
-                elif event.kind == ONSET and event.mass >= self._split_threshold:
+                elif event.kind == ONSET and event.mass >= self._limits.split_threshold:
                     finished.append(self._close(event.pitch, start + event.row))
                 else:
                     continue
@@ -188,7 +184,7 @@ class NoteTracker:
 
     def _next_silence(self, note: Float32) -> NDArray[np.intp]:
         """For each row, the first row at or after it from which on the note posterior stays low for GAP frames."""
-        low = note < self._frame_threshold
+        low = note < self._limits.frame_threshold
         quiet = low[: len(low) - GAP + 1].copy() if len(low) >= GAP else low[:0].copy()
         for shift in range(1, GAP):
             quiet &= low[shift : shift + len(quiet)]
@@ -200,7 +196,7 @@ class NoteTracker:
         """Where notes may begin or end between two rows, in order."""
         onset, offset, sounding = mass(p.onset), mass(p.offset), support(p.note)
         evidence = 0.5 * (onset + sounding)
-        onsets = peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._onset_threshold)
+        onsets = peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._limits.onset_threshold)
         offsets = peaks(offset) & (offset >= LEAST_OFFSET) & (sounding < FADED)
         strong = sounding >= STRONG
         rising = strong.copy()
@@ -228,7 +224,7 @@ class NoteTracker:
             fraction = between_frames(p.onset[:, pitch], row)
         level = level_at(p.onset[:, pitch], p.level[:, pitch], row)
         frame = self._start + row
-        onset = max((frame + fraction) / p.frame_rate + self._onset_delay, self._ended.get(pitch, 0.0))
+        onset = max((frame + fraction) / p.frame_rate + self._limits.onset_delay, self._ended.get(pitch, 0.0))
         self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:
@@ -250,15 +246,12 @@ class NoteTracker:
         if note.offset_mass > 0:
             end = min(note.offset_frame, end)
         self._ended[pitch] = offset = end / p.frame_rate
-        if offset - note.onset < max(self._minimum_length, 0.5 / p.frame_rate):
+        if offset - note.onset < max(self._limits.minimum_length, 0.5 / p.frame_rate):
             return None
         self._read_contour(note, pitch, end)
-        number, bend = p.lowest_pitch + pitch, None
-        if note.contour:
-            contour = np.concatenate(note.contour)[: max(1, end - note.frame)]
-            semitones = bends.curve(contour, p.bins_per_semitone)
-            if semitones is not None:
-                bend = PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
+        number = p.lowest_pitch + pitch
+        contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
+        bend = bends.bend_of(contour, note.frame, p.frame_rate, p.bins_per_semitone)
         return Note(
             note.onset,
             offset,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,9 +107,9 @@ def render(
     return {extension: data for extension, data in contents.items() if data is not None}, tuple(sheet.warnings)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Sheet:
-    """What writers take from, and remark on."""
+    """What writers take from, and remark on. What several need is made once."""
 
     transcription: Transcription
     source: Path
@@ -120,7 +121,7 @@ class _Sheet:
     def title(self) -> str:
         return self.source.stem
 
-    @property
+    @cached_property
     def key(self) -> Key | None:
         """As it was given, or else estimated."""
         from .keys import parse_key
@@ -131,6 +132,18 @@ class _Sheet:
     @property
     def grid(self) -> Beats:
         return self.transcription.beats or fixed_grid(self.transcription.duration, self.settings.midi)
+
+    @cached_property
+    def sound(self) -> Float32:
+        """The notes as samples at SOUND_RATE, shape (samples,) or (samples, 2)."""
+        from . import sound
+        from .midi import to_midi
+
+        t, font = self.transcription, self.settings.soundfont
+        if font is None:
+            return sound.synthesize(t.notes, t.duration, SOUND_RATE)
+        played = to_midi(t.notes, MidiSettings(program=self.settings.midi.program, bend_mode="channels"))
+        return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
 
     def audio(self, rate: int) -> Float32 | None:
         """What was transcribed, mixed to mono; None if there are only posteriors."""
@@ -205,23 +218,10 @@ def _musicxml(sheet: _Sheet) -> bytes:
     )
 
 
-def _sound(sheet: _Sheet) -> Float32:
-    """The notes as samples at SOUND_RATE, shape (samples,) or (samples, 2)."""
-    from . import sound
-
-    font = sheet.settings.soundfont
-    if font is None:
-        return sound.synthesize(sheet.transcription.notes, sheet.transcription.duration, SOUND_RATE)
-    from .midi import to_midi
-
-    played = to_midi(sheet.transcription.notes, MidiSettings(program=sheet.settings.midi.program, bend_mode="channels"))
-    return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
-
-
 def _sonified(sheet: _Sheet) -> bytes:
     from .sound import to_wav
 
-    return to_wav(_sound(sheet), SOUND_RATE)
+    return to_wav(sheet.sound, SOUND_RATE)
 
 
 def _mixed(sheet: _Sheet) -> bytes:
@@ -230,7 +230,7 @@ def _mixed(sheet: _Sheet) -> bytes:
     original = sheet.audio(SOUND_RATE)
     if original is None:
         raise UsageError("--sonify-mix needs the recording; give it instead of its posteriors")
-    return to_wav(mix(original, _sound(sheet)), SOUND_RATE)
+    return to_wav(mix(original, sheet.sound), SOUND_RATE)
 
 
 def _picture(form: str) -> Callable[[_Sheet], bytes]:

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import librosa
 import matplotlib
 
 matplotlib.use("Agg")
@@ -24,15 +23,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from basic_transcribe import scoring
+from basic_transcribe import picture, scoring
 from basic_transcribe.audio import open_audio
+from basic_transcribe.keys import pitch_name
 from basic_transcribe.pipeline import Transcriber, Transcription
 from basic_transcribe.types import Note, Posteriors
 
 Array = NDArray[np.floating]
 
 NOTE_COLOUR, REFERENCE_COLOUR, ONSET_COLOUR = "#0a6cff", "#ff8000", "#e0003c"
-BINS_PER_OCTAVE = 36
+HOP = 256  # samples
 DYNAMIC_RANGE = 70.0  # dB
 INCHES_PER_SECOND, MIN_WIDTH, MAX_WIDTH = 1.2, 10.0, 40.0
 
@@ -44,15 +44,10 @@ def spectrogram(samples: Array, rate: int, low: int, high: int) -> tuple[Array, 
     -------
     ndarray of float, shape (bins, frames); float
     """
-    hop = 256
-    # Below Nyquist; a partial bin more on either side, so that the outer notes are drawn whole.
-    top = min(high + 0.5, float(librosa.hz_to_midi(rate / 2 * 0.9)))
-    bins = int((top - low + 0.5) * BINS_PER_OCTAVE / 12)
-    fmin = float(librosa.midi_to_hz(low - 1 / 3))
-    power = np.abs(
-        librosa.vqt(samples, sr=rate, hop_length=hop, fmin=fmin, n_bins=bins, bins_per_octave=BINS_PER_OCTAVE)
-    )
-    return librosa.amplitude_to_db(power, ref=np.max, top_db=DYNAMIC_RANGE), rate / hop
+    columns = max(1, len(samples) // HOP)
+    amplitude = picture.spectrogram(samples, rate, low, high, 0.0, columns * HOP / rate, columns)
+    level = 20 * np.log10(np.maximum(amplitude, 1e-12))
+    return np.maximum(level - level.max(), -DYNAMIC_RANGE), rate / HOP
 
 
 def image(axes: Axes, values: Array, rate: float, start: float, low: int, per_semitone: int, **style: Any) -> None:
@@ -106,7 +101,7 @@ def label_axes(axes: Axes, low: int, high: int, title: str) -> None:
     """Note names on C, E and G (or C alone over wide ranges), a title, and limits."""
     classes = (0, 4, 7) if high - low < 48 else (0,)
     ticks = [p for p in range(low, high + 1) if p % 12 in classes]
-    axes.set_yticks(ticks, [librosa.midi_to_note(p, unicode=False) for p in ticks])
+    axes.set_yticks(ticks, [pitch_name(p) for p in ticks])
     axes.set_ylim(low - 0.5, high + 0.5)
     axes.set_ylabel("pitch")
     axes.set_title(title, loc="left", fontsize=10)
@@ -132,7 +127,7 @@ def figure(
 
     a, b = int(start * rate), int(end * rate)
     level, frame_rate = spectrogram(samples[a:b], rate, low, high)
-    image(panels[0], level, frame_rate, a / rate, low, BINS_PER_OCTAVE // 12, cmap="Greys")
+    image(panels[0], level, frame_rate, a / rate, low, picture.BINS, cmap="Greys")
     label_axes(panels[0], low, high, "constant-Q spectrogram (70 dB), notes")
 
     posteriors = transcription.posteriors

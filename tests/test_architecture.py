@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "timing": ({"errors", "types"}, {"librosa", "numpy", "scipy"}),
     "keys": ({"errors", "types"}, {"numpy"}),
     "shaping": ({"errors", "keys", "timing", "types"}, {"numpy"}),
-    "midi": ({"types"}, {"mido", "numpy", "pretty_midi"}),
+    "midi": ({"timing", "types"}, {"mido", "numpy", "pretty_midi"}),
     "exports": ({"errors", "types"}, {"numpy"}),
     "musicxml": ({"errors", "timing", "types"}, {"numpy"}),
     "sound": ({"errors", "evidence", "types"}, {"mido", "numpy", "soundfile"}),
