@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .timing import metre
 from .types import Beats, Key, Marker, MidiSettings, Note, PitchBend
@@ -52,10 +53,28 @@ MPE_RELEASE = 2  # quarter notes for which a note that ended keeps its bend, if 
 # messages of one tick by controller number when it writes a file it has read, so each step has a tick of its own.
 _BEND_RANGE_TICKS = 2
 _END, _SELECT, _BEND, _BEGIN = range(4)  # order of events on one tick
+_STATUS = np.array([0x90, 0xB0, 0xE0, 0x90])  # of each; a note ends by a velocity of 0
 
 _FINGERPRINT = re.compile(rb"\xff\x01([\x80-\xff]{0,3}[\x00-\x7f])" + re.escape(FINGERPRINT_PREFIX.encode()))
 
-_Event = tuple[int, int, int, int, int]  # tick, order, channel, and two values of the message
+# Columns instead of objects: there can be a quarter of a million notes, and a file must not take much memory for long.
+_SLICE = 1024  # how many are worked on at once
+_VOICE = np.dtype(
+    [
+        ("start", np.int32),  # in ticks, as the end
+        ("end", np.int32),
+        ("source", np.int32),  # index among the notes
+        ("first", np.int32),  # where its bends begin and end among the steps
+        ("stop", np.int32),
+        ("peak", np.float32),  # furthest bend in semitones; negative without one
+        ("pitch", np.uint8),
+        ("velocity", np.uint8),
+    ],
+    align=True,
+)
+_Voices = NDArray[np.void]  # of _VOICE, sorted by start
+_Part = tuple[int, _Voices]  # a channel, and what sounds on it
+_Events = NDArray[np.int64]  # tick, order, channel, and both values of the message, packed so that they sort as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +124,7 @@ class _Clock:
         exact = self.ticks[i] + (seconds - self.seconds[i]) * (1e6 * self.resolution) / self.tempi[i]
         return np.rint(exact).astype(np.int64)
 
-    def to_seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    def to_seconds(self, ticks: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         i = np.searchsorted(self.ticks, ticks, side="right") - 1
         return np.asarray(self.seconds[i] + (ticks - self.ticks[i]) * self.tempi[i] / (1e6 * self.resolution))
 
@@ -115,16 +134,22 @@ class _Clock:
         return float(self.tempi.max()) / 1e6 / self.resolution
 
 
-@dataclass(slots=True)
-class _Voice:
-    """A note in ticks. ``bends`` are steps of (tick, 14-bit value), none of them redundant."""
+class _Steps:
+    """Pitch bends: from which tick on, and 14-bit values."""
 
-    start: int
-    end: int
-    pitch: int
-    velocity: int
-    bend: PitchBend | None
-    bends: list[tuple[int, int]]
+    def __init__(self) -> None:
+        self.ticks, self.values = array("i"), array("h")
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def put(self, tick: int, value: int) -> None:
+        """Add one; it replaces that of the same tick."""
+        if self.ticks and self.ticks[-1] == tick:
+            self.values[-1] = value
+        else:
+            self.ticks.append(tick)
+            self.values.append(value)
 
 
 def to_midi(
@@ -185,38 +210,37 @@ def to_midi(
         apart.
     """
     settings = settings or MidiSettings()
-    notes = list(notes)
+    notes = notes if isinstance(notes, Sequence) else list(notes)
     markers = sorted(markers, key=lambda m: m.time)
     warnings: list[str] = []
-    for note in notes:
-        _check(note)
+    voices, seconds = _read(notes)
     if not all(math.isfinite(marker.time) and marker.time <= LATEST for marker in markers):
         raise ValueError(f"a marker's time is not finite, or beyond {LATEST:.0f} s")
 
-    latest = max([0.0, *(note.offset for note in notes), *(marker.time for marker in markers)])
+    latest = max([float(seconds[1].max(initial=0)), *(marker.time for marker in markers)])
     clock = _steady_clock(settings.tempo, latest) if beats is None else _beat_clock(beats, latest)
     if clock.longest_tick > 2e-3:
         warnings.append(f"the recording is so long that MIDI times are rounded to {1000 * clock.longest_tick:.1f} ms")
 
-    voices, dropped = _voices(notes, clock)
+    _set_ticks(voices, seconds, clock)
+    del seconds
+    dropped = np.count_nonzero(voices["end"] == voices["start"])
+    voices = _untangled(voices)
     if dropped:
         warnings.append(f"{dropped} of {len(notes)} notes had no length and were left out")
     mpe = settings.bend_mode == "mpe"
     bend_range, clamped = _bend_range(voices, (MPE_BEND_RANGE,) if mpe else BEND_RANGES)
     if clamped:
         warnings.append(f"{clamped} of {len(notes)} notes bend by more than {bend_range} semitones and were limited")
-    for voice in voices:
-        if voice.bend is not None:
-            voice.bends = _steps(voice.bend, voice.start, voice.end, clock, bend_range)
+    if settings.bend_mode == "plain":
+        _unbend_overlapping(voices, clock)
+    steps = _all_steps(voices, notes, clock, bend_range)
 
-    unbent = 0
+    channels, unbent = [(0, voices)], 0
     if mpe:
-        channels, unbent = _allocate_members(voices)
+        channels, unbent = _allocate_members(voices, steps)
     elif settings.bend_mode == "channels":
         channels, unbent = _allocate(voices)
-    else:
-        _unbend_overlapping(voices, clock)
-        channels = {0: voices}
     if unbent:
         most = len(MPE_VOICES if mpe else CHANNELS)
         warnings.append(
@@ -225,14 +249,14 @@ def to_midi(
 
     title = _printable(title) or DEFAULT_TITLE
     if mpe:
-        tracks = [_mpe_track(title, settings.program, channels, MPE_RELEASE * clock.resolution)]
+        tracks = [_mpe_track(title, settings.program, channels, steps, MPE_RELEASE * clock.resolution)]
     else:
         tracks = [
-            _track(title if len(channels) == 1 else f"{title} ({i})", settings.program, channel, members, bend_range)
-            for i, (channel, members) in enumerate(channels.items(), 1)
+            _track(f"{title} ({i})" if channels[1:] else title, settings.program, channel, members, steps, bend_range)
+            for i, (channel, members) in enumerate(channels, 1)
         ]
     return MidiResult(
-        _write([_conductor(clock, settings, fingerprint, beats, key, markers), *tracks], clock.resolution),
+        _file([_conductor(clock, settings, fingerprint, beats, key, markers), *tracks], clock.resolution),
         tuple(warnings),
     )
 
@@ -267,17 +291,20 @@ def find_fingerprint(head: bytes) -> str | None:
     return text[len(FINGERPRINT_PREFIX) :].decode("utf-8", "replace") if len(text) == length else None
 
 
-def _check(note: Note) -> None:
+def _checked_peak(note: Note) -> float:
+    """The furthest bend of a note that can be written, in semitones; -1 without one."""
     if not (math.isfinite(note.onset) and math.isfinite(note.offset) and math.isfinite(note.velocity)):
         raise ValueError(f"a note has a time or velocity that is not finite: {note}")
     if max(note.onset, note.offset) > LATEST:
         raise ValueError(f"a note lies beyond {LATEST:.0f} s: {note}")
     if not 0 <= note.pitch <= 127:
         raise ValueError(f"a note has a pitch outside 0 to 127: {note}")
-    if note.bend is not None:
-        finite = math.isfinite(note.bend.start) and bool(np.isfinite(note.bend.semitones).all())
-        if not finite or not 0 < note.bend.step < math.inf:
-            raise ValueError(f"a note has a bend that is not finite, or its step is not positive: {note}")
+    if note.bend is None:
+        return -1.0
+    peak = float(np.abs(note.bend.semitones).max()) if len(note.bend.semitones) else -1.0
+    if not (math.isfinite(note.bend.start) and math.isfinite(peak) and 0 < note.bend.step < math.inf):
+        raise ValueError(f"a note has a bend that is not finite, or its step is not positive: {note}")
+    return peak
 
 
 def _printable(text: str) -> str:
@@ -371,7 +398,7 @@ def _conductor(
     beats: Beats | None,
     key: Key | None,
     markers: Sequence[Marker],
-) -> list[Any]:
+) -> bytes:
     """The first track. The fingerprint comes first of all, where :func:`read_fingerprint` looks for it."""
     from mido import MetaMessage
 
@@ -395,37 +422,77 @@ def _conductor(
     for tick, message in events:
         message.time = tick - now
         now = tick
-    return [message for _, message in events]
+    return _chunk(_encoded([message for _, message in events]))
 
 
 # -------------------------------------------------------------------------------------------------------------- voices
 
 
-def _voices(notes: list[Note], clock: _Clock) -> tuple[list[_Voice], int]:
-    """Notes in ticks, sorted, one pitch never overlapping itself; and how many had no length."""
-    lasting = [note for note in notes if note.offset > max(note.onset, 0.0)]
-    starts = clock.to_ticks(np.array([note.onset for note in lasting], dtype=float)).tolist()
-    ends = clock.to_ticks(np.array([note.offset for note in lasting], dtype=float)).tolist()
-    voices = []
-    for note, start, end in zip(lasting, starts, ends, strict=True):
-        velocity = int(min(max(round(note.velocity), 1), 127))
-        voices.append(_Voice(start, max(end, start + 1), int(note.pitch), velocity, note.bend, []))
-    voices.sort(key=lambda v: (v.start, v.pitch, v.end, v.velocity))
-    previous: dict[int, _Voice] = {}
-    for voice in voices:
-        if voice.pitch in previous:
-            earlier = previous[voice.pitch]
-            earlier.end = min(earlier.end, voice.start)
-        previous[voice.pitch] = voice
-    return [voice for voice in voices if voice.end > voice.start], len(notes) - len(lasting)
+def _read(notes: Sequence[Note]) -> tuple[_Voices, NDArray[np.float64]]:
+    """Notes, checked, as voices that lack their ticks; and onsets and offsets in seconds, shape (2, n)."""
+    voices, seconds = np.zeros(len(notes), _VOICE), np.empty((2, len(notes)))
+    for part in _slices(len(notes)):
+        some = notes[part]
+        voices["peak"][part] = [_checked_peak(note) for note in some]
+        seconds[0, part] = [note.onset for note in some]
+        seconds[1, part] = [note.offset for note in some]
+        voices["pitch"][part] = [note.pitch for note in some]
+        voices["velocity"][part] = np.clip(np.rint([note.velocity for note in some]), 1, 127)
+    voices["source"] = np.arange(len(notes))
+    return voices, seconds
 
 
-def _bend_range(voices: list[_Voice], ranges: tuple[int, ...]) -> tuple[int, int]:
+def _set_ticks(voices: _Voices, seconds: NDArray[np.float64], clock: _Clock) -> None:
+    """What has no length ends where it starts, all else later."""
+    for part in _slices(len(voices)):
+        onsets, offsets = seconds[:, part]
+        starts = clock.to_ticks(onsets)
+        ends = np.maximum(clock.to_ticks(offsets), starts + 1)
+        voices["start"][part] = starts
+        voices["end"][part] = np.where(offsets > np.maximum(onsets, 0.0), ends, starts)
+
+
+def _untangled(voices: _Voices) -> _Voices:
+    """Those that last, sorted, one pitch never overlapping itself."""
+    order = np.lexsort([voices[name] for name in ("velocity", "end", "pitch", "start")])
+    for name in _VOICE.names or ():
+        voices[name] = voices[name][order]
+    voices = _lasting(voices)
+    for pitch in range(128):
+        rows = np.flatnonzero(voices["pitch"] == pitch)
+        voices["end"][rows[:-1]] = np.minimum(voices["end"][rows[:-1]], voices["start"][rows[1:]])
+    return _lasting(voices)
+
+
+def _lasting(voices: _Voices) -> _Voices:
+    lasting = voices["end"] > voices["start"]
+    return voices if lasting.all() else voices[lasting]
+
+
+def _slices(length: int) -> Iterator[slice]:
+    return (slice(i, i + _SLICE) for i in range(0, length, _SLICE))
+
+
+def _bend_range(voices: _Voices, ranges: tuple[int, ...]) -> tuple[int, int]:
     """The smallest of the ranges, in semitones, that will do, and how many notes exceed the widest."""
-    peaks = [float(np.abs(v.bend.semitones).max()) for v in voices if v.bend is not None and len(v.bend.semitones)]
-    widest = max(peaks, default=0.0)
+    widest = voices["peak"].max(initial=0)
     chosen = next((r for r in ranges if widest <= r), ranges[-1])
-    return chosen, sum(peak > chosen for peak in peaks)
+    return chosen, int(np.count_nonzero(voices["peak"] > chosen))
+
+
+def _all_steps(voices: _Voices, notes: Sequence[Note], clock: _Clock, bend_range: int) -> _Steps:
+    """The bends of all voices; where they are is written to the voices."""
+    steps = _Steps()
+    for row in np.flatnonzero(voices["peak"] >= 0).tolist():
+        voice = voices[row]
+        bend = notes[int(voice["source"])].bend
+        voice["first"] = len(steps)
+        if bend is not None:
+            found = _steps(bend, int(voice["start"]), int(voice["end"]), clock, bend_range)
+            steps.ticks.extend(tick for tick, _ in found)
+            steps.values.extend(value for _, value in found)
+        voice["stop"] = len(steps)
+    return steps
 
 
 def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int) -> list[tuple[int, int]]:
@@ -454,22 +521,30 @@ def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int
 # ------------------------------------------------------------------------------------------------------------ channels
 
 
-def _unbend_overlapping(voices: list[_Voice], clock: _Clock) -> None:
+def _unbend_overlapping(voices: _Voices, clock: _Clock) -> None:
     """Take the bends from notes that others sound through, but for ``EDGE`` seconds at their ends.
 
     ``voices`` are sorted by start, so the latest end so far and the next start tell of all others.
     """
-    starts = clock.to_seconds(np.array([v.start for v in voices], dtype=np.int64)).tolist()
-    ends = clock.to_seconds(np.array([v.end for v in voices], dtype=np.int64)).tolist()
+    next_starts = _next_starts(voices)
     latest = 0.0
-    for voice, start, end, following in zip(voices, starts, ends, [*starts[1:], math.inf], strict=False):
-        forgiven = min(EDGE, (end - start) / 2)
-        if latest > start + forgiven or following < end - forgiven:
-            voice.bends = []
-        latest = max(latest, end)
+    for part in _slices(len(voices)):
+        starts, ends = clock.to_seconds(voices["start"][part]), clock.to_seconds(voices["end"][part])
+        following = clock.to_seconds(next_starts[part])
+        earlier = np.maximum.accumulate(np.append(latest, ends))
+        forgiven = np.minimum(EDGE, (ends - starts) / 2)
+        voices["peak"][part][(earlier[:-1] > starts + forgiven) | (following < ends - forgiven)] = -1
+        latest = earlier[-1]
 
 
-def _allocate(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], int]:
+def _next_starts(voices: _Voices) -> NDArray[np.int32]:
+    """When the voice after each one starts; never, for the last one."""
+    starts = np.full(len(voices), np.iinfo(np.int32).max, np.int32)
+    starts[:-1] = voices["start"][1:]
+    return starts
+
+
+def _allocate(voices: _Voices) -> tuple[list[_Part], int]:
     """Give every bending voice a channel of its own; unbent ones may share.
 
     When all channels bend, the newcomer plays unbent, and the voice that would end first gives up the rest of its bend
@@ -477,33 +552,35 @@ def _allocate(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], int]:
 
     Returns
     -------
-    channels : dict of int to list of _Voice
+    channels : list of tuple of int and _Voices
         Those used, at least one; each sorted by start.
     unbent : int
         Voices that lost their bend or the end of it.
     """
-    channels: dict[int, list[_Voice]] = {c: [] for c in CHANNELS}
+    columns = _columns(voices, "start", "end", "first", "stop")
+    channels = np.zeros(len(voices), np.uint8)
     sounding = dict.fromkeys(CHANNELS, 0)  # until which tick
     bending = dict.fromkeys(CHANNELS, 0)
     unbent = 0
-    for voice in voices:
-        free = [c for c in CHANNELS if sounding[c] <= voice.start]
-        if voice.bends and not free:
-            voice.bends = []
+    for row, (start, end, first, stop) in enumerate(zip(*columns, strict=True)):
+        free = [c for c in CHANNELS if sounding[c] <= start]
+        bends = stop > first and bool(free)
+        if stop > first and not free:
+            voices["stop"][row] = first
             unbent += 1
-        shared = [] if voice.bends else [c for c in CHANNELS if bending[c] <= voice.start < sounding[c]]
+        shared = [] if bends else [c for c in CHANNELS if bending[c] <= start < sounding[c]]
         if shared or free:
             channel = (shared or free)[0]
         else:
             channel = min(CHANNELS, key=bending.__getitem__)
             unbent += 1
-        channels[channel].append(voice)
-        sounding[channel] = max(sounding[channel], voice.end)
-        bending[channel] = voice.end if voice.bends else voice.start
-    return {c: members for c, members in channels.items() if members} or {CHANNELS[0]: []}, unbent
+        channels[row] = channel
+        sounding[channel] = max(sounding[channel], end)
+        bending[channel] = end if bends else start
+    return _parts(voices, channels) or [(CHANNELS[0], voices)], unbent
 
 
-def _allocate_members(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], int]:
+def _allocate_members(voices: _Voices, steps: _Steps) -> tuple[list[_Part], int]:
     """Give every voice the member channel that was released longest ago, so that no release is bent.
 
     When all sound, the newcomer plays unbent on the channel that bends least from then on (of equals, the one that ends
@@ -511,137 +588,208 @@ def _allocate_members(voices: list[_Voice]) -> tuple[dict[int, list[_Voice]], in
 
     Returns
     -------
-    channels : dict of int to list of _Voice
+    channels : list of tuple of int and _Voices
         Those used; each sorted by start.
     unbent : int
         Voices that lost their bend or the end of it.
     """
-    channels: dict[int, list[_Voice]] = {c: [] for c in MPE_VOICES}
+    columns = _columns(voices, "start", "end", "first", "stop")
+    channels = np.zeros(len(voices), np.uint8)
+    latest: dict[int, int] = {}  # row of each channel's last voice
     released = dict.fromkeys(MPE_VOICES, 0)
     unbent = 0
-    for voice in voices:
+    for row, (start, end, first, stop) in enumerate(zip(*columns, strict=True)):
         channel = min(MPE_VOICES, key=released.__getitem__)
-        if released[channel] > voice.start:
-            bends = {c: _remaining_bend(channels[c][-1], voice.start) for c in MPE_VOICES}
+        if released[channel] > start:
+            bends = {c: _remaining_bend(voices[latest[c]], steps, start) for c in MPE_VOICES}
             channel = min(MPE_VOICES, key=lambda c: (bends[c], released[c]))
-            unbent += (bends[channel] > 0) + bool(voice.bends)
-            voice.bends = []
-            occupant = channels[channel][-1]
-            occupant.bends = [(tick, value) for tick, value in occupant.bends if tick < voice.start]
-        channels[channel].append(voice)
-        released[channel] = max(released[channel], voice.end)
-    return {c: members for c, members in channels.items() if members}, unbent
+            unbent += (bends[channel] > 0) + (stop > first)
+            voices["stop"][row] = first
+            occupant = voices[latest[channel]]
+            occupant["stop"] = bisect_left(steps.ticks, start, int(occupant["first"]), int(occupant["stop"]))
+        channels[row] = channel
+        latest[channel] = row
+        released[channel] = max(released[channel], end)
+    return _parts(voices, channels), unbent
 
 
-def _remaining_bend(voice: _Voice, tick: int) -> int:
+def _columns(voices: _Voices, *names: str) -> list[memoryview]:
+    """As plain integers, each made when it is asked for."""
+    return [voices[name].data for name in names]
+
+
+def _parts(voices: _Voices, channels: NDArray[np.uint8]) -> list[_Part]:
+    return [(c, voices[channels == c]) for c in np.unique(channels).tolist()]
+
+
+def _remaining_bend(voice: np.void, steps: _Steps, tick: int) -> int:
     """Furthest value of a voice's bend from a tick on."""
-    before = [value for t, value in voice.bends if t <= tick]
-    return max((abs(value) for value in before[-1:] + [value for t, value in voice.bends if t > tick]), default=0)
+    first, stop = int(voice["first"]), int(voice["stop"])
+    now = max(first, bisect_right(steps.ticks, tick, first, stop) - 1)
+    return max(map(abs, steps.values[now:stop]), default=0)
 
 
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-def _bend_track(voices: list[_Voice]) -> list[tuple[int, int]]:
+def _bend_track(voices: _Voices, steps: _Steps) -> _Steps:
     """The bends of one channel, one at most per tick, back at zero after each note.
 
     A note that begins takes the channel over, so the bend of the one before ends there.
     """
-    track: dict[int, int] = {}
-    for voice, following in zip_longest(voices, voices[1:]):
-        stop = min(voice.end, following.start) if following else voice.end
-        for tick, value in voice.bends:
+    track = _Steps()
+    bent = voices["stop"] > voices["first"]
+    ends = np.minimum(voices["end"], _next_starts(voices))[bent]
+    for first, last, stop in zip(*_columns(voices[bent], "first", "stop"), ends.data, strict=True):
+        for tick, value in zip(steps.ticks[first:last], steps.values[first:last], strict=True):
             if max(tick, _BEND_RANGE_TICKS) < stop:
-                track[max(tick, _BEND_RANGE_TICKS)] = value
-        if voice.bends and stop >= _BEND_RANGE_TICKS:
-            track[stop] = 0
-    changes: list[tuple[int, int]] = []
-    for tick, value in track.items():
-        if value != (changes[-1][1] if changes else 0):
-            changes.append((tick, value))
+                track.put(max(tick, _BEND_RANGE_TICKS), value)
+        if stop >= _BEND_RANGE_TICKS:
+            track.put(stop, 0)
+    changes = _Steps()
+    last = 0
+    for tick, value in zip(track.ticks, track.values, strict=True):
+        if value != last:
+            changes.put(tick, value)
+        last = value
     return changes
 
 
-def _member_bends(voices: list[_Voice], release: int) -> list[tuple[int, int]]:
+def _member_bends(voices: _Voices, steps: _Steps, release: int) -> _Steps:
     """The bends of one member channel, said anew at each note, for those who begin to play in the middle.
 
     A note that has ended keeps its bend for ``release`` ticks, or until the next begins.
     """
-    track: dict[int, int] = {}
-    for voice, following in zip_longest(voices, voices[1:]):
-        track[voice.start] = 0
-        track.update(voice.bends)
-        if voice.bends and not (following and following.start <= voice.end + release):
-            track[voice.end + release] = 0
-    return list(track.items())
+    track = _Steps()
+    columns = _columns(voices, "start", "end", "first", "stop")
+    for start, end, first, last, following in zip(*columns, _next_starts(voices).data, strict=True):
+        track.put(start, 0)
+        for tick, value in zip(steps.ticks[first:last], steps.values[first:last], strict=True):
+            track.put(tick, value)
+        if last > first and following > end + release:
+            track.put(end + release, 0)
+    return track
 
 
-def _note_events(channel: int, voices: list[_Voice]) -> list[_Event]:
-    begins = [(v.start, _BEGIN, channel, v.pitch, v.velocity) for v in voices]
-    return begins + [(v.end, _END, channel, v.pitch, 0) for v in voices]
+def _events(ticks: ArrayLike, order: int, channel: int, first: ArrayLike, second: ArrayLike) -> _Events:
+    """Packed events. Both values have 7 bits."""
+    events = np.array(ticks, np.int64)
+    events <<= 20
+    events += order << 18 | channel << 14
+    events += np.asarray(first, np.int64) << 7
+    events += np.asarray(second, np.int64)
+    return events
 
 
-def _bend_events(channel: int, bends: list[tuple[int, int]]) -> list[_Event]:
-    return [(tick, _BEND, channel, value, 0) for tick, value in bends]
+def _note_events(channel: int, voices: _Voices) -> list[_Events]:
+    return [
+        _events(voices["start"], _BEGIN, channel, voices["pitch"], voices["velocity"]),
+        _events(voices["end"], _END, channel, voices["pitch"], 0),
+    ]
 
 
-def _range_events(channel: int, semitones: int) -> list[_Event]:
+def _bend_events(channel: int, bends: _Steps) -> list[_Events]:
+    values = np.array(bends.values, np.int64) + 8192
+    return [_events(np.array(bends.ticks), _BEND, channel, values & 0x7F, values >> 7)]
+
+
+def _range_events(channel: int, semitones: int) -> list[_Events]:
     """Registered parameter 0: selected, given its value, and closed."""
     steps = [(0, 100, 0), (0, 101, 0), (1, 6, semitones), (2, 100, 127), (2, 101, 127)]
-    return [(tick, _SELECT, channel, control, value) for tick, control, value in steps]
+    ticks, controls, values = zip(*steps, strict=True)
+    return [_events(ticks, _SELECT, channel, controls, values)]
 
 
-def _track(title: str, program: int, channel: int, voices: list[_Voice], bend_range: int) -> list[Any]:
+def _track(title: str, program: int, channel: int, voices: _Voices, steps: _Steps, bend_range: int) -> bytes:
     """A track of one channel. The bend range is selected if there are bends."""
-    bends = _bend_track(voices)
+    bends = _bend_track(voices, steps)
     events = _note_events(channel, voices) + _bend_events(channel, bends)
     if bends:
-        events += [*_range_events(channel, bend_range), (1, _SELECT, channel, 38, 0)]
+        events += [*_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]
     return _messages(title, program, [channel], [], events)
 
 
-def _mpe_track(title: str, program: int, channels: dict[int, list[_Voice]], release: int) -> list[Any]:
+def _mpe_track(title: str, program: int, channels: list[_Part], steps: _Steps, release: int) -> bytes:
     """A track of a whole zone: importers make an instrument of each track, and one instrument must get all channels.
 
     Values have no finer half (controller 38): for some receivers it would make another number of them.
     """
     zone = [(100, 6), (101, 0), (6, len(MPE_MEMBERS))]  # registered parameter 6 sets up the zone
     zone += [(100, 0), (101, 0), (6, MPE_MANAGER_BEND_RANGE), (100, 127), (101, 127)]
-    events: list[_Event] = []
+    events: list[_Events] = []
     for channel in MPE_MEMBERS:
         events += _range_events(channel, MPE_BEND_RANGE)
-    for channel, voices in channels.items():
-        events += _note_events(channel, voices) + _bend_events(channel, _member_bends(voices, release))
-    return _messages(title, program, [MPE_MANAGER, *channels], zone, events)
+    for channel, voices in channels:
+        events += _note_events(channel, voices) + _bend_events(channel, _member_bends(voices, steps, release))
+    return _messages(title, program, [MPE_MANAGER, *(channel for channel, _ in channels)], zone, events)
 
 
 def _messages(
-    title: str, program: int, channels: list[int], controls: list[tuple[int, int]], events: list[_Event]
-) -> list[Any]:
-    """A track: its name, programs, controls of the first channel, then events in their order."""
+    title: str, program: int, channels: list[int], controls: list[tuple[int, int]], events: list[_Events]
+) -> bytes:
+    """A track: its name, programs, controls of the first channel, then events in any order, which are used up."""
     from mido import Message, MetaMessage
 
-    track: list[Any] = [MetaMessage("track_name", name=title)]
-    track += [Message("program_change", channel=channel, program=program) for channel in channels]
-    track += [Message("control_change", channel=channels[0], control=c, value=value) for c, value in controls]
-    now = 0
-    for tick, order, channel, first, second in sorted(events):
-        delta, now = tick - now, tick
-        if order == _BEND:
-            message = Message("pitchwheel", True, channel=channel, pitch=first, time=delta)
-        elif order == _SELECT:
-            message = Message("control_change", True, channel=channel, control=first, value=second, time=delta)
-        else:
-            message = Message("note_on", True, channel=channel, note=first, velocity=second, time=delta)
-        track.append(message)
-    return track
+    head: list[Any] = [MetaMessage("track_name", name=title)]
+    head += [Message("program_change", channel=channel, program=program) for channel in channels]
+    head += [Message("control_change", channel=channels[0], control=c, value=value) for c, value in controls]
+    return _chunk(_encoded(head), _encoded_events(events))
 
 
-def _write(tracks: list[list[Any]], resolution: int) -> bytes:
-    import mido
+# --------------------------------------------------------------------------------------------------------------- bytes
 
-    file = mido.MidiFile(type=1, ticks_per_beat=resolution, charset="utf-8")
-    file.tracks = [mido.MidiTrack(track) for track in tracks]
-    buffer = BytesIO()
-    file.save(file=buffer)
-    return buffer.getvalue()
+
+def _encoded(messages: list[Any]) -> bytes:
+    """Few messages, each with its delta time, as bytes; texts in UTF-8."""
+    from mido.midifiles.meta import meta_charset
+
+    with meta_charset("utf-8"):
+        return b"".join(_quantity(message.time) + bytes(message.bytes()) for message in messages)
+
+
+def _encoded_events(pieces: list[_Events]) -> bytearray:
+    """Events, taken from the list, in their order as bytes; a status byte only where it changes.
+
+    Each has a row for all the bytes it can have: up to four for the time since the last one, status, two values. Those
+    that are needed are picked out.
+    """
+    events = np.concatenate(pieces)
+    pieces.clear()  # and so their memory
+    events.sort()
+    data = bytearray()
+    now = running = 0
+    for part in _slices(len(events)):
+        ticks = events[part] >> 20
+        status = _STATUS[events[part] >> 18 & 3] | events[part] >> 14 & 15
+        since = np.diff(ticks, prepend=now)[:, None]
+        rows = np.empty((len(ticks), 7), np.uint8)
+        rows[:, :4] = since >> [21, 14, 7, 0] & 0x7F | [0x80, 0x80, 0x80, 0]  # a variable-length quantity
+        rows[:, 4] = status
+        rows[:, 5] = events[part] >> 7 & 0x7F
+        rows[:, 6] = events[part] & 0x7F
+        needed = np.ones(rows.shape, bool)
+        needed[:, :3] = since >= [1 << 21, 1 << 14, 1 << 7]
+        needed[:, 4] = np.diff(status, prepend=running) != 0
+        data += rows[needed].tobytes()
+        now, running = int(ticks[-1]), int(status[-1])
+    return data
+
+
+def _quantity(number: int) -> bytes:
+    """A variable-length quantity: seven bits a byte, the highest first, all but the last marked."""
+    data = [number & 0x7F]
+    while number := number >> 7:
+        data.append(number & 0x7F | 0x80)
+    return bytes(reversed(data))
+
+
+def _chunk(*messages: bytes | bytearray) -> bytes:
+    """A track with its header and its end."""
+    data = (*messages, b"\x00\xff\x2f\x00")
+    return b"".join((b"MTrk", sum(map(len, data)).to_bytes(4, "big"), *data))
+
+
+def _file(tracks: list[bytes], resolution: int) -> bytes:
+    """A Standard MIDI File of type 1."""
+    numbers = (6).to_bytes(4, "big"), *(n.to_bytes(2, "big") for n in (1, len(tracks), resolution))
+    return b"".join((b"MThd", *numbers, *tracks))

@@ -264,8 +264,8 @@ class MonophonicTracker:
         if offset - note.onset < max(self._limits.minimum_length, 0.5 / self._frame_rate):
             return []
         number = self._lowest_pitch + note.pitch
-        bend = bends.bend_of(note.contour, note.frame, self._frame_rate, self._bins)
-        return [Note(note.onset, offset, number, velocity(note.level, number), note.confidence, bend)]
+        ended = Note(note.onset, offset, number, velocity(note.level, number), note.confidence)
+        return bends.with_bends([bends.Ended(ended, note.frame, note.contour)], self._frame_rate, self._bins)
 
 
 def _sounding(p: Posteriors) -> Float32:

@@ -143,7 +143,7 @@ class NoteTracker:
         p, start = self._buffer, self._start
         first, last = self._next - start, limit - start
         next_silence = self._next_silence(p.note)
-        finished: list[Note | None] = []
+        finished: list[bends.Ended | None] = []
 
         def end_of(pitch: int, note: _Open) -> int:
             """Absolute frame from which on the open note is silent, at or beyond ``limit`` if that is not known yet."""
@@ -180,16 +180,16 @@ class NoteTracker:
         self._next = limit
         keep = max(0, limit - BACK - SPREAD - start)
         self._buffer, self._start = p.slice(keep), start + keep
-        return [n for n in finished if n is not None]
+        return bends.with_bends([e for e in finished if e is not None], p.frame_rate, p.bins_per_semitone)
 
-    def _next_silence(self, note: Float32) -> NDArray[np.intp]:
+    def _next_silence(self, note: Float32) -> NDArray[np.int32]:
         """For each row, the first row at or after it from which on the note posterior stays low for GAP frames."""
         low = note < self._limits.frame_threshold
         quiet = low[: len(low) - GAP + 1].copy() if len(low) >= GAP else low[:0].copy()
         for shift in range(1, GAP):
             quiet &= low[shift : shift + len(quiet)]
-        rows = np.full(note.shape, len(note) + AHEAD, dtype=np.intp)
-        rows[: len(quiet)][quiet] = np.nonzero(quiet)[0]
+        rows = np.full(note.shape, len(note) + AHEAD, dtype=np.int32)
+        np.copyto(rows[: len(quiet)], np.arange(len(quiet), dtype=np.int32)[:, None], where=quiet)
         return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
 
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
@@ -237,7 +237,7 @@ class NoteTracker:
         note.contour.append(bends.window(rows, pitch * per_semitone + per_semitone // 2))
         note.read_to = end
 
-    def _close(self, pitch: int, end: int) -> Note | None:
+    def _close(self, pitch: int, end: int) -> bends.Ended | None:
         """Finish the open note of a pitch by absolute frame ``end``; None if it is too short."""
         p, note = self._buffer, self._open[pitch]
         if p is None:
@@ -251,15 +251,8 @@ class NoteTracker:
         self._read_contour(note, pitch, end)
         number = p.lowest_pitch + pitch
         contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
-        bend = bends.bend_of(contour, note.frame, p.frame_rate, p.bins_per_semitone)
-        return Note(
-            note.onset,
-            offset,
-            number,
-            velocity(note.level, number),
-            min(1.0, note.confidence),
-            bend,
-        )
+        ended = Note(note.onset, offset, number, velocity(note.level, number), min(1.0, note.confidence))
+        return bends.Ended(ended, note.frame, contour)
 
 
 def tracker_for(settings: TrackerSettings) -> NoteTracker | MonophonicTracker:

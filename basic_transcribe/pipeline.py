@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import audio
 from .model import Model
+from .notelist import NoteList
 from .notes import track_notes, tracker_for
 from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
@@ -30,8 +30,8 @@ class Transcription:
 
     Attributes
     ----------
-    notes : tuple of Note
-        Sorted by onset, then pitch.
+    notes : sequence of Note
+        Sorted by onset, then pitch. Each note is made when it is asked for, since a long recording has many.
     duration : float
         Length of the recording, or of the part of it that was transcribed, in seconds.
     settings : TrackerSettings
@@ -48,7 +48,7 @@ class Transcription:
         Remarks on notes, by :meth:`shaped`.
     """
 
-    notes: tuple[Note, ...]
+    notes: Sequence[Note]
     duration: float
     settings: TrackerSettings
     warnings: tuple[str, ...]
@@ -100,17 +100,20 @@ class Transcriber:
     model : str or Path, optional
         ONNX file; the one shipped with the package if omitted.
     threads : int, optional
-        Threads of ONNX Runtime; all the process may use if omitted.
+        How many blocks of a recording the model works on at a time; one per processor if omitted.
+    provider : str
+        What ONNX Runtime computes with: ``cpu``, ``cuda``, ``coreml``, ``directml`` or ``openvino``.
 
     Raises
     ------
     ModelError
         If the model cannot be loaded.
+    UsageError
+        If the provider is not there.
     """
 
-    def __init__(self, model: str | Path | None = None, *, threads: int | None = None) -> None:
-        self.model = Model(model, threads=threads)
-        self._ahead = threads != 1
+    def __init__(self, model: str | Path | None = None, *, threads: int | None = None, provider: str = "cpu") -> None:
+        self.model = Model(model, threads=threads, provider=provider)
 
     def transcribe(
         self,
@@ -158,24 +161,24 @@ class Transcriber:
         pulse = _Pulse(beats, rate) if beats else None
         with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
             tracker = tracker_for(resolved)
-            notes: list[Note] = []
+            notes = NoteList()
             kept: list[Posteriors] = []
             blocks = self.model.posteriors(pulse.listen(stream) if pulse else stream)
-            for block in _one_ahead(blocks) if self._ahead else blocks:
-                notes += tracker.push(block)
+            for block in blocks:
+                notes.extend(tracker.push(block))
                 if keep_posteriors:
                     kept.append(block)
                 if progress:
                     progress(min(stream.samples_read / rate, tracker.seconds), stream.duration)
             duration = stream.samples_read / rate
-            notes += tracker.flush(duration)
+            notes.extend(tracker.flush(duration))
             warnings = tuple(stream.warnings)
-        notes.sort(key=lambda n: (n.onset, n.pitch))
+        notes.sort()
         found = pulse.beats(notes) if pulse else None
         if pulse and found is None:
             warnings = (*warnings, "no beat was found; the tempo is a fixed one")
         posteriors = Posteriors.concatenate(kept) if kept else None
-        return Transcription(tuple(notes), duration, resolved, warnings, self.model.name, posteriors, found)
+        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found)
 
     def track(self, posteriors: Posteriors, settings: TrackerSettings | None = None) -> Transcription:
         """Find the notes in posteriors kept from an earlier run, with other settings and without the recording.
@@ -189,17 +192,8 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         duration = len(posteriors) / posteriors.frame_rate
-        notes = track_notes(posteriors, resolved, duration)
-        return Transcription(tuple(notes), duration, resolved, (), self.model.name, posteriors)
-
-
-def _one_ahead(blocks: Iterator[Posteriors]) -> Iterator[Posteriors]:
-    """The same; while one is at work on a block, the next is made in another thread."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = pool.submit(next, blocks, None)
-            yield block
+        notes = NoteList(track_notes(posteriors, resolved, duration))
+        return Transcription(notes, duration, resolved, (), self.model.name, posteriors)
 
 
 class _Pulse:
@@ -216,7 +210,7 @@ class _Pulse:
             self._envelope.push(block)
             yield block
 
-    def beats(self, notes: list[Note]) -> Beats | None:
+    def beats(self, notes: Sequence[Note]) -> Beats | None:
         from .timing import estimate_beats, metre
 
         per_bar, quarters = metre(self._settings.time_signature)

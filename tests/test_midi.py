@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from basic_transcribe import midi
 from basic_transcribe.midi import DRUMS, MPE_VOICES, read_fingerprint, to_midi
+from basic_transcribe.notelist import NoteList
 from basic_transcribe.types import Beats, Key, Marker, MidiSettings, Note, PitchBend
 
 CHANNELS = MidiSettings(bend_mode="channels")
@@ -318,6 +320,27 @@ def test_ten_hours_can_still_be_read() -> None:
     assert "rounded" in result.warnings[0]
     read = pretty_midi.PrettyMIDI(BytesIO(result.data))
     assert read.instruments[0].notes[1].end == pytest.approx(36_000, abs=2e-3)
+
+
+def test_a_long_file_takes_little_memory() -> None:
+    """Beside the notes themselves, and what is worked on at a time: a hundred bytes a note, of which it takes ten."""
+    melody = [flat(i / 2, i / 2 + 0.6, 50 + i % 20, 0.2) for i in range(200)]
+
+    def peak(times: int) -> int:
+        notes = NoteList(
+            replace(note, onset=note.onset + 100 * i, offset=note.offset + 100 * i)
+            for i in range(times)
+            for note in melody
+        )
+        tracemalloc.start()
+        try:
+            to_midi(notes)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # loads what it needs
+    assert peak(150) - peak(50) < 100 * 100 * len(melody)
 
 
 def test_golden() -> None:

@@ -1,0 +1,79 @@
+"""Work shared out among processors, and how many there are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from basic_transcribe import processors
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 40])
+def test_results_come_in_order(threads: int, count: int) -> None:
+    assert list(processors.in_order(str, range(count), threads)) == [str(i) for i in range(count)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_items_are_taken_a_few_ahead_and_in_the_callers_thread(threads: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            assert threading.current_thread() is threading.main_thread()
+            taken.append(i)
+            yield i
+
+    results = processors.in_order(lambda i: -i, items(), threads)
+    assert list(islice(results, 10)) == [-i for i in range(10)]
+    assert 10 <= len(taken) <= 10 + threads
+
+
+def test_items_are_at_work_side_by_side() -> None:
+    """Each waits until another has begun."""
+    barrier = threading.Barrier(2, timeout=30)
+    assert len(list(processors.in_order(lambda _: barrier.wait(), range(6), 2))) == 6
+
+
+def test_a_failure_comes_out_and_ends_the_work() -> None:
+    begun: list[int] = []
+
+    def work(i: int) -> int:
+        begun.append(i)
+        return 1 // (3 - i)
+
+    results = processors.in_order(work, range(1000), 2)
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+    assert len(begun) < 10
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "limit"),
+    [
+        ("0::/", {"cpu.max": "100000 100000\n"}, 1),
+        ("0::/", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ("0::/gone", {}, None),
+        ("4:cpu,cpuacct:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, 1),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("3:memory:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, None),
+    ],
+)
+def test_quotas_of_containers_count(
+    group: str, files: dict[str, str], limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda p: group if p == Path("/proc/self/cgroup") else read(p))
+    monkeypatch.setattr(processors, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert processors.available_cpus() == (limit or 8)
