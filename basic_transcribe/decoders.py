@@ -16,11 +16,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from . import damage
 from .errors import AudioError, TranscribeError
 from .types import Float32
 
 BLOCK_SECONDS = 10
 BLOCK_VALUES = 2**23  # a block of many channels stays below 32 MiB
+FLAC_FRAME = 4096  # samples, with most encoders
+MOST_STUCK = 64  # attempts to read on after damage; mpg123 gives up after each kilobyte
+MOST_DAMAGE = 1000  # places; a file with more of them is no recording any more
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
@@ -50,11 +54,13 @@ _CONTAINERS = [
         (rb"wvpk", "wv"),
     )
 ]
+_MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]")  # of layers 3 and 2, not of AAC
+_EARLY, _SILENT = "notes after it may be early", "silence is in the place of the rest"
 _ESTIMATED = {"aac", "ac3"}  # FFmpeg guesses their duration from the bit rate
 _DECLARED = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OPEN_ERRORS = {
     "Format not recognised": "not audio, or in a format that cannot be read; convert it to WAV or FLAC",
-    "SF_INFO struct incomplete": "its header gives no valid sample rate; the file is damaged, export it again",
+    "SF_INFO struct incomplete": "damaged: its header gives no valid sample rate or length; export it again",
     "Too many channels": f"more than {MAX_CHANNELS} channels; export fewer",
 }
 
@@ -125,13 +131,14 @@ class Decoded:
         self.position += len(block)
         return block[max(0, start - before) : max(0, stop - before)]
 
-    def report_losses(self, stop: int, promised: float | None, damage: list[float]) -> None:
-        """Warn of damage at the given seconds, and of fewer frames than the header promised (in seconds)."""
-        if damage:
-            last = f" to {damage[-1]:.2f} s" if damage[-1] - damage[0] > 0.01 else ""
-            self.warnings.append(
-                f"damaged at {damage[0]:.2f} s{last}: what could be decoded was used, notes after it may be early"
-            )
+    def report_losses(self, stop: int, promised: float | None, damaged: list[float], after: str) -> None:
+        """Warn of damage at the given seconds, and of fewer frames than the header promised (in seconds).
+
+        ``after`` says what became of what lies after the damage.
+        """
+        if damaged:
+            last = f" to {damaged[-1]:.2f} s" if damaged[-1] - damaged[0] > 0.01 else ""
+            self.warnings.append(f"damaged at {damaged[0]:.2f} s{last}: what could be decoded was used, {after}")
         # Encoders pad and trim by up to some thousand samples, so a small difference means nothing.
         if self.position < stop and promised is not None and promised - self.seconds > min(0.25, 0.1 * promised):
             self.warnings.append(
@@ -177,67 +184,96 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
     """
     try:
         size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        head = file.read(HEAD_BYTES)
         if not size:
             raise AudioError(f"{name}: empty file; record or copy it again")
+        start, head = _beginning(file, size)
+        if not head:
+            raise AudioError(f"{name}: holds a tag but no audio; record or copy it again")
         demuxer = next((demuxer for pattern, demuxer in _CONTAINERS if pattern.match(head)), None)
         if demuxer:
             return _decode_av(name, file, demuxer, verify, resources)
-        return _decode_soundfile(name, file, head, size, verify, resources)
+        return _decode_soundfile(name, _Reader(file, head, start, size), verify, resources)
     except OSError as error:
         raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-class _Reader:
-    """A file as libsndfile should see it. Its callbacks cannot raise, so an error of the disk is kept."""
+def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:
+    """Where the sound begins, and its first bytes: after ID3 tags, and the zeros that may lie before MPEG frames."""
+    start = 0
+    while True:
+        file.seek(start)
+        head = file.read(HEAD_BYTES)
+        tag = re.match(rb"ID3..(.)([\0-\x7f]{4})", head, re.DOTALL)
+        length = sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[2])) if tag else 0
+        footer = 10 if tag and tag[1][0] & 16 else 0
+        if not tag or start + 10 + length + footer > size:
+            break
+        start += 10 + length + footer
+    frames = head.lstrip(b"\0")
+    return (start + len(head) - len(frames), frames) if _MPEG_FRAME.match(frames) else (start, head)
 
-    def __init__(self, file: BinaryIO, head: bytes, size: int) -> None:
+
+class _Reader:
+    """A file as libsndfile should see it. Its callbacks cannot raise, so an error of the disk is kept.
+
+    Attributes
+    ----------
+    file : binary file object
+    head : bytes
+        The first bytes of the sound.
+    start : int
+        Where it begins.
+    size : int
+        Of the whole file.
+    unsized_mp3 : bool
+        Whether it is an MP3 that does not say how long it is.
+    error : OSError or None
+        The last one of the disk.
+    """
+
+    def __init__(self, file: BinaryIO, head: bytes, start: int, size: int) -> None:
+        self.file, self.head, self.start, self.size = file, head, start, size
         self.error: OSError | None = None
-        self._file = file
         self._at_end = False
+        self._changes: dict[int, int] = {}
         # A recorder that was cut off leaves sizes of 0, which libsndfile believes. All ones mean "to the end".
         data = head.find(b"data\0\0\0\0")
-        unsized = re.match(rb"RIFF....WAVE", head, re.DOTALL) and 0 < data < size - 8
+        unsized = re.match(rb"RIFF....WAVE", head, re.DOTALL) and 0 < data < size - start - 8
         riff_size = int.from_bytes(head[4:8], "little") + 8
-        self._ones = range(data + 4, data + 8) if unsized and abs(riff_size - size) > 8 else range(0)
+        if unsized and abs(riff_size - (size - start)) > 8:
+            self._changes = dict.fromkeys(range(data + 4, data + 8), 0xFF)
+        elif re.match(rb"BW64....WAVE", head, re.DOTALL):  # the newer name (ITU-R BS.2088) of RF64
+            self._changes = dict(enumerate(b"RF"))
         # An MP3 without a Xing header is read only up to a length estimated from the file's size: claim a larger one.
-        start = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else 0
-        file.seek(start)
-        frame = file.read(256)
-        file.seek(0)
-        is_mp3 = re.match(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", frame)
-        self.unsized_mp3 = bool(is_mp3 and not re.search(rb"Xing|Info", frame))
+        self.unsized_mp3 = bool(_MPEG_FRAME.match(head) and not re.search(rb"Xing|Info", head[:256]))
         self._claimed = UNKNOWN_SIZE if self.unsized_mp3 else 0
 
     def read(self, count: int) -> bytes:
         try:
-            position = self._file.tell()
-            data = self._file.read(count)
+            position = self.file.tell() - self.start
+            data = self.file.read(count)
         except OSError as error:
             self.error = error
             return b""
-        if self._ones and position < self._ones.stop:
-            return bytes(0xFF if position + i in self._ones else byte for i, byte in enumerate(data))
+        if any(position <= place < position + len(data) for place in self._changes):
+            return bytes(self._changes.get(position + i, byte) for i, byte in enumerate(data))
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
         try:
-            self._file.seek(offset, whence)
+            self.file.seek(offset + self.start if whence == os.SEEK_SET else offset, whence)
         except (OSError, ValueError):  # a damaged header points outside the file; libsndfile finds itself not moved
             return
         self._at_end = whence == os.SEEK_END
 
     def tell(self) -> int:
-        return self._file.tell() + (self._claimed if self._at_end else 0)
+        return self.file.tell() - self.start + (self._claimed if self._at_end else 0)
 
 
-def _decode_soundfile(
-    name: str, file: BinaryIO, head: bytes, size: int, verify: Callable[[], None], resources: ExitStack
-) -> Decoded:
+def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], resources: ExitStack) -> Decoded:
     import soundfile
 
-    reader = _Reader(file, head, size)
+    file, size = reader.file, reader.size
 
     def opened() -> Any:
         reader.seek(0)
@@ -261,7 +297,52 @@ def _decode_soundfile(
         if duration is not None and int(actual) and not _means_unknown(int(declared)):
             promised = max(duration, duration * int(declared) / int(actual))
     cut_ogg = sound.format == "OGG" and not _has_last_ogg_page(file, size)
+    joined_ogg = sound.format == "OGG" and _is_chained_ogg(file, reader.head, size)
     exact = known_length and sound.format in _EXACT_FORMATS and sound.subtype in _EXACT_SUBTYPES
+
+    def read(count: int) -> tuple[Float32, bool]:
+        """The next frames, at most so many, and whether they end with damage."""
+        # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
+        buffer = np.full((count, sound.channels), np.nan, np.float32)
+        try:
+            return sound.read(out=buffer), False
+        except soundfile.LibsndfileError:
+            return buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))], True
+
+    def pass_damage(limit: int) -> int:
+        """Go past damage in FLAC, after which libFLAC does nothing more; how many frames it takes. 0 if nothing comes.
+
+        Each frame of FLAC stands for itself and is numbered, so a new decoder can be sent to a later one.
+        """
+        nonlocal sound
+        lost = FLAC_FRAME
+        while decoded.position + lost < limit:
+            sound.close()
+            sound = opened()
+            try:
+                sound.seek(decoded.position + lost)
+                return lost
+            except soundfile.LibsndfileError:
+                lost *= 2
+        return 0
+
+    def pieces(limit: int, damaged: list[float]) -> Iterator[Float32]:
+        """All that can be read up to the limit, from the position on; the caller moves that."""
+        stuck = 0
+        while decoded.position < limit and stuck < MOST_STUCK:
+            place = file.tell()
+            block, failed = read(min(decoded.block_frames, limit - decoded.position))
+            if failed:
+                damaged.append(decoded.seconds + len(block) / rate)
+            yield block
+            if failed and sound.format == "FLAC" and not reader.error and len(damaged) < MOST_DAMAGE:
+                lost = pass_damage(limit)
+                for first in range(0, lost, decoded.block_frames):
+                    yield np.zeros((min(decoded.block_frames, lost - first), sound.channels), np.float32)
+                failed = lost > 0
+            if not len(block) and not failed:
+                return
+            stuck = 0 if len(block) or file.tell() != place else stuck + 1
 
     def blocks(start: int, stop: int) -> Iterator[Float32]:
         nonlocal sound
@@ -272,39 +353,37 @@ def _decode_soundfile(
                 decoded.position = sound.seek(start)
             except soundfile.LibsndfileError:  # into damaged FLAC, and now it can do nothing else
                 sound = opened()
-        damage: list[float] = []
+        damaged: list[float] = []
         limit = min(stop, sound.frames)
-        while decoded.position < limit:
-            place = file.tell()
-            # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
-            count = min(decoded.block_frames, limit - decoded.position)
-            buffer = np.full((count, sound.channels), np.nan, np.float32)
-            try:
-                block = sound.read(out=buffer)
-            except soundfile.LibsndfileError:
-                block = buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))]
-                damage.append(decoded.seconds + len(block) / rate)
-                if not len(block) and file.tell() == place:
-                    break
-            else:
-                if not len(block):
-                    break
-            wanted = decoded.advance(block, start, stop)
+        for piece in pieces(limit, damaged):
+            wanted = decoded.advance(piece, start, stop)
             if len(wanted):
                 yield wanted
         if reader.error:
             raise AudioError(f"{name}: cannot be read: {reader.error.strerror}") from reader.error
+        end = file.tell()
+        if decoded.position < limit and not damaged:
+            damaged += _silent_damage(reader, sound.format, 48_000 if sound.subtype == "OPUS" else rate)
         if cut_ogg and decoded.position < stop:
             decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
-        decoded.report_losses(stop, promised, damage)
-        if sound.format == "MP3" and not damage and decoded.position < stop and size - file.tell() > HEAD_BYTES:
-            decoded.warnings.append(
-                f"not read after {decoded.seconds:.2f} s, where its header says it ends, though the file goes on;"
-                " if files were joined, convert to WAV"
-            )
+        elif joined_ogg and decoded.position < stop:
+            decoded.warnings.append(_more_follows(decoded.seconds))
+        decoded.report_losses(stop, promised, damaged, _SILENT if sound.format == "FLAC" else _EARLY)
+        if sound.format == "MP3" and not damaged and decoded.position < stop and size - end > HEAD_BYTES:
+            decoded.warnings.append(_more_follows(decoded.seconds))
 
     decoded.blocks = blocks
     return decoded
+
+
+def _silent_damage(reader: _Reader, form: str, rate: float) -> list[float]:
+    """Seconds of damage of which libsndfile said nothing; at most the first place."""
+    found = None
+    if form == "OGG":
+        found = damage.ogg(reader.file, reader.start, rate)
+    elif form == "MP3":
+        found = damage.mpeg(reader.file, reader.start)
+    return [] if found is None else [found]
 
 
 def _means_unknown(declared: int) -> bool:
@@ -312,14 +391,34 @@ def _means_unknown(declared: int) -> bool:
     return declared >= UNKNOWN_SIZE or any(0 <= limit - declared <= 2**16 for limit in (2**31, 2**32))
 
 
+def _more_follows(seconds: float) -> str:
+    return (
+        f"not read after {seconds:.2f} s, where it says that it ends, though the file goes on;"
+        " if recordings were joined, convert to WAV"
+    )
+
+
 def _has_last_ogg_page(file: BinaryIO, size: int) -> bool:
+    page = _last_ogg_page(file, size)
+    segments = page[27:][: page[26]] if len(page) > 26 else b""
+    return bool(segments and page[5] & 4) and 27 + len(segments) + sum(segments) <= len(page)
+
+
+def _is_chained_ogg(file: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether another stream follows the first (RFC 3533), not beside it."""
+    second = head.find(b"OggS", 1)
+    beside = second > 0 and head[second + 5 : second + 6] == b"\2"
+    return not beside and _last_ogg_page(file, size)[14:18] not in (head[14:18], b"")
+
+
+def _last_ogg_page(file: BinaryIO, size: int) -> bytes:
+    """What follows from the beginning of the last page on."""
     position = file.tell()
     file.seek(max(0, size - 2**17))  # a page has at most 65,307 bytes
     tail = file.read()
     file.seek(position)
     page = tail.rfind(b"OggS")
-    segments = tail[page + 27 :][: tail[page + 26]] if 0 <= page < len(tail) - 26 else b""
-    return bool(segments and tail[page + 5] & 4) and page + 27 + len(segments) + sum(segments) <= len(tail)
+    return tail[page:] if page >= 0 else b""
 
 
 def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], None], resources: ExitStack) -> Decoded:
@@ -332,10 +431,11 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
         container: Any = resources.enter_context(av.open(file, format=demuxer, metadata_errors="replace"))
     except av.error.FFmpegError as error:
         raise AudioError(f"{name}: damaged or cut short ({error.strerror}); export it again") from error
-    if not container.streams.audio:
-        raise AudioError(f"{name}: no audio stream")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
+    streams = container.streams.audio
+    if not streams:
+        raise AudioError(f"{name}: no audio stream; give a recording with sound")
+    number, stream = next(((i, s) for i, s in enumerate(streams, 1) if s.codec_context is not None), (0, None))
+    if stream is None:
         raise AudioError(f"{name}: its audio is in an unknown or encrypted codec; convert it to WAV or FLAC")
     rate, channels = stream.rate, stream.channels
     check_format(name, rate, channels)
@@ -345,22 +445,32 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
     elif demuxer not in _ESTIMATED and container.duration:
         duration = container.duration / av.time_base
     decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), verify=verify)
+    if len(streams) > 1:
+        decoded.warnings.append(f"has {len(streams)} audio streams; only number {number} was used")
 
-    damage: list[float] = []
+    damaged: list[float] = []
+
+    def packets() -> Iterator[Any]:
+        while True:
+            try:
+                yield from container.demux(stream)
+                return
+            except IndexError:  # PyAV trips over the first packet of a stream that begins later, and is past it now
+                continue
 
     def pieces(start: int, stop: int) -> Iterator[Float32]:
         try:
-            for packet in container.demux(stream):
+            for packet in packets():
                 try:
                     found = packet.decode()
                 except av.error.FFmpegError:
-                    damage.append(decoded.seconds)
+                    damaged.append(decoded.seconds)
                     continue
                 for frame in found:
                     samples = frame.to_ndarray()
                     samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
                     if frame.sample_rate != rate or samples.shape[1] != channels:
-                        damage.append(decoded.seconds)
+                        damaged.append(decoded.seconds)
                         continue
                     wanted = decoded.advance(samples, start, stop)
                     if len(wanted):
@@ -368,7 +478,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                     if decoded.position >= stop:
                         return
         except av.error.FFmpegError:
-            damage.append(decoded.seconds)
+            damaged.append(decoded.seconds)
         except OSError as error:  # raised by the file object
             raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
 
@@ -383,7 +493,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 held, count = [], 0
         if count:
             yield np.concatenate(held)
-        decoded.report_losses(stop, duration, damage)
+        decoded.report_losses(stop, duration, damaged, _EARLY)
 
     decoded.blocks = blocks
     return decoded

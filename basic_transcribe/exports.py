@@ -379,12 +379,15 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     try:
         _refuse_special(path)
         try:
-            # A plain exclusive open, for the permissions the user's umask gives; tempfile would keep the file private.
+            # A plain exclusive open, for the permissions the user's umask gives; until it is whole, it stays private.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             with open(os.open(temporary, flags, 0o666), "wb") as file:
+                final = os.fstat(file.fileno()).st_mode
+                _set_mode(file, 0o600)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+                _set_mode(file, stat.S_IMODE(final))
             os.replace(temporary, path)
         finally:  # also when interrupted; once it has been renamed there is nothing left to remove
             with contextlib.suppress(OSError):
@@ -395,6 +398,13 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         remedy = _REMEDIES.get(number or 0, "choose another output")
         raise OutputError(f"{printable(path)}: cannot be written: {reason}; {remedy}") from error
     _sync_folder(path.parent)
+
+
+def _set_mode(file: BinaryIO, mode: int) -> None:
+    """Set permissions, where there are any: USB sticks have none."""
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(file.fileno(), mode)
 
 
 def _refuse_special(path: Path) -> None:

@@ -5,33 +5,50 @@ Every constant (sample rate, hop, context, thresholds) is read from the file's m
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ModelError
-from .types import Float32, Posteriors
+from . import onnxfile
+from .errors import ModelError, UsageError, printable
+from .processors import available_cpus, in_order
+from .types import Float32, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
     import onnxruntime
 
+# From 1.29 on, ONNX Runtime keeps an identifier of the machine and reports what it does, unless it is told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
-INTEGERS = (
-    "sample_rate",
-    "hop",
-    "frames_multiple",
-    "context_before",
-    "context_after",
-    "lowest_pitch",
-    "pitches",
-    "bins_per_semitone",
-)
+INTEGERS = {  # and the largest that makes sense
+    "sample_rate": 192_000,
+    "hop": 65_536,
+    "frames_multiple": 1024,
+    "context_before": 10_000_000,
+    "context_after": 10_000_000,
+    "lowest_pitch": 127,
+    "pitches": 128,
+    "bins_per_semitone": 100,
+}
 DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "onset_delay", "minimum_note_length")
 MAX_MODEL_BYTES = 100_000_000
+MAX_TENSOR_BYTES = 2 << 30  # of all models of a process, while they run
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
 
 
@@ -43,6 +60,43 @@ def default_model_path() -> Path:
     return installed if installed.exists() else package.parent / name
 
 
+@functools.cache
+def _limit_memory() -> None:
+    """Give all sessions that ask for it one common arena of limited size: a model may ask for any amount."""
+    import onnxruntime as ort
+
+    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    defaults = dict.fromkeys(("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
+    ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": MAX_TENSOR_BYTES, **defaults}))
+
+
+def _providers(name: str) -> list[str]:
+    """What to give ONNX Runtime; the processor does what the one asked for cannot.
+
+    Raises
+    ------
+    UsageError
+        If there is no such thing, or this build of ONNX Runtime does not have it.
+    """
+    import onnxruntime
+
+    if name not in PROVIDERS:
+        raise UsageError(f"provider {printable(name)!r} is unknown; it must be one of {', '.join(PROVIDERS)}")
+    there = onnxruntime.get_available_providers()
+    if PROVIDERS[name] not in there:
+        raise _no_provider(name, f"this ONNX Runtime has only {', '.join(there)}")
+    return list(dict.fromkeys([PROVIDERS[name], PROVIDERS["cpu"]]))
+
+
+def _no_provider(name: str, reason: str) -> UsageError:
+    return UsageError(f"provider {name!r} is not available: {reason}; install the build that has it, or use cpu")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what ONNX Runtime says."""
+    return printable((str(error).strip().splitlines() or ["no reason given"])[0][:200])
+
+
 class Model:
     """A model ready to run.
 
@@ -51,9 +105,12 @@ class Model:
     path : str or Path, optional
         ONNX file; the shipped one if omitted.
     threads : int, optional
-        Threads of ONNX Runtime; its own choice if omitted.
+        Blocks run at a time, each in a thread; one per processor if omitted.
     block_seconds : float
         Length of the blocks audio is processed in. Changes memory and speed, never the posteriors.
+    provider : str
+        What ONNX Runtime computes with: one of :data:`PROVIDERS`. All but ``cpu`` need another build of ONNX Runtime,
+        and may round otherwise.
 
     Attributes
     ----------
@@ -70,15 +127,24 @@ class Model:
     ------
     ModelError
         If the file cannot be loaded, or is not a model of this kind.
+    UsageError
+        If the provider is not there.
     """
 
     def __init__(
-        self, path: str | Path | None = None, *, threads: int | None = None, block_seconds: float = 12.0
+        self,
+        path: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        block_seconds: float = 8.0,
+        provider: str = "cpu",
     ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
+        self.threads = threads or available_cpus()
         data = self._read(self.path)
         self.sha256 = hashlib.sha256(data).hexdigest()
-        self._session = self._load(self.path, data, threads)
+        self._session = self._load(self.path, data, provider)
+        self.provider = provider
         meta = self._metadata()
         self.name = f"{meta['name']} {meta['version']}"
         self.sample_rate: int = meta["sample_rate"]
@@ -99,31 +165,40 @@ class Model:
     @staticmethod
     def _read(path: Path) -> bytes:
         try:
-            size = path.stat().st_size
-            if size > MAX_MODEL_BYTES:
-                raise ModelError(f"model {str(path)!r} has {size} bytes, over the limit of {MAX_MODEL_BYTES}; {REMEDY}")
-            return path.read_bytes()
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end
+                raise ModelError(f"model {str(path)!r} cannot be read: it is no file; {REMEDY}")
+            with path.open("rb") as file:
+                data = file.read(MAX_MODEL_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ModelError(f"model {str(path)!r} cannot be read: {reason}; {REMEDY}") from error
+        if len(data) > MAX_MODEL_BYTES:
+            raise ModelError(f"model {str(path)!r} is over the limit of {MAX_MODEL_BYTES} bytes; {REMEDY}")
+        return data
 
     @staticmethod
-    def _load(path: Path, data: bytes, threads: int | None) -> onnxruntime.InferenceSession:
+    def _load(path: Path, data: bytes, provider: str) -> onnxruntime.InferenceSession:
         import onnxruntime
 
-        # The key under which ONNX names external files. ONNX Runtime would look for them in the current folder.
-        if b"location" in data:
-            raise ModelError(f"model {str(path)!r} refers to data in other files, which is not allowed; {REMEDY}")
+        providers = _providers(provider)
+
+        if path != default_model_path():  # which is as trusted as this code
+            try:
+                onnxfile.check(data)
+            except ValueError as error:
+                raise ModelError(f"model {str(path)!r} {error}; {REMEDY}") from error
+        _limit_memory()
         options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 4  # our own messages say it in one line
-        options.intra_op_num_threads = threads or 0
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # blocks side by side share out better
         try:
-            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(data, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            raise ModelError(f"model {str(path)!r} is not a usable ONNX file: {reason[:200]}; {REMEDY}") from error
+            raise ModelError(f"model {str(path)!r} is not a usable ONNX file: {_reason(error)}; {REMEDY}") from error
+        if session.get_providers()[0] != providers[0]:  # ONNX Runtime itself would go on without a word
+            raise _no_provider(provider, "it cannot be started here")
+        return session
 
     def _fail(self, what: str) -> ModelError:
         return ModelError(f"model {str(self.path)!r} is not a basic_transcribe model: {what}; {REMEDY}")
@@ -134,13 +209,13 @@ class Model:
             raise self._fail("its metadata has no key 'basic_transcribe'")
         try:
             meta = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._fail("its metadata is not JSON") from error
         if not isinstance(meta, dict) or meta.get("format") != 1:
             raise self._fail("its metadata is not of format 1; a newer version of this package may read it")
-        for key in INTEGERS:
-            if type(meta.get(key)) is not int or not 0 < meta[key] <= 10_000_000:
-                raise self._fail(f"metadata {key!r} is {meta.get(key)!r}, expected a positive integer")
+        for key, largest in INTEGERS.items():
+            if type(meta.get(key)) is not int or not 0 < meta[key] <= largest:
+                raise self._fail(f"metadata {key!r} must be an integer from 1 to {largest}")
         if meta["lowest_pitch"] + meta["pitches"] > 128:
             raise self._fail("its pitches go beyond MIDI note 127")
         if meta["context_before"] % meta["hop"] or meta["context_after"] % meta["hop"]:
@@ -148,8 +223,14 @@ class Model:
         defaults = meta.get("defaults")
         if not isinstance(defaults, dict) or not all(type(defaults.get(k)) in (int, float) for k in DEFAULTS):
             raise self._fail(f"metadata 'defaults' must give numbers for {', '.join(DEFAULTS)}")
-        if not isinstance(meta.get("name"), str) or not isinstance(meta.get("version"), str):
-            raise self._fail("metadata 'name' and 'version' must be text")
+        try:
+            TrackerSettings(**{key: defaults[key] for key in DEFAULTS})
+        except UsageError as error:
+            raise self._fail(f"of its metadata 'defaults' {error}") from error
+        for key in ("name", "version"):
+            text = meta.get(key)
+            if not (isinstance(text, str) and text.isprintable() and len(text) <= 100):
+                raise self._fail(f"metadata {key!r} must be a short text")
         return meta
 
     def _check_signature(self) -> None:
@@ -161,6 +242,18 @@ class Model:
         for name, width in widths.items():
             if name not in got or got[name].type != "tensor(float)" or got[name].shape[2:] != [width]:
                 raise self._fail(f"expected an output {name!r} of float32, shape (1, frames, {width})")
+        if self.path != default_model_path():
+            self._try()
+
+    def _try(self) -> None:
+        """Run it on a short silence: what the file declares need not be what it does."""
+        before, after = self.context
+        frames = 8 * self.frames_multiple
+        posteriors = self.run(np.zeros(before + (frames - 1) * self.hop + after, np.float32))
+        for name in OUTPUTS:
+            values = getattr(posteriors, name)
+            if len(values) != frames or not np.isfinite(values).all():
+                raise self._fail(f"of silence it makes {len(values)} frames of {name!r} or values that are not finite")
 
     def run(self, audio: Float32) -> Posteriors:
         """Posteriors of a block that carries its own context.
@@ -170,8 +263,16 @@ class Model:
         audio : ndarray of float32, shape (samples,)
             ``context[0]`` samples, ``hop * (frames - 1)`` samples, ``context[1]`` samples; ``frames`` a multiple of
             the model's step.
+
+        Raises
+        ------
+        ModelError
+            If the model cannot.
         """
-        values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
+        try:
+            values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise self._fail(f"it does not run: {_reason(error)}") from error
         arrays = {name: value[0] for name, value in zip(OUTPUTS, values, strict=True)}
         return Posteriors(**arrays, frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch)
 
@@ -199,31 +300,39 @@ class Model:
             Consecutive frames, ``ceil(samples / hop)`` in all. Cutting the audio otherwise changes nothing: each
             block is run with all the context that the network can see.
         """
-        feed = self.feed()
-        for block in blocks:
-            yield from feed.push(block)
-        yield from feed.flush()
+        yield from in_order(self._run_window, _windows(Cutter(self, self.block_frames), blocks), self.threads)
+
+    def _run_window(self, window: Window) -> Posteriors:
+        return self.run(window.audio).slice(0, window.frames)
 
     def _frames_of(self, seconds: float) -> int:
         """The nearest number of frames that can be run at once."""
         return max(1, round(seconds * self.frame_rate / self.frames_multiple)) * self.frames_multiple
 
 
-class Feed:
-    """Mono audio pushed through a model; :meth:`Model.feed` makes it.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A block of audio with its context, and how many of its frames belong to the recording."""
+
+    audio: Float32
+    frames: int
+
+
+class Cutter:
+    """Cuts mono audio into windows for :meth:`Model.run`.
 
     Parameters
     ----------
     model : Model
     block_frames : int
-        Frames run at once, a multiple of the model's step. Every run reads all of the context again: shorter blocks
-        answer sooner and cost more.
+        Frames of a window, a multiple of the model's step. The context of each is computed again: shorter ones answer
+        sooner and cost more.
     """
 
     def __init__(self, model: Model, block_frames: int) -> None:
+        self._context, self._hop, self._multiple = model.context, model.hop, model.frames_multiple
         before, after = model.context
-        self.block_frames = block_frames
-        self._model = model
+        self._block_frames = block_frames
         self._step = block_frames * model.hop
         self._whole = before + self._step + after - model.hop
         self._buffer = np.zeros(self._whole + model.sample_rate, np.float32)
@@ -232,13 +341,13 @@ class Feed:
 
     @property
     def latency(self) -> int:
-        """Samples between a frame's centre and the last one that must be pushed before it is given, at most."""
-        return self._model.context[1] + self._step - self._model.hop
+        """Samples between a frame's centre and the last one that must be pushed before its window is given, at most."""
+        return self._context[1] + self._step - self._hop
 
-    def push(self, samples: Float32) -> Iterator[Posteriors]:
-        """Take the next samples, shape (n,); yield the frames that are complete by them.
+    def push(self, samples: Float32) -> Iterator[Window]:
+        """Take the next samples, shape (n,); yield the windows that are complete by them.
 
-        They are computed as they are asked for: take all of them before the next push.
+        They are cut as they are asked for: take all of them before the next push.
         """
         buffer = self._buffer
         self._samples += len(samples)
@@ -247,25 +356,56 @@ class Feed:
             buffer[self._filled : self._filled + take] = samples[:take]
             self._filled, samples = self._filled + take, samples[take:]
             while self._filled >= self._whole:
-                posteriors = self._model.run(buffer[: self._whole])
-                self._frames += self.block_frames
+                window = Window(buffer[: self._whole].copy(), self._block_frames)
+                self._frames += self._block_frames
                 buffer[: self._filled - self._step] = buffer[self._step : self._filled]
                 self._filled -= self._step
-                yield posteriors
+                yield window
 
-    def flush(self) -> Iterator[Posteriors]:
-        """The recording is over: yield the remaining frames."""
-        model, buffer = self._model, self._buffer
-        before, after = model.context
-        frames = -(-self._samples // model.hop)
+    def flush(self) -> Iterator[Window]:
+        """The recording is over: yield the remaining windows."""
+        buffer = self._buffer
+        before, after = self._context
+        frames = -(-self._samples // self._hop)
         while self._frames < frames:
-            # The last block is padded with silence to the next multiple of the model's step.
+            # The last one is padded with silence to the next multiple of the model's step.
             left = frames - self._frames
-            wanted = min(self.block_frames, -(-left // model.frames_multiple) * model.frames_multiple)
-            length = before + (wanted - 1) * model.hop + after
+            wanted = min(self._block_frames, -(-left // self._multiple) * self._multiple)
+            length = before + (wanted - 1) * self._hop + after
             buffer[self._filled :] = 0
-            posteriors = model.run(buffer[:length]).slice(0, left)
+            window = Window(buffer[:length].copy(), min(left, wanted))
             self._frames += wanted
             buffer[: len(buffer) - self._step] = buffer[self._step :].copy()
             self._filled = max(0, self._filled - self._step)
-            yield posteriors
+            yield window
+
+
+def _windows(cutter: Cutter, blocks: Iterable[Float32]) -> Iterator[Window]:
+    for block in blocks:
+        yield from cutter.push(block)
+    yield from cutter.flush()
+
+
+class Feed:
+    """Mono audio pushed through a model as it comes in; :meth:`Model.feed` makes it."""
+
+    def __init__(self, model: Model, block_frames: int) -> None:
+        self.block_frames = block_frames
+        self._run = model._run_window
+        self._cutter = Cutter(model, block_frames)
+
+    @property
+    def latency(self) -> int:
+        """Samples between a frame's centre and the last one that must be pushed before it is given, at most."""
+        return self._cutter.latency
+
+    def push(self, samples: Float32) -> Iterator[Posteriors]:
+        """Take the next samples, shape (n,); yield the frames that are complete by them.
+
+        They are computed as they are asked for: take all of them before the next push.
+        """
+        return map(self._run, self._cutter.push(samples))
+
+    def flush(self) -> Iterator[Posteriors]:
+        """The recording is over: yield the remaining frames."""
+        return map(self._run, self._cutter.flush())

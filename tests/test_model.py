@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from basic_transcribe import model as model_room
-from basic_transcribe.errors import ModelError
+from basic_transcribe.errors import ModelError, UsageError
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.notes import track_notes
 from basic_transcribe.types import Float32, Posteriors, TrackerSettings
@@ -194,7 +196,7 @@ META: dict[str, Any] = {
     "version": "test",
     "sample_rate": 22050,
     "hop": 256,
-    "frames_multiple": 2,
+    "frames_multiple": 1,
     "context_before": 256,
     "context_after": 256,
     "lowest_pitch": 21,
@@ -211,13 +213,13 @@ def tiny(path: Path, meta: str | None, *, source: str = "audio", widths: dict[st
     helper, kinds = onnx.helper, onnx.TensorProto
     nodes, constants = [], []
     for name, width in widths.items():
-        constants.append(onnx.numpy_helper.from_array(np.zeros((1, 1, width), np.float32), f"{name}_zeros"))
+        constants.append(onnx.numpy_helper.from_array(np.zeros((1, 8, width), np.float32), f"{name}_zeros"))
         nodes.append(helper.make_node("Identity", [f"{name}_zeros"], [name]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(source, kinds.FLOAT, [1, "samples"])],
-        [helper.make_tensor_value_info(name, kinds.FLOAT, [1, 1, width]) for name, width in widths.items()],
+        [helper.make_tensor_value_info(name, kinds.FLOAT, [1, 8, width]) for name, width in widths.items()],
         constants,
     )
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -304,3 +306,20 @@ def test_external_data_is_not_followed(tmp_path: Path, location: str, monkeypatc
     (folder / "tiny.onnx").write_bytes(built.SerializeToString())
     monkeypatch.chdir(folder)  # a path relative to here must not be followed either
     refused(folder / "tiny.onnx")
+
+
+def test_a_provider_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="unknown; it must be one of cpu, cuda"):
+        Model(provider="gpu")
+    with pytest.raises(UsageError, match=r"'directml' is not available: this ONNX Runtime has only .*CPUExecution"):
+        Model(provider="directml")
+    # One that the build has but the machine has not is passed over by ONNX Runtime in silence.
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    with pytest.warns(UserWarning, match="CUDA"), pytest.raises(UsageError, match="'cuda' is not available: it cannot"):
+        Model(provider="cuda")
+    assert Model(provider="cpu").provider == "cpu"
+
+
+def test_nothing_is_reported_to_anyone() -> None:
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
