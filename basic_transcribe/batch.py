@@ -1,7 +1,7 @@
-"""Many recordings: what to write where, what is up to date, and processes that may die without losing a file.
+"""Many recordings: what is up to date, what is done to one, and processes that may die without losing a file.
 
-Results come as they finish. A worker has one recording at a time, so the death of one costs at most that recording,
-which is tried once more in a fresh worker.
+Results come as they finish. A worker has one recording in hand and, when it is nearly through with it, the next one, so
+that it need not wait. Its death costs at most the one in hand, which is tried once more in a fresh worker.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import hashlib
 import json
 import os
 import signal
-import stat
-import tempfile
+import sys
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import connection, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import outputs
-from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
+from .errors import OutputError, TranscribeError, UsageError, printable
 from .exports import load_posteriors, write_atomic
+from .manifest import Entry
 from .outputs import OutputSettings
+from .plan import Job, Result, absolute, check_outputs
 from .shaping import ShapeSettings
 from .types import BeatSettings, Part, TrackerSettings
 
@@ -33,84 +35,24 @@ if TYPE_CHECKING:
 
     from .pipeline import Transcriber, Transcription
 
-STDIN = "-"
+__all__ = [
+    "Job",
+    "Pool",
+    "Recipe",
+    "Result",
+    "Step",
+    "Task",
+    "check_outputs",
+    "fingerprint",
+    "run_jobs",
+    "settings_fingerprint",
+]
+
 ATTEMPTS = 2
-OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
-LONGEST_NAME = 255  # bytes, of a file's name, where the system does not say
+NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
 
-Progress = Callable[["Job", float, "float | None"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One recording, and where its outputs go.
-
-    Attributes
-    ----------
-    source : Path
-        What to read.
-    folder : Path
-        Where the outputs go.
-    name : str
-        Name of the outputs, to which ``.mid`` and the like are added.
-    label : str
-        What messages call the recording: its path as the user gave it.
-    """
-
-    source: Path
-    folder: Path
-    name: str
-    label: str
-
-    def output(self, extension: str) -> Path:
-        """Path of the output with this extension (with its dot)."""
-        return self.folder / (self.name + extension)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one input.
-
-    Attributes
-    ----------
-    label : str
-        The input as the user gave it.
-    status : str
-        ``done``, ``skipped`` (it was up to date) or ``failed``.
-    message : str
-        What was written, or what is wrong and what to do about it.
-    exit_code : int
-        0 unless failed.
-    notes : int
-        How many were found.
-    seconds : float
-        Length of the recording.
-    heard : str
-        What was asked for beside the notes: tempo and key.
-    warnings : tuple of str
-        About the recording or the MIDI file.
-    details : str
-        Traceback of a failure.
-    """
-
-    label: str
-    status: Literal["done", "skipped", "failed"]
-    message: str
-    exit_code: int = 0
-    notes: int = 0
-    seconds: float = 0.0
-    heard: str = ""
-    warnings: tuple[str, ...] = ()
-    details: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do for a list of inputs: jobs in order, inputs that have already failed, remarks as (label, text)."""
-
-    jobs: tuple[Job, ...]
-    failures: tuple[Result, ...]
-    remarks: tuple[tuple[str, str], ...]
+Progress = Callable[[Job, float, "float | None"], None]
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -128,10 +70,14 @@ class Recipe:
         Extensions of the outputs beside ``.mid``, of :data:`outputs.WRITERS`.
     overwrite : bool
         Replace outputs that exist.
+    retry_failed : bool
+        Try again what the manifest says has failed.
     model : Path or None
         The shipped one if None.
     threads : int or None
         Of each worker.
+    provider : str
+        What ONNX Runtime computes with: one of :data:`model.PROVIDERS`.
     """
 
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
@@ -140,270 +86,28 @@ class Recipe:
     beats: BeatSettings | None = None
     extras: tuple[str, ...] = ()
     overwrite: bool = False
+    retry_failed: bool = False
     model: Path | None = None
     threads: int | None = None
+    provider: str = "cpu"
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Of all outputs, ``.mid`` first: it tells a later run what the others were made from."""
+        return (".mid", *self.extras)
 
     def load(self) -> Transcriber:
         """The transcriber of one worker."""
         from .pipeline import Transcriber
 
-        return Transcriber(self.model, threads=self.threads)
-
-
-# ---------------------------------------------------------------------------------------------------------------- plan
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    label: str
-    source: Path
-    root: Path  # the folder whose tree is mirrored
-
-
-@dataclass(slots=True)
-class _Search:
-    """Collects recordings; each file and folder once, however many names lead to it."""
-
-    extensions: Collection[str]
-    found: list[_Found] = field(default_factory=list)
-    failures: list[Result] = field(default_factory=list)
-    remarks: list[tuple[str, str]] = field(default_factory=list)
-    seen: dict[tuple[int, int], str] = field(default_factory=dict)
-
-    def add(self, text: str) -> None:
-        """One input as the user gave it."""
-        if text == STDIN:
-            if all(f.label != STDIN for f in self.found):
-                self.found.append(_Found(STDIN, Path("stdin"), Path()))
-            return
-        try:
-            status = os.stat(text)
-        except OSError as error:
-            remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
-            self.fail(text, f"{error.strerror}; {remedy}", 1)
-            return
-        if stat.S_ISDIR(status.st_mode):
-            self.walk(Path(text), status)
-        elif stat.S_ISREG(status.st_mode):
-            self.file(text, Path(text), Path(text).parent, status)
-        else:
-            self.fail(text, f"{_kind(status)}, not a file; pipe it into standard input and give - instead", 1)
-
-    def fail(self, label: str, message: str, exit_code: int) -> None:
-        self.failures.append(Result(label, "failed", message, exit_code))
-
-    def new(self, path: str, status: os.stat_result) -> bool:
-        """Whether neither this nor another name of it has come up before."""
-        identity = status.st_dev, status.st_ino
-        if identity in self.seen:
-            self.remarks.append((path, f"the same as {self.seen[identity]}, done once"))
-            return False
-        self.seen[identity] = path
-        return True
-
-    def file(self, label: str, path: Path, root: Path, status: os.stat_result) -> None:
-        if self.new(label, status):
-            self.found.append(_Found(label, path, root))
-
-    def walk(self, root: Path, status: os.stat_result) -> None:
-        if not self.new(str(root), status):
-            return
-        files = failures = 0
-
-        def unreadable(error: OSError) -> None:
-            nonlocal failures
-            failures += 1
-            self.fail(str(error.filename), f"{error.strerror}; check access", 1)
-
-        for here, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
-            folders[:] = [f for f in sorted(folders) if not f.startswith(".") and self.enter(os.path.join(here, f))]
-            for name in sorted(n for n in names if not n.startswith(".") and not n.endswith(OWN_SOUNDS)):
-                path = Path(here, name)
-                audible = path.suffix.lower() in self.extensions
-                try:
-                    status = path.stat()
-                except OSError as error:
-                    if audible:
-                        self.remarks.append((str(path), f"{error.strerror}, skipped"))
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    self.remarks.append((str(path), f"{_kind(status)}, skipped"))
-                elif audible:
-                    files += 1
-                    self.file(str(path), path, root, status)
-        if not files and not failures:
-            self.fail(str(root), "no audio found in this folder; check the path", 2)
-
-    def enter(self, folder: str) -> bool:
-        try:
-            return self.new(folder, os.stat(folder))
-        except OSError as error:
-            self.remarks.append((folder, f"{error.strerror}, skipped"))
-            return False
-
-
-def _kind(status: os.stat_result) -> str:
-    kinds = {
-        stat.S_ISFIFO: "a named pipe",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-    }
-    return next((name for test, name in kinds.items() if test(status.st_mode)), "a special file")
-
-
-def plan(
-    inputs: Sequence[str], output: Path | None, *, extensions: Collection[str], extras: Sequence[str] = ()
-) -> Plan:
-    """Find the recordings, and a name for each output that no other output has.
-
-    Folders are searched through, hidden files left out; of a folder ``FOLDER``, ``FOLDER/sub/a.wav`` becomes
-    ``output/sub/a.mid``. Where two would be called the same (letter case aside), they keep the extension of the
-    recording (``a.wav.mid``), or go below their folders' names, or get a digest of their path.
-
-    Parameters
-    ----------
-    inputs : sequence of str
-        Files, folders, or ``-``.
-    output : Path or None
-        Folder for all outputs; beside each recording if None.
-    extensions : collection of str
-        What is a recording in a folder: lower case, with the dot.
-    extras : sequence of str
-        Extensions of outputs beside ``.mid``.
-
-    Raises
-    ------
-    UsageError
-        If an output would replace an input.
-    """
-    search = _Search(extensions)
-    for text in inputs:
-        search.add(text)
-    jobs = tuple(
-        Job(found.source, folder, name, found.label)
-        for found, (folder, name) in zip(search.found, _names(search.found, output), strict=True)
-    )
-    for path in (job.output(extension) for job in jobs for extension in (".mid", *extras)):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) in search.seen and stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: this output would replace an input; choose another folder with --output-dir")
-    return Plan(jobs, tuple(search.failures), tuple(search.remarks))
-
-
-def _names(found: Sequence[_Found], output: Path | None) -> list[tuple[Path, str]]:
-    """Folder and name, extension missing, of each output; all different, letter case aside."""
-    deepest = max((len(_parts(f.root)) for f in found), default=0) if output else 0
-    # How many folders above the root to keep, and how the file is called; the first that tells all apart is taken.
-    styles = [(depth, name) for depth in range(deepest + 1) for name in ("stem", "name")]
-    names = [_name(f, output, *styles[0]) for f in found]
-    for group in _clashes(names):
-        for style in (*styles[1:], (0, "digest")):
-            renamed = [_name(found[i], output, *style) for i in group]
-            if not _clashes(renamed):
-                break
-        for i, name in zip(group, renamed, strict=True):
-            names[i] = name
-    for group in _clashes(names):  # a new name may be one that another recording had all along
-        for i in group:
-            names[i] = _name(found[i], output, 0, "digest")
-    return names
-
-
-def _name(found: _Found, output: Path | None, depth: int, style: str) -> tuple[Path, str]:
-    parts = _parts(found.root)
-    within = found.source.relative_to(found.root)
-    folder = (output or found.root).joinpath(*parts[max(0, len(parts) - depth) :], within.parent)
-    if style == "digest":
-        digest = hashlib.sha256(os.fsencode(os.path.abspath(found.source))).hexdigest()
-        return folder, f"{within.name}.{digest[:8]}"
-    return folder, within.stem if style == "stem" else within.name
-
-
-def _parts(folder: Path) -> tuple[str, ...]:
-    return Path(os.path.abspath(folder)).parts[1:]
-
-
-def _clashes(names: Sequence[tuple[Path, str]]) -> list[list[int]]:
-    groups: dict[str, list[int]] = {}
-    for i, (folder, name) in enumerate(names):
-        groups.setdefault(os.path.abspath(os.path.join(folder, name)).casefold(), []).append(i)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def check_outputs(jobs: Sequence[Job], extensions: Sequence[str]) -> tuple[list[Job], list[Result]]:
-    """Make the output folders, and find what cannot be written before any work is done.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-    extensions : sequence of str
-        Of all outputs.
-
-    Returns
-    -------
-    writable : list of Job
-    failures : list of Result
-    """
-    folders: dict[Path, str] = {}
-    writable: list[Job] = []
-    failures: list[Result] = []
-    for job in jobs:
-        if job.folder not in folders:
-            folders[job.folder] = _unwritable(job.folder)
-        reason = folders[job.folder] or next(filter(None, (_unfit(job.output(e)) for e in extensions)), "")
-        if reason:
-            failures.append(Result(job.label, "failed", reason, OutputError.exit_code))
-        else:
-            writable.append(job)
-    return writable, failures
-
-
-def check_folder(folder: Path) -> None:
-    """Make a folder for outputs.
-
-    Raises
-    ------
-    OutputError
-        If nothing can be written to it.
-    """
-    reason = _unwritable(folder)
-    if reason:
-        raise OutputError(reason)
-
-
-def _unwritable(folder: Path) -> str:
-    """Why nothing can be written to the folder, or nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell: read-only disks, quotas, root
-            return ""
-    except OSError as error:
-        return f"cannot write to {folder}: {error.strerror}; choose another folder with --output-dir"
-
-
-def _unfit(path: Path) -> str:
-    """Why no file can be put at this path, or nothing."""
-    try:
-        longest = os.pathconf(path.parent, "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # not on Windows; not on every file system
-        longest = LONGEST_NAME
-    size = len(os.fsencode(path.name))
-    if size > longest:
-        return f"the output's name would have {size} bytes, {longest} are allowed; rename the recording"
-    if path.is_dir():
-        return f"the output {path} is a folder; move it, or choose another with --output-dir"
-    return ""
+        return Transcriber(self.model, threads=self.threads, provider=self.provider)
 
 
 # ----------------------------------------------------------------------------------------------------------------- job
 
 
-def fingerprint(digest: str, recipe: Recipe, transcriber: Transcriber) -> str:
-    """What an output was made from: sha256 of the recording, and of all that shapes the notes."""
+def settings_fingerprint(recipe: Recipe, transcriber: Transcriber) -> str:
+    """sha256 of all that shapes the notes of a recording: settings, model, version."""
     from . import __version__
 
     model = transcriber.model
@@ -413,55 +117,247 @@ def fingerprint(digest: str, recipe: Recipe, transcriber: Transcriber) -> str:
         "output": asdict(recipe.output),
         "beats": recipe.beats and asdict(recipe.beats),
         "model": model.sha256,
+        "provider": recipe.provider,
         "version": __version__,
     }
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
-    return f"1 input={digest} settings={hashlib.sha256(canonical.encode()).hexdigest()}"
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def run_job(job: Job, transcriber: Transcriber, recipe: Recipe, progress: Progress | None = None) -> Result:
-    """Transcribe one recording and write its outputs, unless they are up to date. Failures are returned, not raised."""
+def fingerprint(digest: str, settings: str) -> str:
+    """What an output was made from, for its MIDI file: sha256 of the recording and :func:`settings_fingerprint`."""
+    return f"1 input={digest} settings={settings}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a recording needs.
+
+    Attributes
+    ----------
+    wanted : tuple of str
+        Extensions of the outputs to write; none if all are up to date.
+    why : str
+        What is the matter with them.
+    """
+
+    wanted: tuple[str, ...]
+    why: str
+
+
+class _InTheWay(TranscribeError):
+    """There is a file that is not known to be ours."""
+
+
+class Task:
+    """One job, from the look at what is there to the last file written.
+
+    Parameters
+    ----------
+    job : Job
+    recipe : Recipe
+    settings : str
+        As of :func:`settings_fingerprint`.
+    """
+
+    def __init__(self, job: Job, recipe: Recipe, settings: str) -> None:
+        self.job, self.recipe = job, recipe
+        self.entry = Entry(absolute(job.source), None, "failed", fingerprint=settings)  # filled in as it goes on
+        self._state: tuple[int, int, int] | None = None
+        self._written: dict[str, str] = {}  # digests by extension
+
+    def run(self, transcriber: Transcriber, progress: Progress | None = None) -> Result:
+        """Transcribe the recording and write its outputs, unless they are up to date. Failures are returned."""
+        return self._safely(partial(self._run, transcriber, progress))
+
+    def preview(self) -> Step | Result:
+        """What :meth:`run` would do; a result if it is that nothing can or need be done."""
+        return self._safely(self._look)
+
+    def _safely(self, work: Callable[[], Outcome]) -> Outcome | Result:
+        try:
+            return work()
+        except (OutputError, _InTheWay) as error:  # another time there may be room
+            return self._failed(str(error), error.exit_code, for_good=False)
+        except TranscribeError as error:
+            return self._failed(str(error).removeprefix(f"{printable(self.job.source)}: "), error.exit_code)
+        except OSError as error:
+            return self._failed(f"cannot be read: {error.strerror or error}; check access", 1)
+        except MemoryError:
+            return self._failed("out of memory; try --jobs 1", 1)
+        except Exception as error:  # whatever a damaged file sets off in a decoder must not end the batch
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return self._failed(f"unexpected {reason}; run again with --debug and report it", 1)
+
+    def _failed(self, message: str, exit_code: int, *, for_good: bool = True) -> Result:
+        """The result of a failure.
+
+        Parameters
+        ----------
+        message : str
+        exit_code : int
+        for_good : bool
+            The same recording will fail again with the same settings.
+        """
+        files, older = self._earlier()
+        entry = replace(self.entry, message=message, files=files | self._written, older=older)
+        if not for_good:
+            entry = replace(entry, fingerprint="")
+        details = traceback.format_exc() if sys.exc_info()[0] else ""
+        return Result(self.job.label, "failed", message, exit_code, details=details, entry=entry)
+
+    def _run(self, transcriber: Transcriber, progress: Progress | None) -> Result:
+        job, recipe = self.job, self.recipe
+        step = self._look()
+        if isinstance(step, Result):
+            return step
+        transcription = _transcribe(job, transcriber, recipe, step.wanted, progress)
+        if _state(os.stat(job.source)) != self._state:
+            return self._failed("changed while it was read; run again when it is complete", 1, for_good=False)
+        contents, warnings = outputs.render(transcription, step.wanted, job.source, recipe.output, self._mark)
+        with _uninterrupted():
+            for extension, data in contents.items():
+                write_atomic(job.output(extension), data)
+                self._written[extension] = hashlib.sha256(data).hexdigest()
+        files, older = self._earlier()
+        entry = replace(
+            self.entry,
+            status="done",
+            seconds=transcription.duration,
+            notes=len(transcription.notes),
+            warnings=(*transcription.warnings, *warnings),
+            files=files | self._written,
+            older={extension: digest for extension, digest in older.items() if extension not in self._written},
+        )
+        written = str(job.output(step.wanted[0]))
+        heard = _heard(transcription, recipe)
+        return Result(job.label, "done", written, 0, entry.notes, entry.seconds, heard, entry.warnings, entry=entry)
+
+    @property
+    def _mark(self) -> str:
+        return fingerprint(self.entry.sha256, self.entry.fingerprint)
+
+    def _look(self) -> Step | Result:
+        """What is to be done. The recording is read only if the manifest does not settle it.
+
+        Raises
+        ------
+        _InTheWay
+            If there is a file that is not known to be ours.
+        """
+        job, known, retry = self.job, self.job.known, self.recipe.retry_failed
+        status = os.stat(job.source)
+        self._state = _state(status)
+        self.entry = replace(self.entry, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        same_file = known is not None and self._same(known, "input", "size", "mtime_ns", "fingerprint")
+        if same_file and known is not None:
+            if known.status == "failed" and not retry:
+                return self._failed_before(known)
+            current = not self._missing() and known.older.keys().isdisjoint(self.recipe.extensions)
+            if known.status != "failed" and current and not self.recipe.overwrite:
+                return self._up_to_date(known)
+        with open(job.source, "rb") as file:
+            self.entry = replace(self.entry, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        if known is not None and known.status == "failed" and self._same(known, "sha256", "fingerprint") and not retry:
+            return self._failed_before(known)
+        step = self._outdated()
+        return step if step.wanted else self._up_to_date(self._adopted())
+
+    def _same(self, known: Entry, *names: str) -> bool:
+        return all(getattr(known, name) == getattr(self.entry, name) for name in names)
+
+    def _missing(self) -> list[str]:
+        return [extension for extension in self.recipe.extensions if not self.job.output(extension).exists()]
+
+    def _failed_before(self, known: Entry) -> Result:
+        message = f"failed before: {known.message.removesuffix('; try again with --retry-failed')}"
+        return Result(self.job.label, "failed", f"{message}; try again with --retry-failed", 1, entry=known)
+
+    def _up_to_date(self, entry: Entry) -> Result:
+        return Result(self.job.label, "skipped", f"{self.job.output('.mid')} is up to date", entry=entry)
+
+    def _adopted(self) -> Entry:
+        """The entry of outputs that are up to date, though the manifest did not know."""
+        known = self.job.known
+        files, older = self._earlier()
+        midi = self.job.output(".mid")
+        files[".mid"] = hashlib.sha256(midi.read_bytes()).hexdigest()
+        entry = replace(self.entry, status="skipped", files=files, older=older)
+        if known is not None and self._same(known, "sha256", "fingerprint"):
+            entry = replace(entry, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
+        return entry
+
+    def _earlier(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Digests of the outputs of earlier runs: those made from the same with the same settings, and the others."""
+        known = self.job.known
+        if known is None:
+            return {}, {}
+        if self._same(known, "sha256", "fingerprint"):
+            return dict(known.files), dict(known.older)
+        return {}, known.older | known.files
+
+    def _outdated(self) -> Step:
+        """The outputs to write, going by what the MIDI file says it was made from.
+
+        Raises
+        ------
+        _InTheWay
+            If there is a file that is not known to be ours.
+        """
+        from .midi import read_fingerprint
+
+        job, recipe = self.job, self.recipe
+        if recipe.overwrite:
+            return Step(recipe.extensions, "--overwrite")
+        missing = self._missing()
+        there = [extension for extension in recipe.extensions if extension not in missing]
+        files, older = self._earlier()
+        midi = job.output(".mid")
+        if ".mid" not in missing and read_fingerprint(midi) == self._mark:
+            old = [extension for extension in there if extension in older and self._is(extension, older[extension])]
+            wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old})
+            return Step(wanted, f"no {', '.join(wanted)}" if wanted else "")
+        foreign = [e for e in there if not self._is(e, (older | files).get(e))]
+        if foreign and ".mid" in missing:
+            raise _InTheWay(f"{job.output(foreign[0])} exists already; give --overwrite to replace it")
+        if foreign:
+            raise _InTheWay(
+                f"{job.output(foreign[0])} exists, made from another recording or with other settings; "
+                "give --overwrite to replace it"
+            )
+        return Step(recipe.extensions, self._change())
+
+    def _is(self, extension: str, digest: str | None) -> bool:
+        """Whether an output is as an earlier run left it."""
+        return digest is not None and hashlib.sha256(self.job.output(extension).read_bytes()).hexdigest() == digest
+
+    def _change(self) -> str:
+        known = self.job.known
+        if known is None or not known.sha256:
+            return "new"
+        if not self._same(known, "sha256"):
+            return "the recording has changed"
+        if not self._same(known, "fingerprint"):
+            return "other settings, model or version"
+        return "failed before" if known.status == "failed" else "its MIDI file is missing"
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file does."""
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """SIGTERM waits until the end of this, so that a worker that has to go leaves no temporary file."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        return _run_job(job, transcriber, recipe, progress)
-    except TranscribeError as error:
-        return _failed(job, str(error).removeprefix(f"{printable(job.source)}: "), error.exit_code)
-    except OSError as error:
-        return _failed(job, f"cannot be read: {error.strerror or error}; check access", 1)
-    except MemoryError:
-        return _failed(job, "out of memory; try --jobs 1", 1)
-    except Exception as error:  # whatever a damaged file sets off in a decoder must not end the batch
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return _failed(job, f"unexpected {reason}; run again with --debug and report it", 1)
-
-
-def _failed(job: Job, message: str, exit_code: int) -> Result:
-    return Result(job.label, "failed", message, exit_code, details=traceback.format_exc())
-
-
-def _run_job(job: Job, transcriber: Transcriber, recipe: Recipe, progress: Progress | None) -> Result:
-    before = os.stat(job.source)
-    with open(job.source, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    mark = fingerprint(digest, recipe, transcriber)
-    wanted = _wanted(job, recipe, mark)
-    if not wanted:
-        return Result(job.label, "skipped", f"{job.output('.mid')} is up to date")
-    transcription = _transcribe(job, transcriber, recipe, wanted, progress)
-    after = os.stat(job.source)
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        return Result(job.label, "failed", "changed while it was read; run again when it is complete", 1)
-    contents, warnings = outputs.render(transcription, wanted, job.source, recipe.output, mark)
-    for extension, data in contents.items():
-        write_atomic(job.output(extension), data)
-    return Result(
-        job.label,
-        "done",
-        str(job.output(wanted[0])),
-        notes=len(transcription.notes),
-        seconds=transcription.duration,
-        heard=_heard(transcription, recipe),
-        warnings=(*transcription.warnings, *warnings),
-    )
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _heard(transcription: Transcription, recipe: Recipe) -> str:
@@ -472,32 +368,6 @@ def _heard(transcription: Transcription, recipe: Recipe) -> str:
     if key is not None:
         heard.append(f"{key.name} (confidence {key.confidence:.2f})")
     return ", ".join(heard)
-
-
-def _wanted(job: Job, recipe: Recipe, mark: str) -> list[str]:
-    """Extensions to write, ``.mid`` first: it tells a later run what the others were made from.
-
-    Raises
-    ------
-    TranscribeError
-        If a file is in the way.
-    """
-    from .midi import read_fingerprint
-
-    extensions = [".mid", *recipe.extras]
-    if recipe.overwrite:
-        return extensions
-    missing = [e for e in extensions if not job.output(e).exists()]
-    if ".mid" in missing:
-        others = [str(job.output(e)) for e in extensions if e not in missing]
-        if others:
-            raise TranscribeError(f"{others[0]} exists already; give --overwrite to replace it")
-    elif read_fingerprint(job.output(".mid")) != mark:
-        raise TranscribeError(
-            f"{job.output('.mid')} exists, made from another recording or with other settings; "
-            "give --overwrite to replace it"
-        )
-    return missing
 
 
 def _transcribe(
@@ -527,16 +397,6 @@ def _transcribe(
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
-def available_cpus() -> int:
-    """Processors this process may use: its affinity, and the quota of its container."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no such file; "max"
-        return count
-
-
 def run_jobs(
     jobs: Sequence[Job], recipe: Recipe, *, processes: int = 1, progress: Progress | None = None
 ) -> Generator[Result, None, None]:
@@ -556,23 +416,114 @@ def run_jobs(
     ModelError
         If the model cannot be loaded; before the first result.
     """
-    if processes > 1:
-        yield from _run_pool(jobs, recipe, processes, progress)
-        return
-    transcriber = recipe.load() if jobs else None
-    for job in jobs:
-        assert transcriber is not None
-        yield run_job(job, transcriber, recipe, progress)
+    with closing(Pool(recipe, processes, progress)) as pool:
+        yield from pool.run(jobs)
+
+
+class Pool:
+    """Processes that have the model loaded, for one list of jobs after another. It must be closed.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    processes : int
+        At most; 1 works in this process.
+    progress : callable, optional
+        As of :func:`run_jobs`.
+    keep : bool
+        Whether processes that have nothing to do stay for the next list.
+    """
+
+    def __init__(
+        self, recipe: Recipe, processes: int = 1, progress: Progress | None = None, *, keep: bool = False
+    ) -> None:
+        self._recipe, self._processes, self._progress, self._keep = recipe, processes, progress, keep
+        self._workers: dict[Any, _Worker] = {}  # by pipe
+        self._transcriber: Transcriber | None = None
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
+        """Do all jobs; results and errors as of :func:`run_jobs`."""
+        return self._run_here(jobs) if self._processes == 1 else self._run_there(jobs)
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+        workers = list(self._workers.values())
+        self._workers.clear()
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.dismiss()
+
+    def _run_here(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
+        if not jobs:
+            return
+        transcriber = self._transcriber = self._transcriber or self._recipe.load()
+        settings = settings_fingerprint(self._recipe, transcriber)
+        for job in jobs:
+            yield Task(job, self._recipe, settings).run(transcriber, self._progress)
+
+    def _run_there(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
+        waiting = deque(jobs)
+        attempts: Counter[str] = Counter()
+        workers, left = self._workers, len(jobs)
+        while left:
+            while len(workers) < min(self._processes, left):
+                worker = _start(self._recipe)
+                workers[worker.pipe] = worker
+            self._share_out(waiting)
+            for pipe in connection.wait(list(workers)):
+                worker = workers[pipe]
+                try:
+                    message = worker.pipe.recv()
+                except (EOFError, OSError):
+                    del workers[pipe]
+                    code = worker.dismiss()
+                    if not worker.jobs:
+                        continue
+                    waiting.extendleft(reversed(worker.jobs))
+                    attempts[worker.jobs[0].label] += 1
+                    if attempts[worker.jobs[0].label] == ATTEMPTS:
+                        left -= 1
+                        yield _lost(waiting.popleft(), worker.settings, code)
+                    continue
+                if isinstance(message, Result):
+                    worker.jobs.popleft()
+                    worker.nearly_done = False
+                    left -= 1
+                    self._share_out(waiting)  # before the result is looked at, which takes its time
+                    if not worker.jobs and not self._keep:
+                        del workers[pipe]
+                        worker.process.terminate()
+                        worker.dismiss()
+                    yield message
+                elif isinstance(message, TranscribeError):
+                    raise message
+                elif isinstance(message, str):
+                    worker.settings = message
+                else:
+                    seconds, total = message
+                    worker.nearly_done = total is not None and total - seconds < NEARLY
+                    self._share_out(waiting)
+                    if self._progress:
+                        self._progress(worker.jobs[0], seconds, total)
+
+    def _share_out(self, waiting: deque[Job]) -> None:
+        for held in (0, 1):
+            for worker in self._workers.values():
+                if waiting and len(worker.jobs) == held and (held == 0 or worker.nearly_done):
+                    worker.give(waiting.popleft())
 
 
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
     pipe: connection.Connection
-    job: Job
+    jobs: deque[Job] = field(default_factory=deque)  # the first is in hand
+    settings: str = ""
+    nearly_done: bool = False
 
     def give(self, job: Job) -> None:
-        self.job = job
+        self.jobs.append(job)
         try:
             self.pipe.send(job)
         except OSError:  # it has just died; the broken pipe is noticed when it is read
@@ -587,54 +538,22 @@ class _Worker:
         return code
 
 
-def _run_pool(
-    jobs: Sequence[Job], recipe: Recipe, processes: int, progress: Progress | None
-) -> Generator[Result, None, None]:
-    waiting = deque(jobs)
-    attempts: Counter[Job] = Counter()
-    workers: dict[Any, _Worker] = {}
-    try:
-        while waiting or workers:
-            while waiting and len(workers) < processes:
-                worker = _start(recipe, waiting.popleft())
-                workers[worker.pipe] = worker
-            for pipe in connection.wait(list(workers)):
-                worker = workers[pipe]
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    del workers[pipe]
-                    code = worker.dismiss()
-                    attempts[worker.job] += 1
-                    if attempts[worker.job] < ATTEMPTS:
-                        waiting.appendleft(worker.job)
-                    else:
-                        yield Result(worker.job.label, "failed", _obituary(code), 1)
-                    continue
-                if isinstance(message, Result):
-                    if waiting:
-                        worker.give(waiting.popleft())
-                    else:
-                        del workers[pipe]
-                        worker.dismiss()
-                    yield message
-                elif isinstance(message, ModelError):
-                    raise message
-                elif progress:
-                    progress(worker.job, *message)
-    finally:
-        for worker in workers.values():
-            worker.process.terminate()
-        for worker in workers.values():
-            worker.dismiss()
-
-
-def _obituary(exitcode: int | None) -> str:
+def _lost(job: Job, settings: str, exitcode: int | None) -> Result:
+    """What becomes of a recording whose workers have died."""
     ended = f"was killed by signal {-exitcode}" if exitcode and exitcode < 0 else f"ended with code {exitcode}"
-    return f"its process {ended}, {ATTEMPTS} times; perhaps memory ran out: try --jobs 1"
+    message = f"its process {ended}, {ATTEMPTS} times; perhaps memory ran out: try --jobs 1"
+    entry = Entry(absolute(job.source), None, "failed", fingerprint=settings, message=message)
+    if job.known is not None:
+        entry = replace(entry, older=job.known.older | job.known.files)
+    try:
+        status = os.stat(job.source)
+        entry = replace(entry, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    except OSError:
+        pass
+    return Result(job.label, "failed", message, 1, entry=entry)
 
 
-def _start(recipe: Recipe, job: Job) -> _Worker:
+def _start(recipe: Recipe) -> _Worker:
     context = get_context("spawn")  # a fork would copy ONNX Runtime's threads half way
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, recipe), daemon=True)
@@ -645,24 +564,24 @@ def _start(recipe: Recipe, job: Job) -> _Worker:
     finally:
         signal.signal(signal.SIGINT, previous)
     theirs.close()
-    worker = _Worker(process, ours, job)
-    worker.give(job)
-    return worker
+    return _Worker(process, ours)
 
 
 def _work(pipe: connection.Connection, recipe: Recipe) -> None:
-    """A worker's life: jobs in; progress, results or a ModelError out. Ends with the pipe."""
+    """A worker's life: jobs in; its settings, then progress and results, or why it cannot begin. Ends with the pipe."""
     try:
         transcriber = recipe.load()
-    except ModelError as error:
+    except TranscribeError as error:
         pipe.send(error)
         return
+    settings = settings_fingerprint(recipe, transcriber)
 
     def report(_job: Job, seconds: float, total: float | None) -> None:
         pipe.send((seconds, total))
 
     try:
+        pipe.send(settings)
         while True:
-            pipe.send(run_job(pipe.recv(), transcriber, recipe, report))
+            pipe.send(Task(pipe.recv(), recipe, settings).run(transcriber, report))
     except (EOFError, OSError):  # dismissed, or the parent has died
         return

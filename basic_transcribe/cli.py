@@ -6,6 +6,7 @@ exit code is the largest of theirs.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import signal
@@ -14,9 +15,10 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 import typer.core
@@ -27,7 +29,9 @@ from .errors import OutputError, TranscribeError, UsageError, printable
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from .batch import Job, Recipe, Result
+    from .batch import Pool, Recipe
+    from .folders import Folders
+    from .plan import Job, Result
     from .scoring import Recording
     from .types import BeatSettings
 
@@ -48,7 +52,7 @@ class _Sectioned(typer.core.TyperCommand):
                 argument = parameter.param_type_name == "argument"
                 heading = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
                 sections.setdefault(heading, []).append(record)
-        for heading, records in sections.items():
+        for heading, records in sorted(sections.items(), key=lambda section: SECTIONS.index(section[0])):
             with formatter.section(heading):
                 formatter.write_dl(records)
 
@@ -63,16 +67,18 @@ def _app() -> typer.Typer:
 
 
 # One for each command, since a command with subcommands could not take a recording in their place.
-app, evaluate_app, live_app = _app(), _app(), _app()
+app, batch_app, evaluate_app, live_app = _app(), _app(), _app(), _app()
 
-NOTES, TIME, MIDI, FILES, PARTS, RUN = (
+NOTES, TIME, MIDI, FILES, PARTS, RUN, WHICH = (
     "Which notes",
     "Tempo, key, scale",
     "MIDI file",
     "Other files",
     "Part of the recording",
     "How it runs",
+    "Which recordings",
 )
+SECTIONS = ("Arguments", "Options", WHICH, PARTS, NOTES, TIME, MIDI, FILES, RUN)  # in this order
 
 
 def _option(panel: str, metavar: str, help: str) -> Any:
@@ -162,14 +168,35 @@ def main() -> None:
         mute_libraries()
     _signals.install()
     try:
-        others = {"evaluate": evaluate_app, "live": live_app}
         name = sys.argv[1] if len(sys.argv) > 1 else ""
-        if name in others:
-            others[name](sys.argv[2:], prog_name=f"basic-transcribe {name}")
+        if name in SUBCOMMANDS:
+            _subcommand(name)(sys.argv[2:], prog_name=f"basic-transcribe {name}")
         else:
             app(prog_name="basic-transcribe")
     except Stop as stop:
         sys.exit(128 + stop.signum)
+
+
+SUBCOMMANDS = {
+    "batch": ("cli", "batch_app"),
+    "beam": ("engines.beam", "beam_app"),
+    "evaluate": ("cli", "evaluate_app"),
+    "live": ("cli", "live_app"),
+    "web": ("web", "web_app"),
+}
+"""Where the commands beside the plain one are, each loaded only when it is asked for."""
+
+
+def _subcommand(name: str) -> Callable[..., Any]:
+    room, app_name = SUBCOMMANDS[name]
+    try:
+        found: Callable[..., Any] = getattr(import_module(f".{room}", __package__), app_name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(f"{__package__}."):
+            raise
+        complain(f'error: {name} needs {error.name}: pip install "basic-transcribe[{name}]"')
+        sys.exit(UsageError.exit_code)
+    return found
 
 
 def _print_version(wanted: bool) -> None:
@@ -180,45 +207,32 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(cls=_Sectioned)
-def command(
-    context: typer.Context,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="Recordings, folders to search for them, - for standard input, or posteriors that --npz wrote.",
-        ),
-    ],
-    output_dir: Annotated[
-        Path | None,
-        typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the outputs; beside INPUT if omitted."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    preset: PresetName = None,
-    start: Annotated[str | None, _option(PARTS, "TIME", "Begin here, as 90, 1:30 or 1:02:03.5.")] = None,
-    end: Annotated[str | None, _option(PARTS, "TIME", "End here.")] = None,
-    channel: Annotated[
-        str | None, _option(PARTS, "mix|left|right|mid|side|N", "Channel; their mix if omitted.")
-    ] = None,
-    onset_threshold: OnsetThreshold = None,
-    split_threshold: SplitThreshold = None,
-    frame_threshold: FrameThreshold = None,
-    minimum_note_length: MinimumNoteLength = None,
-    minimum_frequency: MinimumFrequency = None,
-    maximum_frequency: MaximumFrequency = None,
-    monophonic: Monophonic = False,
-    polyphony: Annotated[int | None, _option(NOTES, "N", "At most so many notes at a time.")] = None,
-    legato: Annotated[
-        float | None, _option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")
-    ] = None,
-    staccato: Annotated[float | None, _option(NOTES, "MS", "Cut notes that are longer.")] = None,
-    velocity_curve: Annotated[
-        float | None, _option(NOTES, "X", "Above 1 makes soft notes softer, below 1 louder.")
-    ] = None,
+class Options:
+    """The options of all commands that transcribe recordings to files."""
+
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False
+    preset: PresetName = None
+    start: Annotated[str | None, _option(PARTS, "TIME", "Begin here, as 90, 1:30 or 1:02:03.5.")] = None
+    end: Annotated[str | None, _option(PARTS, "TIME", "End here.")] = None
+    channel: Annotated[str | None, _option(PARTS, "mix|left|right|mid|side|N", "Channel; their mix if omitted.")] = None
+    onset_threshold: OnsetThreshold = None
+    split_threshold: SplitThreshold = None
+    frame_threshold: FrameThreshold = None
+    minimum_note_length: MinimumNoteLength = None
+    minimum_frequency: MinimumFrequency = None
+    maximum_frequency: MaximumFrequency = None
+    monophonic: Monophonic = False
+    polyphony: Annotated[int | None, _option(NOTES, "N", "At most so many notes at a time.")] = None
+    legato: Annotated[float | None, _option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")] = (
+        None
+    )
+    staccato: Annotated[float | None, _option(NOTES, "MS", "Cut notes that are longer.")] = None
+    velocity_curve: Annotated[float | None, _option(NOTES, "X", "Above 1 makes soft notes softer, below 1 louder.")] = (
+        None
+    )
     velocity_range: Annotated[
         str | None, _option(NOTES, "LOW-HIGH", "Spread the velocities from LOW to HIGH; 80 or 80-80 makes them equal.")
-    ] = None,
+    ] = None
     tempo: Annotated[
         str | None,
         typer.Option(
@@ -230,22 +244,20 @@ def command(
             show_default="120",
             rich_help_panel=TIME,
         ),
-    ] = None,
-    time_signature: Annotated[
-        str | None, _option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")
-    ] = None,
-    quantize: Annotated[str | None, _option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None,
-    strength: Annotated[float | None, _option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None,
-    swing: Annotated[float | None, _option(TIME, "0..1", "Delay of every second step of the grid.")] = None,
-    key: Annotated[str | None, _option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None,
-    scale: Annotated[str | None, _option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None,
+    ] = None
+    time_signature: Annotated[str | None, _option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")] = None
+    quantize: Annotated[str | None, _option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None
+    strength: Annotated[float | None, _option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None
+    swing: Annotated[float | None, _option(TIME, "0..1", "Delay of every second step of the grid.")] = None
+    key: Annotated[str | None, _option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None
+    scale: Annotated[str | None, _option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None
     scale_mode: Annotated[
         str | None, _option(TIME, "snap|drop|mark", "Move other notes into the scale, drop or mark them.")
-    ] = None,
+    ] = None
     program: Annotated[
         int | None,
         typer.Option(metavar="0..127", help="General MIDI program.", show_default="0, piano", rich_help_panel=MIDI),
-    ] = None,
+    ] = None
     pitch_bends: Annotated[
         str | None,
         _option(
@@ -253,38 +265,82 @@ def command(
             "plain|channels|mpe|none",
             "On one channel where a note sounds alone (if omitted); a channel for each bending note; MPE; or none.",
         ),
-    ] = None,
-    no_pitch_bends: Annotated[bool, _switch("--no-pitch-bends", "The same as --pitch-bends none.", MIDI)] = False,
+    ] = None
+    no_pitch_bends: Annotated[bool, _switch("--no-pitch-bends", "The same as --pitch-bends none.", MIDI)] = False
     multiple_pitch_bends: Annotated[
         bool, _switch("--multiple-pitch-bends", "The same as --pitch-bends channels.", MIDI)
-    ] = False,
+    ] = False
     mark_below: Annotated[
         float | None, _option(MIDI, "0..1", "Put a marker on notes that are less certain than this.")
-    ] = None,
-    csv: Annotated[bool, _switch("--csv", "Also write the notes as NAME.csv.")] = False,
-    json: Annotated[bool, _switch("--json", "Also write all that is known as NAME.json.")] = False,
-    jams: Annotated[bool, _switch("--jams", "Also write NAME.jams.")] = False,
-    musicxml: Annotated[bool, _switch("--musicxml", "Also write a score, NAME.musicxml.")] = False,
-    npz: Annotated[
-        bool, _switch("--npz", "Also write the model's posteriors, NAME.npz; give that as INPUT later.")
-    ] = False,
-    sonify: Annotated[bool, _switch("--sonify", "Also write how the notes sound, NAME.sonified.wav.")] = False,
+    ] = None
+    csv: Annotated[bool, _switch("--csv", "Also write the notes as NAME.csv.")] = False
+    json: Annotated[bool, _switch("--json", "Also write all that is known as NAME.json.")] = False
+    jams: Annotated[bool, _switch("--jams", "Also write NAME.jams.")] = False
+    musicxml: Annotated[bool, _switch("--musicxml", "Also write a score, NAME.musicxml.")] = False
+    npz: Annotated[bool, _switch("--npz", "Also write the model's posteriors, NAME.npz; give that as INPUT later.")] = (
+        False
+    )
+    sonify: Annotated[bool, _switch("--sonify", "Also write how the notes sound, NAME.sonified.wav.")] = False
     sonify_mix: Annotated[
         bool,
         _switch("--sonify-mix", "Also write the recording, left, beside the notes, right: NAME.sonified-mix.wav."),
-    ] = False,
-    soundfont: Annotated[Path | None, _option(FILES, "SF2", "Instruments to play the notes with.")] = None,
-    plot: Annotated[str | None, _option(FILES, "png|svg", "Also draw the notes over the spectrogram.")] = None,
-    jobs: Jobs = None,
-    threads: Threads = None,
-    model: ModelFile = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but failures.", rich_help_panel=RUN)
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also say what is used.", rich_help_panel=RUN)
-    ] = False,
-    debug: Debug = False,
+    ] = False
+    soundfont: Annotated[Path | None, _option(FILES, "SF2", "Instruments to play the notes with.")] = None
+    plot: Annotated[str | None, _option(FILES, "png|svg", "Also draw the notes over the spectrogram.")] = None
+    jobs: Jobs = None
+    threads: Threads = None
+    model: ModelFile = None
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="cpu|cuda|coreml|directml|openvino",
+            help="What computes the model; all but cpu need another build of ONNX Runtime.",
+            rich_help_panel=RUN,
+        ),
+    ] = "cpu"
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.", rich_help_panel=RUN)] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what is used.", rich_help_panel=RUN)] = (
+        False
+    )
+    debug: Debug = False
+
+
+def _with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes all options of :class:`Options` beside its own, and gets them as one, ``flags``."""
+    hints = get_type_hints(Options, include_extras=True)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Options, name), annotation=hint)
+        for name, hint in hints.items()
+    ]
+    own = [p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "flags"]
+
+    def command(**values: Any) -> None:
+        function(**{p.name: values[p.name] for p in own}, flags={name: values[name] for name in hints})
+
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+    )
+    command.__annotations__ = {p.name: p.annotation for p in own} | hints
+    return command
+
+
+@app.command(cls=_Sectioned)
+@_with_options
+def command(
+    flags: Mapping[str, Any],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Recordings, folders to search for them, - for standard input, or posteriors that --npz wrote.",
+        ),
+    ],
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the outputs; beside INPUT if omitted."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -295,19 +351,73 @@ def command(
     """Transcribe recordings to MIDI files.
 
     NAME.mid is written beside each recording, or below DIR with the tree of its folder mirrored. What is up to date is
-    skipped. All notes go into one part: instruments are not told apart, drums are not transcribed. To score
-    transcriptions against references, or to listen to an input device, see basic-transcribe evaluate --help and
-    basic-transcribe live --help.
+    skipped. All notes go into one part: instruments are not told apart, drums are not transcribed.
+
+    Other commands, each with a --help of its own: batch (whole folders, with a manifest), evaluate (score
+    transcriptions against references), live (listen to an input device), web (a page for the browser), beam (catalogues
+    on a cluster).
 
     Exit code: 0 all done or up to date, 1 an input failed, 2 usage, 3 the model cannot be loaded, 4 an output cannot be
     written, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     with _usage_errors():
-        if quiet and (verbose or debug):
-            raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
-        recipe = _recipe(context.params)
-    report = Report(quiet=quiet, verbose=verbose or debug, debug=debug)
-    _exit_with(lambda: _run(inputs, output_dir, recipe, jobs, report))
+        recipe, report = _recipe(flags), _report(flags)
+    _exit_with(lambda: _run(inputs, output_dir, recipe, flags["jobs"], report))
+
+
+@batch_app.command(cls=_Sectioned)
+@_with_options
+def batch_command(
+    flags: Mapping[str, Any],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN... OUT",
+            help="Folders, recordings, or lists of them (.jsonl); and the folder for the outputs.",
+            show_default=False,
+        ),
+    ],
+    include: Annotated[
+        list[str] | None,
+        _option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, _option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")
+    ] = None,
+    shard: Annotated[
+        str | None, _option(WHICH, "I/N", "Only the I-th of N parts, which more recordings do not change.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, _switch("--retry-failed", "Try again what failed before, though it has not changed.", WHICH)
+    ] = False,
+    dry_run: Annotated[bool, _switch("--dry-run", "Show what would be done and why, and write nothing.", RUN)] = False,
+    watch: Annotated[bool, _switch("--watch", "Go on with what appears or changes, until stopped.", RUN)] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="HTML", help="Also write a page that shows all.", rich_help_panel=FILES),
+    ] = None,
+) -> None:
+    """Transcribe whole folders.
+
+    The tree below each IN is mirrored below OUT. OUT/manifest.jsonl tells what became of each recording, one line of
+    JSON each, and another run goes on from there: what is up to date is skipped, what has changed is done again, what
+    failed is not, unless --retry-failed is given. Files that this program did not write, or that have been changed, are
+    replaced only with --overwrite.
+
+    Exit code: as of basic-transcribe; 1 also if something failed before.
+    """
+    from .folders import Folders
+    from .plan import Choice
+
+    with _usage_errors():
+        if watch and dry_run:
+            raise UsageError("--watch contradicts --dry-run; give one of them")
+        choice = Choice(tuple(include or ()), tuple(exclude or ()), _shard(shard))
+        folders = Folders(*_in_and_out(paths), choice, watch, page)
+        recipe, report = replace(_recipe(flags), retry_failed=retry_failed), _report(flags, batch=True)
+    if dry_run:
+        _exit_with(lambda: _preview(folders, recipe, report))
+    _exit_with(lambda: _run_batch(folders, recipe, flags["jobs"], report))
 
 
 @evaluate_app.command(cls=_Sectioned)
@@ -506,6 +616,7 @@ def _recipe(flags: Mapping[str, Any]) -> Recipe:
         overwrite=flags["overwrite"],
         model=flags["model"],
         threads=flags["threads"],
+        provider=flags["provider"] or "cpu",
     )
 
 
@@ -609,6 +720,52 @@ def _velocities(text: str | None) -> tuple[int, int] | None:
     return int(low), int(high or low)
 
 
+def _shard(text: str | None) -> tuple[int, int]:
+    """Which of how many parts, of ``2/8``.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    i, slash, n = (text or "1/1").partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal()):
+        raise UsageError(f"--shard is {text!r}; give a part and how many there are, such as 2/8")
+    return int(i), int(n)
+
+
+def _in_and_out(paths: Sequence[str]) -> tuple[tuple[str, ...], Path]:
+    """Inputs, and the folder for the outputs.
+
+    Raises
+    ------
+    UsageError
+        If they are not that.
+    """
+    *inputs, output = paths
+    if not inputs:
+        raise UsageError(f"{output}: only one path; give a folder for the outputs after it")
+    if Path(output).is_file():
+        raise UsageError(f"{output}: a file; the last path is the folder for the outputs, give one")
+    if "-" in inputs:
+        raise UsageError("-: standard input has no place in a manifest; leave out batch, and give -o")
+    return tuple(inputs), Path(output)
+
+
+def _report(flags: Mapping[str, Any], *, batch: bool = False) -> Report:
+    """What is to be said.
+
+    Raises
+    ------
+    UsageError
+        If the flags contradict each other.
+    """
+    quiet, verbose, debug = flags["quiet"], flags["verbose"], flags["debug"]
+    if quiet and (verbose or debug):
+        raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
+    return Report(quiet=quiet, verbose=verbose or debug, debug=debug, batch=batch)
+
+
 @contextmanager
 def _usage_errors() -> Iterator[None]:
     try:
@@ -629,24 +786,32 @@ def _exit_with(run: Callable[[], int]) -> NoReturn:
 
 def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: Report) -> int:
     """Everything between flags and exit code."""
-    from . import batch
+    from . import plan
     from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
 
-    try:
-        plan = batch.plan(inputs, output_dir, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS, extras=recipe.extras)
-        report.plan(plan)
-        if plan.jobs and output_dir is not None:
-            batch.check_folder(output_dir)
-        todo, failures = batch.check_outputs(plan.jobs, (".mid", *recipe.extras))
+    def work() -> None:
+        planned = plan.plan(inputs, output_dir, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS, extras=recipe.extras)
+        report.plan(planned)
+        if planned.jobs and output_dir is not None:
+            plan.check_folder(output_dir)
+        todo, failures = plan.check_outputs(planned.jobs, recipe.extensions)
         for failure in failures:
             report.result(failure)
         with ExitStack() as stack:
             todo = stack.enter_context(_spooled(todo))
             for result in stack.enter_context(closing(_work(todo, recipe, jobs, report))):
                 report.result(result)
+
+    return _reported(work, report)
+
+
+def _reported(work: Callable[[], None], report: Report) -> int:
+    """Exit code of what is done by ``work``, after a summary."""
+    try:
+        work()
     except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
         report.error(str(error))
-        return error.exit_code
+        return max(error.exit_code, report.exit_code)
     except Stop as stop:
         report.stopped(signal.Signals(stop.signum).name)
         return 128 + stop.signum
@@ -656,25 +821,99 @@ def _run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int |
 
 def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: Report) -> Generator[Result, None, None]:
     """The results of all jobs as they finish, under progress bars. Stop is raised between two of them."""
-    from . import batch
+    crew = _Crew(recipe, jobs, report)
+    with closing(crew), closing(crew.work(todo)) as results:
+        yield from results
 
-    cpus = batch.available_cpus()
-    processes = max(1, min(jobs or cpus, len(todo)))
-    recipe = replace(recipe, threads=recipe.threads or max(1, cpus // processes))
-    report.settings(recipe, processes)
-    with Bars(len(todo), shown=not report.quiet) as bars:
 
-        def progress(job: Job, seconds: float, total: float | None) -> None:
-            bars.update(job, seconds, total)
-            _signals.check()
+class _Crew:
+    """Processes at work under progress bars, as many as the first list of jobs has work for.
 
-        _signals.deferred = processes == 1
-        with closing(batch.run_jobs(todo, recipe, processes=processes, progress=progress)) as results:
+    Parameters
+    ----------
+    recipe : Recipe
+    jobs : int or None
+        Recordings at a time.
+    report : Report
+    keep : bool
+        Whether there will be other lists, so that they stay.
+    """
+
+    def __init__(self, recipe: Recipe, jobs: int | None, report: Report, *, keep: bool = False) -> None:
+        self._recipe, self._jobs, self._report, self._keep = recipe, jobs, report, keep
+        self._pool: Pool | None = None
+        self._here = False
+        self._bars: Bars | None = None
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+    def work(self, todo: Sequence[Job]) -> Generator[Result, None, None]:
+        """The results of all jobs as they finish. Stop is raised between two of them."""
+        pool = self._pool = self._pool or self._hire(len(todo))
+        before, _signals.deferred = _signals.deferred, _signals.deferred or self._here
+        with Bars(len(todo), shown=not self._report.quiet) as self._bars, closing(pool.run(todo)) as results:
             for result in results:
-                bars.finish(result.label)
+                self._bars.finish(result)
                 yield result
                 _signals.check()
-        _signals.deferred = False
+        _signals.deferred = before
+
+    def _hire(self, jobs: int) -> Pool:
+        from . import batch
+        from .processors import available_cpus
+
+        cpus = available_cpus()
+        processes = self._jobs or cpus
+        if not self._keep:
+            processes = max(1, min(processes, jobs))
+        recipe = replace(self._recipe, threads=self._recipe.threads or max(1, cpus // processes))
+        self._report.settings(recipe, processes)
+        self._here = processes == 1
+        return batch.Pool(recipe, processes, self._progress, keep=self._keep)
+
+    def _progress(self, job: Job, seconds: float, total: float | None) -> None:
+        assert self._bars is not None
+        self._bars.update(job, seconds, total)
+        _signals.check()
+
+
+def _run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report) -> int:
+    """Everything between flags and exit code of ``batch``."""
+    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
+    from .folders import transcribe_folders
+
+    def work() -> None:
+        with ExitStack() as stack:
+            crew = _Crew(recipe, jobs, report, keep=folders.watch)
+            stack.enter_context(closing(crew))
+            transcribe_folders(
+                folders,
+                recipe,
+                crew.work,
+                report,
+                extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS,
+                stopped=lambda: _signals.received is not None,
+            )
+        _signals.check()
+
+    _signals.deferred = folders.watch  # waiting for changes is done in C, too
+    return _reported(work, report)
+
+
+def _preview(folders: Folders, recipe: Recipe, report: Report) -> int:
+    """Everything between flags and exit code of ``batch --dry-run``."""
+    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
+    from .folders import preview
+
+    try:
+        preview(folders, recipe, report, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS)
+    except TranscribeError as error:
+        report.error(str(error))
+        return max(error.exit_code, report.exit_code)
+    report.outlook()
+    return report.exit_code
 
 
 def _evaluate(
@@ -755,9 +994,9 @@ def _transcribed(
     recordings: Sequence[Recording], folder: Path, recipe: Recipe, jobs: int | None, report: Report
 ) -> Generator[tuple[Recording, Path], None, None]:
     """Each recording with its transcription, written to the folder, as they finish."""
-    from . import batch, evaluate
+    from . import evaluate, plan
 
-    todo, failures = batch.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
+    todo, failures = plan.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
     estimates = {job.label: job.output(".mid") for job in todo}
     by_label = {str(recording.audio): recording for recording in recordings}
     for failure in failures:
@@ -782,7 +1021,7 @@ def _spooled(jobs: list[Job]) -> Iterator[list[Job]]:
     import shutil
     import tempfile
 
-    from .batch import STDIN
+    from .plan import STDIN
 
     if all(job.label != STDIN for job in jobs):
         yield jobs

@@ -6,8 +6,9 @@ import os
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     import rich.progress
     from _typeshed import DataclassInstance
 
-    from .batch import Job, Plan, Recipe, Result
+    from .batch import Recipe
+    from .plan import Job, Plan, Result
+
+
+REASONS = 20  # of failures, in a summary
 
 
 def say(text: str) -> None:
@@ -58,6 +63,8 @@ class Bars:
     def __init__(self, recordings: int, *, shown: bool) -> None:
         self._bars: rich.progress.Progress | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._begun: dict[str, float] = {"": time.monotonic()}
+        self._audio = 0.0  # seconds transcribed
         if not shown or sys.stderr is None or not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -90,26 +97,36 @@ class Bars:
         if self._bars is None:
             return
         if job.label not in self._tasks:
+            self._begun[job.label] = time.monotonic()
             self._tasks[job.label] = self._bars.add_task(printable(Path(job.label).name), total=total, done="")
-        self._bars.update(self._tasks[job.label], completed=seconds, total=total, done=clock(seconds))
+        done = f"{clock(seconds)}{self._speed(job.label, seconds)}"
+        self._bars.update(self._tasks[job.label], completed=seconds, total=total, done=done)
 
-    def finish(self, label: str) -> None:
+    def finish(self, result: Result) -> None:
         """A recording is done, one way or another."""
         if self._bars is None:
             return
-        if label in self._tasks:
-            self._bars.remove_task(self._tasks.pop(label))
+        if result.label in self._tasks:
+            self._bars.remove_task(self._tasks.pop(result.label))
+            del self._begun[result.label]
+        if result.status == "done":
+            self._audio += result.seconds
         if "" in self._tasks:
             self._bars.advance(self._tasks[""])
             task = self._bars.tasks[0]
-            self._bars.update(self._tasks[""], done=f"{task.completed:.0f}/{task.total:.0f}")
+            done = f"{task.completed:.0f}/{task.total:.0f}{self._speed('', self._audio)}"
+            self._bars.update(self._tasks[""], done=done)
+
+    def _speed(self, label: str, seconds: float) -> str:
+        elapsed = time.monotonic() - self._begun[label]
+        return f", {seconds / elapsed:.0f}x" if seconds and elapsed >= 0.1 else ""
 
 
 class Report:
     """Says what happens, and counts."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
-        self.quiet, self.verbose, self.debug = quiet, verbose, debug
+    def __init__(self, *, quiet: bool, verbose: bool, debug: bool, batch: bool = False) -> None:
+        self.quiet, self.verbose, self.debug, self.batch = quiet, verbose, debug, batch
         self.exit_code = 0
         self.results: list[Result] = []
         self.planned = 0
@@ -123,7 +140,7 @@ class Report:
         complain(f"error: {printable(text)}")
 
     def plan(self, plan: Plan) -> None:
-        self.planned = len(plan.jobs) + len(plan.failures)
+        self.planned += len(plan.jobs) + len(plan.failures)
         self.remarks(plan.remarks)
         for failure in plan.failures:
             self.result(failure)
@@ -135,7 +152,7 @@ class Report:
 
     def failure(self, label: str, error: TranscribeError) -> None:
         """Call this where the error is handled, for the traceback."""
-        from .batch import Result
+        from .plan import Result
 
         details = "".join(traceback.format_exception(error))
         self.result(Result(label, "failed", str(error), error.exit_code, details=details))
@@ -148,8 +165,21 @@ class Report:
                 f"{processes} at a time, {recipe.threads} threads each; settings: {', '.join(chosen) or 'the defaults'}"
             )
 
-    def result(self, result: Result) -> None:
+    def problem(self, error: TranscribeError) -> None:
+        """Something that is wrong, but not with an input."""
+        self.error(str(error))
+        self.exit_code = max(self.exit_code, error.exit_code)
+
+    def preview(self, result: Result) -> None:
+        """What would become of an input."""
+        if result.status != "done":
+            self.result(result)
+            return
         self.results.append(result)
+        self.say(f"{printable(result.label)}: {printable(result.message)}")
+
+    def result(self, result: Result) -> None:
+        self.results.append(replace(result, entry=None, details=""))  # there may be very many
         self.exit_code = max(self.exit_code, result.exit_code)
         label = printable(result.label)
         if not self.quiet:
@@ -167,12 +197,27 @@ class Report:
             self.say(f"{label}: {printable(result.message)}")
 
     def summary(self) -> None:
-        if len(self.results) > 1:
+        if len(self.results) > 1 or self.batch:
+            self._reasons()
             self.say(self._totals())
 
+    def outlook(self) -> None:
+        """The summary of previews."""
+        count = Counter(result.status for result in self.results)
+        self.say(f"{count['done']} to do, {count['skipped']} up to date, {count['failed']} failed")
+
     def stopped(self, name: str) -> None:
-        complain(f"stopped by {name}, {self.planned - len(self.results)} not done; run again to go on")
+        left = self.planned - len(self.results)
+        complain(f"stopped by {name}, {left} not done; run again to go on" if left else f"stopped by {name}")
+        self._reasons()
         self.say(self._totals())
+
+    def _reasons(self) -> None:
+        """Why inputs failed, once more: what was said at the time has scrolled away."""
+        if self.batch:
+            reasons = Counter(result.message for result in self.results if result.status == "failed")
+            for reason, times in reasons.most_common(REASONS):
+                self.say(f"{times} failed: {printable(reason)}")
 
     def _totals(self) -> str:
         done = [r for r in self.results if r.status == "done"]

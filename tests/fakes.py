@@ -34,7 +34,7 @@ class FakeTranscriber:
     ) -> Transcription:
         content = source.read_text()
         if progress:
-            progress(0.5, 1.0)
+            progress(0.5, 3600.0 if content == "sleeps" else 1.0)
         if content == "broken":
             raise AudioError(f"{source}: not audio; give a recording")
         if content == "bug":
@@ -50,7 +50,13 @@ class FakeTranscriber:
             os.kill(os.getpid(), signal.SIGKILL)
         if content == "sleeps":
             time.sleep(600)
-        return Transcription(NOTES, 1.0, settings.resolved(self.model.defaults), ("a warning",), self.model.name)
+        return transcription(settings)
+
+
+def transcription(settings: TrackerSettings) -> Transcription:
+    """What the fake gives."""
+    model = FakeTranscriber.model
+    return Transcription(NOTES, 1.0, settings.resolved(model.defaults), ("a warning",), model.name)
 
 
 class FakeRecipe(Recipe):

@@ -1,11 +1,11 @@
-"""The plan, what is up to date, and workers that die."""
+"""What is up to date, what is done to a recording, and workers that die."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
-import tempfile
+import signal
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,30 +14,11 @@ import pytest
 
 from basic_transcribe import batch
 from basic_transcribe.batch import Job, Result
-from basic_transcribe.errors import ModelError, OutputError, UsageError
+from basic_transcribe.errors import ModelError
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.shaping import ShapeSettings
 from basic_transcribe.types import BeatSettings, MidiSettings, Part, TrackerSettings
-
-EXTENSIONS = frozenset({".wav", ".mp3", ".flac"})
-
-
-def make(folder: Path, *names: str, content: str = "music") -> list[Path]:
-    paths = [folder / name for name in names]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content} {path}")
-    return paths
-
-
-def planned(*inputs: Path | str, output: Path | None = None, **keywords: object) -> batch.Plan:
-    return batch.plan([str(i) for i in inputs], output, extensions=EXTENSIONS, **keywords)  # type: ignore[arg-type]
-
-
-def outputs(plan: batch.Plan, base: Path) -> dict[str, str]:
-    """Sources to MIDI files, both below ``base``."""
-    return {str(j.source.relative_to(base)): str(j.output(".mid").relative_to(base)) for j in plan.jobs}
 
 
 def job(path: Path, content: str = "music") -> Job:
@@ -48,180 +29,6 @@ def job(path: Path, content: str = "music") -> Job:
 def run(jobs: list[Job], recipe: batch.Recipe | None = None, **keywords: object) -> dict[str, Result]:
     results = batch.run_jobs(jobs, recipe or fakes.recipe(), **keywords)  # type: ignore[arg-type]
     return {Path(r.label).name: r for r in results}
-
-
-# ---------------------------------------------------------------------------------------------------------------- plan
-
-
-def test_outputs_lie_beside_their_recordings(tmp_path: Path) -> None:
-    make(tmp_path, "x/a.wav", "x/deep/b.MP3", "c.flac", "x/readme.txt")
-    plan = planned(tmp_path / "x", tmp_path / "c.flac")
-    assert outputs(plan, tmp_path) == {"x/a.wav": "x/a.mid", "x/deep/b.MP3": "x/deep/b.mid", "c.flac": "c.mid"}
-    assert not plan.failures
-    assert not plan.remarks
-
-
-def test_the_tree_of_a_folder_is_mirrored(tmp_path: Path) -> None:
-    make(tmp_path, "in/a.wav", "in/one/a.wav", "in/two/a.wav")
-    plan = planned(tmp_path / "in", output=tmp_path / "out")
-    assert outputs(plan, tmp_path) == {
-        "in/a.wav": "out/a.mid",
-        "in/one/a.wav": "out/one/a.mid",
-        "in/two/a.wav": "out/two/a.mid",
-    }
-
-
-def test_recordings_of_one_name_keep_their_extensions(tmp_path: Path) -> None:
-    make(tmp_path, "a.wav", "a.mp3", "b.wav")
-    assert outputs(planned(tmp_path), tmp_path) == {"a.wav": "a.wav.mid", "a.mp3": "a.mp3.mid", "b.wav": "b.mid"}
-
-
-def test_names_that_differ_by_letter_case_differ_by_more(tmp_path: Path) -> None:
-    for name in ("a.wav", "A.WAV", "straße.wav", "STRASSE.mp3"):
-        (tmp_path / name).write_text(name)
-    plan = planned(tmp_path)
-    names = [str(j.output(".mid")).casefold() for j in plan.jobs]
-    assert len(set(names)) == len(names) == len(list(tmp_path.iterdir()))
-
-
-def test_one_name_in_several_folders_goes_below_their_names(tmp_path: Path) -> None:
-    paths = make(tmp_path, "one/mix/a.wav", "two/mix/a.wav", "b.wav")
-    plan = planned(*paths, output=tmp_path / "out")
-    assert outputs(plan, tmp_path) == {
-        "one/mix/a.wav": "out/one/mix/a.mid",
-        "two/mix/a.wav": "out/two/mix/a.mid",
-        "b.wav": "out/b.mid",
-    }
-
-
-def test_a_new_name_does_not_take_that_of_another(tmp_path: Path) -> None:
-    make(tmp_path, "a.wav", "a.mp3", "a.wav.flac")
-    names = [j.output(".mid").name for j in planned(tmp_path).jobs]
-    assert len(set(names)) == 3
-
-
-def test_names_do_not_depend_on_the_order_of_inputs(tmp_path: Path) -> None:
-    paths = make(tmp_path, "x/a.wav", "x/a.mp3", "y/a.wav", "y/b.wav")
-    there = outputs(planned(*paths, output=tmp_path / "out"), tmp_path)
-    back = outputs(planned(*paths[::-1], output=tmp_path / "out"), tmp_path)
-    assert there == back
-    assert len(set(there.values())) == 4
-
-
-def test_a_file_given_twice_is_done_once(tmp_path: Path) -> None:
-    (path,) = make(tmp_path, "a.wav")
-    os.link(path, tmp_path / "z.wav")
-    plan = planned(path, path, tmp_path)
-    assert [j.source for j in plan.jobs] == [path]
-    assert str(tmp_path / "z.wav") in [label for label, _ in plan.remarks]
-
-
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
-    make(tmp_path, "x/a.wav")
-    (tmp_path / "x" / "back").symlink_to(tmp_path)
-    (tmp_path / "x" / "self").symlink_to(tmp_path / "x" / "self")
-    (tmp_path / "x" / "gone.wav").symlink_to(tmp_path / "nothing")
-    plan = planned(tmp_path)
-    assert [j.source.name for j in plan.jobs] == ["a.wav"]
-    assert "x/gone.wav: No such file or directory, skipped" in [
-        f"{Path(label).relative_to(tmp_path)}: {text}" for label, text in plan.remarks
-    ]
-
-
-def test_special_files_are_skipped_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
-    make(tmp_path, "a.wav")
-    os.mkfifo("pipe.wav")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("door")
-        plan = planned(tmp_path)
-    assert [j.source.name for j in plan.jobs] == ["a.wav"]
-    assert [(Path(label).name, text) for label, text in plan.remarks] == [
-        ("door", "a socket, skipped"),
-        ("pipe.wav", "a named pipe, skipped"),
-    ]
-
-
-def test_a_pipe_given_by_name_fails(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.wav")
-    (failure,) = planned(tmp_path / "pipe.wav").failures
-    assert failure.exit_code == 1
-    assert "named pipe" in failure.message
-
-
-def test_hidden_files_are_left_out_of_folders_only(tmp_path: Path) -> None:
-    make(tmp_path, ".hidden.wav", ".git/a.wav", "a.wav")
-    assert [j.source.name for j in planned(tmp_path).jobs] == ["a.wav"]
-    assert [j.output(".mid").name for j in planned(tmp_path / ".hidden.wav").jobs] == [".hidden.mid"]
-
-
-def test_an_empty_folder_is_a_usage_error_and_the_others_go_on(tmp_path: Path) -> None:
-    make(tmp_path, "full/a.wav", "empty/readme.txt")
-    plan = planned(tmp_path / "empty", tmp_path / "full")
-    assert len(plan.jobs) == 1
-    assert [(f.label, f.exit_code) for f in plan.failures] == [(str(tmp_path / "empty"), 2)]
-
-
-def test_a_mistyped_path_fails_and_the_others_go_on(tmp_path: Path) -> None:
-    (path,) = make(tmp_path, "a.wav")
-    plan = planned(tmp_path / "b.wav", path, path / "c.wav")
-    assert len(plan.jobs) == 1
-    assert [f.exit_code for f in plan.failures] == [1, 1]
-    assert "No such file" in plan.failures[0].message
-
-
-@pytest.mark.parametrize("link", [os.link, os.symlink])
-def test_an_output_never_replaces_an_input(tmp_path: Path, link: object) -> None:
-    (song,) = make(tmp_path, "song.mid")
-    with pytest.raises(UsageError, match="replace an input"):
-        planned(song)
-    (a,) = make(tmp_path, "a.wav")
-    link(a, tmp_path / "a.csv")  # type: ignore[operator]
-    with pytest.raises(UsageError, match="replace an input"):
-        planned(a, extras=[".csv"])
-    assert len(planned(a).jobs) == 1
-
-
-def test_standard_input_is_done_once_and_has_a_name(tmp_path: Path) -> None:
-    plan = planned("-", "-", output=tmp_path)
-    assert [j.output(".mid") for j in plan.jobs] == [tmp_path / "stdin.mid"]
-
-
-def test_names_with_dots_stay_in_their_folder(tmp_path: Path) -> None:
-    make(tmp_path, "..wav", "v1.2.wav", "...wav")
-    plan = planned(tmp_path / "..wav", tmp_path / "v1.2.wav", tmp_path / "...wav", output=tmp_path / "out")
-    assert sorted(j.output(".mid").name for j in plan.jobs) == ["...mid", "..mid", "v1.2.mid"]
-    assert {j.output(".mid").parent for j in plan.jobs} == {tmp_path / "out"}
-
-
-def test_outputs_that_cannot_be_written_are_found_first(tmp_path: Path) -> None:
-    good = job(tmp_path / "good.wav")
-    taken = job(tmp_path / "taken.wav")
-    (tmp_path / "taken.csv").mkdir()
-    below_file = Job(good.source, good.source / "below", "good", "below.wav")
-    long = Job(good.source, tmp_path, "é" * 126, "long.wav")
-    writable, failures = batch.check_outputs([good, taken, below_file, long], (".mid", ".csv"))
-    assert writable == [good]
-    assert [Path(f.label).name for f in failures] == ["taken.wav", "below.wav", "long.wav"]
-    assert {f.exit_code for f in failures} == {4}
-    assert "256 bytes" in failures[2].message
-    with pytest.raises(OutputError):
-        batch.check_folder(good.source)
-
-
-def test_a_folder_without_permission_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(**_arguments: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)  # the tests may run as root, whom nothing is forbidden
-    _, (failure,) = batch.check_outputs([job(tmp_path / "a.wav")], [".mid"])
-    assert failure.exit_code == 4
-    assert failure.message.startswith(f"cannot write to {tmp_path}: Permission denied; ")
-
-
-def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
-    batch.check_folder(tmp_path / "a" / "b")
-    assert [p.name for p in tmp_path.rglob("*")] == ["a", "b"]
 
 
 # ----------------------------------------------------------------------------------------------------------------- job
@@ -361,6 +168,35 @@ def test_a_killed_worker_loses_no_recording(tmp_path: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+def test_many_deaths_lose_and_double_no_recording(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / f"{i}.wav", "kills once" if i % 8 == 3 else "music") for i in range(24)]
+    results = list(batch.run_jobs(jobs, fakes.recipe(), processes=3))
+    assert sorted(r.label for r in results) == sorted(j.label for j in jobs)
+    assert {r.status for r in results} == {"done"}
+
+
+def test_no_recording_waits_behind_one_that_takes_long(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / f"{i}.wav", "sleeps" if i == 0 else "music") for i in range(12)]
+    results = batch.run_jobs(jobs, fakes.recipe(), processes=2)
+    assert {Path(next(results).label).name for _ in range(11)} == {f"{i}.wav" for i in range(1, 12)}
+    results.close()
+
+
+def test_processes_are_kept_for_the_next_list(tmp_path: Path) -> None:
+    pool = batch.Pool(fakes.recipe(), 2, keep=True)
+    with closing(pool):
+        seen = []
+        for names in ("ab", "cde", ""):
+            results = pool.run([job(tmp_path / f"{name}.wav") for name in names])
+            assert sorted(Path(r.label).stem for r in results) == list(names)
+            seen.append({process.pid for process in multiprocessing.active_children()})
+        assert seen[0] == seen[1] == seen[2]
+        assert len(seen[0]) == 2
+        os.kill(min(seen[0]), signal.SIGKILL)
+        assert [r.status for r in pool.run([job(tmp_path / f"{name}.wav") for name in "fghi"])] == ["done"] * 4
+    assert not multiprocessing.active_children()
+
+
 def test_closing_the_results_stops_the_workers(tmp_path: Path) -> None:
     jobs = [job(tmp_path / "a.wav"), job(tmp_path / "b.wav", "sleeps"), job(tmp_path / "c.wav", "sleeps")]
     results = batch.run_jobs(jobs, fakes.recipe(), processes=2)
@@ -377,7 +213,3 @@ def test_a_model_that_cannot_be_loaded_ends_it_all(tmp_path: Path, processes: in
         run(jobs, fakes.recipe(model=Path("missing.onnx")), processes=processes)
     assert not list(tmp_path.glob("*.mid"))
     assert not multiprocessing.active_children()
-
-
-def test_no_more_cpus_than_there_are() -> None:
-    assert 1 <= batch.available_cpus() <= (os.cpu_count() or 1)

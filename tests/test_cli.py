@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import soundfile
 from conftest import Run
 
 from basic_transcribe import __version__, load_posteriors
+from basic_transcribe import cli as commands
 from basic_transcribe.cli import PRESET_NAMES, _frequency, _seconds
 from basic_transcribe.console import clock
 from basic_transcribe.errors import UsageError
@@ -116,6 +118,7 @@ def test_1_one_input_fails_and_the_others_go_on(cli: Run, tmp_path: Path) -> Non
         (["a.wav", "--minimum-frequency", "H2"], "--minimum-frequency is 'H2'"),
         (["a.wav", "--minimum-frequency", "C5", "--maximum-frequency", "C3"], "above maximum_frequency"),
         (["a.wav", "--jobs", "0"], "--jobs"),
+        (["a.mid", "-o", "out", "--provider", "gpu"], "provider 'gpu' is unknown"),
         (["a.wav", "--quiet", "--verbose"], "contradicts"),
         (["."], "no audio found"),
         (["a.mid"], "replace an input"),
@@ -474,6 +477,137 @@ def test_any_name_will_do(cli: Run, tmp_path: Path) -> None:
     assert b"error: -o: No such file" in explicit.stderr
     assert (tmp_path / "in" / "-dash.mid").exists()
     assert (tmp_path / "in" / os.fsdecode(b"caf\xe9.mid")).exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- batch
+
+
+def test_batch_goes_on_where_it_was(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "in/a.wav")
+    tone(tmp_path / "in/sub/b.wav", 60)
+    (tmp_path / "in/empty.wav").touch()
+    arguments = ("batch", "in", "out", "--jobs", "1")
+    foretold = cli(*arguments, "--dry-run", "--report", "page.html")
+    assert foretold.returncode == 0
+    assert lines(foretold.stdout)[0] == "in/a.wav: to out/a.mid (new)"
+    assert lines(foretold.stdout)[-1] == "3 to do, 0 up to date, 0 failed"
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    first = cli(*arguments, "--report", "page.html")
+    assert first.returncode == 1
+    assert [line.split(":")[:2] for line in lines(first.stderr)] == [["error", " in/empty.wav"]]
+    assert lines(first.stdout)[-2].startswith("1 failed: empty file; ")
+    assert lines(first.stdout)[-1].startswith("2 done, 0 up to date, 1 failed: ")
+    assert "in/sub/b.wav" in (tmp_path / "page.html").read_text() or "b.wav" in (tmp_path / "page.html").read_text()
+    manifest = [json.loads(line) for line in (tmp_path / "out/manifest.jsonl").read_text().splitlines()]
+    assert [(entry["output"], entry["status"]) for entry in manifest] == [
+        ("a.mid", "done"),
+        ("empty.mid", "failed"),
+        ("sub/b.mid", "done"),
+    ]
+    again = cli(*arguments)
+    assert again.returncode == 1
+    assert lines(again.stdout)[-1].startswith("0 done, 2 up to date, 1 failed: ")
+    assert "failed before: empty file" in lines(again.stderr)[0]
+    tone(tmp_path / "in/empty.wav", 64)
+    assert cli(*arguments, "--staccato", "300").returncode == 0
+    assert b"3 up to date" in cli(*arguments, "--staccato", "300").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["in"], "give a folder for the outputs"),
+        (["in", "in/a.wav"], "the last path is the folder"),
+        (["-", "out"], "standard input"),
+        (["in", "out", "--shard", "2"], "--shard is '2'"),
+        (["in", "out", "--shard", "3/2"], "shard is 3/2"),
+        (["in", "out", "--watch", "--dry-run"], "contradicts"),
+        (["in/a.wav", "out", "--watch"], "--watch needs"),
+        (["in", "out", "--include", "b*"], "--include and --exclude"),
+        (["list.jsonl", "out"], "leads out of"),
+        (["in", "out", "--onset-threshold", "2"], "onset_threshold"),
+        (["in", "out", "--output-dir", "x"], "output-dir"),
+    ],
+)
+def test_2_usage_of_batch(cli: Run, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    tone(tmp_path / "in/a.wav")
+    (tmp_path / "list.jsonl").write_text('{"input": "in/a.wav", "output": "../a.mid"}')
+    result = cli("batch", *arguments)
+    assert result.returncode == 2
+    assert reason in result.stderr.decode()
+    assert not list(tmp_path.rglob("*.mid"))
+
+
+def test_4_batch_cannot_write(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "in/a.wav")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/manifest.jsonl").write_text("my own list")
+    for arguments in (("in", "out"), ("in", "in/a.wav/below"), ("in", "fresh", "--report", "nowhere/page.html")):
+        result = cli("batch", *arguments)
+        assert (result.returncode, len(lines(result.stderr))) == (4, 1)
+        assert b"error: " in result.stderr
+    assert (tmp_path / "out/manifest.jsonl").read_text() == "my own list"
+    assert not list(tmp_path.rglob("*.mid"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_batch_watches_until_it_is_stopped(
+    tmp_path: Path, cli_environment: dict[str, str], number: signal.Signals, code: int
+) -> None:
+    pytest.importorskip("watchfiles")
+    (tmp_path / "in").mkdir()
+    tone(tmp_path / "later.wav")
+    arguments = ("batch", "in", "out", "--watch", "--jobs", "1", "--report", "page.html")
+    with started(tmp_path, cli_environment, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"note: in: watched for new recordings; stop with Ctrl-C\n"
+        os.rename(tmp_path / "later.wav", tmp_path / "in/later.wav")
+        assert process.stdout.readline().startswith(b"in/later.wav: ")
+        (tmp_path / "in/empty.wav").touch()
+        assert process.stderr.readline().startswith(b"error: in/empty.wav: ")
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code
+    assert lines(err) == [f"stopped by {number.name}"]
+    assert lines(out)[-1].startswith("1 done, 0 up to date, 1 failed: ")
+    assert "later" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such names")
+def test_batch_knows_odd_names_again(cli: Run, tmp_path: Path) -> None:
+    for number, name in enumerate((b"two\nlines.wav", b"C:drive.wav", b"back\\slash.wav", b"latin \xe9.wav")):
+        tone(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path / "in"), name))), 60 + number)
+    first, again = cli("batch", "in", "out", "--jobs", "1"), cli("batch", "in", "out", "--jobs", "1")
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert lines(first.stdout)[-1].startswith("4 done")
+    assert lines(again.stdout)[-1].startswith("0 done, 4 up to date")
+
+
+def test_batch_takes_all_options_of_the_plain_command() -> None:
+    plain, batch = (set(typing.get_type_hints(c)) for c in (commands.command, commands.batch_command))
+    assert plain - batch == {"inputs", "output_dir", "version"}
+    assert batch - plain == {"paths", "include", "exclude", "shard", "retry_failed", "dry_run", "watch", "page"}
+
+
+@pytest.mark.parametrize("name", ["batch", "evaluate", "live"])
+def test_commands_are_found_by_name(cli: Run, name: str) -> None:
+    shown = cli(name, "--help")
+    assert shown.returncode == 0
+    assert f"basic-transcribe {name}".encode() in shown.stdout
+
+
+def test_2_a_command_whose_extra_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(_name: str, _package: str | None) -> None:
+        raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
+
+    monkeypatch.setattr(commands, "import_module", absent)
+    with pytest.raises(SystemExit) as caught:
+        commands._subcommand("beam")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == 'error: beam needs apache_beam: pip install "basic-transcribe[beam]"\n'
 
 
 # ------------------------------------------------------------------------------------------------------------- streams

@@ -1,0 +1,225 @@
+"""Whole folders, with a manifest: what ``basic-transcribe batch`` does between its flags and its exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import manifest, plan
+from .errors import OutputError, TranscribeError, UsageError
+from .exports import write_atomic
+from .manifest import Entries, Entry, Manifest
+from .plan import Choice, Job, Plan, Result
+
+if TYPE_CHECKING:
+    from .batch import Recipe
+    from .console import Report
+
+Files = Sequence[tuple[Path, Path]]
+Work = Callable[[Sequence[Job]], Generator[Result, None, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What is to be done, and where the outputs go.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        Folders, recordings, or lists of them.
+    output : Path
+        Folder for the outputs and the manifest.
+    choice : Choice
+        Which of the recordings.
+    watch : bool
+        Go on with those that appear or change later.
+    page : Path or None
+        Where to write a page that shows all that the manifest tells of.
+    """
+
+    inputs: tuple[str, ...]
+    output: Path
+    choice: Choice = plan.EVERYTHING
+    watch: bool = False
+    page: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.watch:
+            return
+        from .watch import require_watchfiles
+
+        require_watchfiles()
+        for path in self.inputs:
+            if not os.path.isdir(path):
+                raise UsageError(f"{path}: not a folder; --watch needs folders")
+
+
+def transcribe_folders(
+    folders: Folders,
+    recipe: Recipe,
+    work: Work,
+    report: Report,
+    *,
+    extensions: Collection[str],
+    stopped: Callable[[], bool],
+) -> None:
+    """Plan everything, do it, and keep the manifest.
+
+    Parameters
+    ----------
+    folders : Folders
+    recipe : Recipe
+    work : callable
+        Does jobs, and gives a result for each.
+    report : Report
+        Is told of everything.
+    extensions : collection of str
+        What is a recording in a folder: lower case, with the dot.
+    stopped : callable
+        Says whether to stop watching.
+
+    Raises
+    ------
+    TranscribeError
+        If it concerns all inputs.
+    """
+    entries = manifest.read(folders.output)
+    if folders.watch:
+        report.remarks((path, "watched for new recordings; stop with Ctrl-C") for path in folders.inputs)
+        rounds = _rounds(folders, recipe, entries, extensions, stopped)
+    else:
+        rounds = iter((_find(folders, recipe, entries, extensions),))
+    plan.check_folder(folders.output)
+    if folders.page is not None and not folders.page.absolute().parent.is_dir():
+        raise OutputError(f"{folders.page}: cannot be written: no such folder; create it first")
+    with ExitStack() as stack:
+        if folders.page is not None:
+            stack.callback(_write_page, folders.page, entries, folders.output, report)
+        book = stack.enter_context(Manifest(folders.output))
+        ledger = _Ledger(folders.output, entries, book, report)
+        for planned in rounds:
+            _do(planned, ledger, recipe, work, report)
+
+
+def _find(folders: Folders, recipe: Recipe, entries: Entries, extensions: Collection[str]) -> Plan:
+    return plan.plan(
+        folders.inputs,
+        folders.output,
+        extensions=extensions,
+        extras=recipe.extras,
+        choice=folders.choice,
+        entries=entries,
+        may_be_empty=folders.watch,
+    )
+
+
+def _rounds(
+    folders: Folders, recipe: Recipe, entries: Entries, extensions: Collection[str], stopped: Callable[[], bool]
+) -> Iterator[Plan]:
+    """A plan of all there is once changes are noticed, and then one of each lot that has appeared or changed."""
+    from .watch import arrivals
+
+    with closing(arrivals([Path(path) for path in folders.inputs], extensions, stopped)) as lots:
+        next(lots, None)
+        yield _find(folders, recipe, entries, extensions)
+        for files in lots:
+            planned = plan.plan_files(
+                files,
+                folders.output,
+                extensions=extensions,
+                extras=recipe.extras,
+                choice=folders.choice,
+                entries=entries,
+            )
+            # Some are told of twice, or were found by the search: those need no second look.
+            yield replace(planned, jobs=tuple(job for job in planned.jobs if not _looked_at(job)))
+
+
+def _looked_at(job: Job) -> bool:
+    """Whether the recording is as it was when the manifest was told of it."""
+    known = job.known
+    if known is None or known.input != plan.absolute(job.source):
+        return False
+    try:
+        status = job.source.stat()
+    except OSError:
+        return False
+    return (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def _do(planned: Plan, ledger: _Ledger, recipe: Recipe, work: Work, report: Report) -> None:
+    report.plan(planned)
+    todo, failures = plan.check_outputs(planned.jobs, recipe.extensions)
+    for failure in failures:
+        report.result(failure)
+    for failure in (*planned.failures, *failures):
+        ledger.unplanned(failure)
+    by_label = {job.label: job for job in todo}
+    with closing(work(todo)) as results:
+        for result in results:
+            ledger.done(by_label[result.label], result)
+            report.result(result)
+
+
+class _Ledger:
+    """Writes to the manifest what it does not say yet."""
+
+    def __init__(self, output: Path, entries: Entries, book: Manifest, report: Report) -> None:
+        self._output, self._entries, self._book, self._report = output, entries, book, report
+        self._full = False
+
+    def unplanned(self, failure: Result) -> None:
+        """An input for which there is nothing to do. What is known of its outputs remains."""
+        known = self._entries.of_input(plan.absolute(Path(failure.label)))
+        if known is None or not known.fingerprint:
+            self._add(Entry(plan.absolute(Path(failure.label)), None, "failed", message=failure.message))
+
+    def done(self, job: Job, result: Result) -> None:
+        """A job is done, one way or another."""
+        if result.entry is not None:
+            self._add(replace(result.entry, output=plan.relative_output(job.output(".mid"), self._output)))
+
+    def _add(self, entry: Entry) -> None:
+        if entry == self._entries.of_input(entry.input):
+            return
+        self._entries.add(entry)
+        try:
+            self._book.append(entry)
+        except OutputError as error:  # MIDI files say what they are made from: the next run needs but longer
+            if not self._full:
+                self._report.problem(error)
+            self._full = True
+
+
+def preview(folders: Folders, recipe: Recipe, report: Report, *, extensions: Collection[str]) -> None:
+    """Say what :func:`transcribe_folders` would do, and write nothing. Parameters and errors as there."""
+    from .batch import Step, Task, settings_fingerprint
+
+    planned = _find(folders, recipe, manifest.read(folders.output), extensions)
+    report.plan(planned)
+    plan.check_folder(folders.output, make=False)
+    todo, failures = plan.check_outputs(planned.jobs, recipe.extensions, make=False)
+    for failure in failures:
+        report.result(failure)
+    settings = settings_fingerprint(recipe, recipe.load()) if todo else ""
+    for job in todo:
+        step = Task(job, recipe, settings).preview()
+        if isinstance(step, Step):
+            names = ", ".join(str(job.output(extension)) for extension in step.wanted)
+            step = Result(job.label, "done", f"to {names} ({step.why})")
+        report.preview(step)
+
+
+def _write_page(path: Path, entries: Entries, output: Path, report: Report) -> None:
+    from .report import report_page
+
+    try:
+        rows = sorted(entries, key=lambda entry: entry.input)
+        page = report_page(rows, output, path.absolute().parent)
+        write_atomic(path, page.encode())
+    except TranscribeError as error:
+        report.problem(error)

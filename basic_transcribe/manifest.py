@@ -1,0 +1,324 @@
+"""What became of each input of a folder of outputs: ``manifest.jsonl``, one line of JSON an input, appended as it runs.
+
+A line is one write to the end of the file, under a lock where the system has them, and on the disk before the next:
+several runs may share a folder, and whatever ends one leaves at most a torn last line, which the next one removes. Of
+several lines on one input, or on one output, the last counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from .errors import OutputError, UsageError, printable
+
+NAME = "manifest.jsonl"
+
+Status = Literal["done", "skipped", "failed"]
+WINDOWS = os.name == "nt"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one input.
+
+    Attributes
+    ----------
+    input : str
+        Its absolute path.
+    output : str or None
+        Of the MIDI file, relative to the folder of the manifest, with slashes; None if there is no place for one.
+    status : str
+        ``done``, ``skipped`` (it was up to date) or ``failed``.
+    size, mtime_ns : int or None
+        Of the input when it was read; None if it was not.
+    sha256 : str
+        Digest of its contents; empty if it was not read.
+    fingerprint : str
+        Digest of all that shapes the notes beside the recording: settings, model, version. Empty if nothing was tried.
+    seconds : float
+        Length of the recording.
+    notes : int
+        How many were found.
+    message : str
+        What is wrong and what to do about it; empty unless failed.
+    warnings : tuple of str
+        About the recording or the MIDI file.
+    files : dict of str to str
+        sha256 of each output written, by its extension (``.mid``, ``.csv``).
+    older : dict of str to str
+        The same of outputs that an earlier run made from another recording or with other settings.
+    """
+
+    input: str
+    output: str | None
+    status: Status
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str = ""
+    fingerprint: str = ""
+    seconds: float = 0.0
+    notes: int = 0
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    older: dict[str, str] = field(default_factory=dict)
+
+
+def safe_output(text: str) -> PurePosixPath:
+    """A path relative to the folder of outputs, as a manifest may give it.
+
+    Parameters
+    ----------
+    text : str
+        With slashes, such as ``sub/a.mid``.
+
+    Raises
+    ------
+    UsageError
+        If it could lead out of the folder: absolute, with ``..`` or a NUL; on Windows also with a drive, a backslash
+        or a control character, which elsewhere are parts of names.
+    """
+    path = PurePosixPath(text)
+    forbidden = re.search(r"[\x00-\x1f\\]|^[A-Za-z]:" if WINDOWS else r"\x00", text)
+    if path.is_absolute() or ".." in path.parts or not path.name or forbidden:
+        raise UsageError(f"output {text!r} leads out of the folder of outputs; give a path below it, with slashes")
+    return path
+
+
+class Entries:
+    """The last entry on each input and each output.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        Older ones first.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._by_input: dict[str, Entry] = {}
+        self._inputs: dict[str, str] = {}  # by output
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Take in one that is newer than all others."""
+        self._forget(entry.input)
+        if entry.output is not None:
+            self._forget(self._inputs.get(entry.output))
+            self._inputs[entry.output] = entry.input
+        self._by_input[entry.input] = entry
+
+    def _forget(self, path: str | None) -> None:
+        old = self._by_input.pop(path, None) if path is not None else None
+        if old is not None and old.output is not None:
+            del self._inputs[old.output]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_input.values())
+
+    def __len__(self) -> int:
+        return len(self._by_input)
+
+    def of_input(self, path: str) -> Entry | None:
+        """The entry on the input with this absolute path."""
+        return self._by_input.get(path)
+
+    def of_output(self, output: str) -> Entry | None:
+        """The entry with this output."""
+        path = self._inputs.get(output)
+        return None if path is None else self._by_input[path]
+
+
+# ----------------------------------------------------------------------------------------------------------------- file
+
+
+def to_line(entry: Entry) -> bytes:
+    """An entry as a line of JSON, in ASCII, whatever the names of files are made of."""
+    return json.dumps(asdict(entry), separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def parse(line: bytes) -> Entry | None:
+    """The entry of a line; None if it is something else, or half an entry.
+
+    Raises
+    ------
+    UsageError
+        If its output lies outside the folder.
+    """
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    values: dict[str, Any] = {name: data[name] for name in _VALID if name in data}
+    if not {"input", "output", "status"} <= values.keys() or not all(_VALID[n](v) for n, v in values.items()):
+        return None
+    if values["output"] is not None:
+        values["output"] = str(safe_output(values["output"]))
+    values["warnings"] = tuple(values.get("warnings", ()))
+    return Entry(**values)
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_text, value.values()))
+
+
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "input": lambda value: _text(value) and "\0" not in value,
+    "output": lambda value: value is None or _text(value),
+    "status": lambda value: value in ("done", "skipped", "failed"),
+    "size": lambda value: value is None or _count(value),
+    "mtime_ns": lambda value: value is None or type(value) is int,
+    "sha256": _text,
+    "fingerprint": _text,
+    "seconds": lambda value: type(value) in (int, float) and 0 <= value < float("inf"),
+    "notes": _count,
+    "message": _text,
+    "warnings": lambda value: isinstance(value, list) and all(map(_text, value)),
+    "files": _texts,
+    "older": _texts,
+}
+
+
+def read(folder: Path) -> Entries:
+    """What earlier runs have written to the manifest of a folder; nothing if there is none.
+
+    Lines that are not ours are passed over: at worst something is looked at again.
+
+    Raises
+    ------
+    UsageError
+        If an output lies outside the folder.
+    OutputError
+        If there is a file of this name that cannot be read, or that is not ours.
+    """
+    path = folder / NAME
+    entries = Entries()
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OutputError(f"{printable(path)}: not a regular file; move it, or choose another folder")
+        with path.open("rb") as file:
+            head = file.peek()[: len(_BEGINNING)]
+            if head != _BEGINNING[: len(head)]:
+                raise OutputError(f"{printable(path)}: not written by this program; move it, or choose another folder")
+            for number, line in enumerate(file, 1):
+                try:
+                    entry = parse(line)
+                except UsageError as error:
+                    raise UsageError(f"{printable(path)}, line {number}: {error}") from error
+                if entry is not None:
+                    entries.add(entry)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise OutputError(f"{printable(path)}: cannot be read: {error.strerror or error}; check access") from error
+    return entries
+
+
+_BEGINNING = b'{"input":'  # of a file of ours
+
+
+class Manifest:
+    """The manifest of a folder, open for more entries.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    OutputError
+        If nothing can be written to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        try:
+            self._descriptor = os.open(self._path, flags, 0o666)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._descriptor)
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry; when this returns, it is on the disk.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written. Earlier entries are not harmed.
+        """
+        line = to_line(entry)
+        try:
+            with _locked(self._descriptor):
+                end = _cut_torn_line(self._descriptor)
+                try:
+                    if os.write(self._descriptor, line) < len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(self._descriptor)
+                except OSError:
+                    os.ftruncate(self._descriptor, end)
+                    raise
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{printable(path)}: cannot be written: {error.strerror or error}; free some space, or choose another folder"
+    )
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Keep other runs from writing, where the system and the disk know how."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _cut_torn_line(descriptor: int) -> int:
+    """Remove what a run that was ended in the middle of a line has left; returns the length of the file."""
+    length = end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        newline = os.read(descriptor, end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < length:
+        os.ftruncate(descriptor, end)
+    return end

@@ -1,0 +1,582 @@
+"""What to do, before any of it is done: recordings found, a name for each output, what cannot be written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from . import outputs
+from .errors import OutputError, UsageError, printable
+from .manifest import Entries, Entry, safe_output
+
+STDIN = "-"
+LIST = ".jsonl"  # of a file that names recordings and their outputs
+OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
+LONGEST_NAME = 255  # bytes, of a file's name, where the system does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recording, and where its outputs go.
+
+    Attributes
+    ----------
+    source : Path
+        What to read.
+    folder : Path
+        Where the outputs go.
+    name : str
+        Name of the outputs, to which ``.mid`` and the like are added.
+    label : str
+        What messages call the recording: its path as the user gave it.
+    known : Entry or None
+        What the manifest says of it.
+    """
+
+    source: Path
+    folder: Path
+    name: str
+    label: str
+    known: Entry | None = field(default=None, compare=False)
+
+    def output(self, extension: str) -> Path:
+        """Path of the output with this extension (with its dot)."""
+        return self.folder / (self.name + extension)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one input.
+
+    Attributes
+    ----------
+    label : str
+        The input as the user gave it.
+    status : str
+        ``done``, ``skipped`` (it was up to date) or ``failed``.
+    message : str
+        What was written, or what is wrong and what to do about it.
+    exit_code : int
+        0 unless failed.
+    notes : int
+        How many were found.
+    seconds : float
+        Length of the recording.
+    heard : str
+        What was asked for beside the notes: tempo and key.
+    warnings : tuple of str
+        About the recording or the MIDI file.
+    details : str
+        Traceback of a failure.
+    entry : Entry or None
+        For a manifest; its output is not filled in.
+    """
+
+    label: str
+    status: Literal["done", "skipped", "failed"]
+    message: str
+    exit_code: int = 0
+    notes: int = 0
+    seconds: float = 0.0
+    heard: str = ""
+    warnings: tuple[str, ...] = ()
+    details: str = ""
+    entry: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do for a list of inputs: jobs in order, inputs that have already failed, remarks as (label, text)."""
+
+    jobs: tuple[Job, ...]
+    failures: tuple[Result, ...]
+    remarks: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the recordings found are wanted. Paths are relative to the folder searched, with slashes.
+
+    Attributes
+    ----------
+    include : tuple of str
+        Globs, of which a path must match one, if there are any. ``*`` also matches slashes.
+    exclude : tuple of str
+        Globs, of which it must match none.
+    shard : tuple of int
+        ``(i, n)``: the i-th of n parts, ``1 <= i <= n``. The part depends on nothing but the path.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    shard: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        i, n = self.shard
+        if not 1 <= i <= n:
+            raise UsageError(f"shard is {i}/{n}; give one from 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
+
+    def matches(self, path: str) -> bool:
+        """Whether the globs leave it."""
+        included = not self.include or any(fnmatchcase(path, glob) for glob in self.include)
+        return included and not any(fnmatchcase(path, glob) for glob in self.exclude)
+
+    def in_shard(self, path: str) -> bool:
+        """Whether it is in this part."""
+        i, n = self.shard
+        return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8]) % n == i - 1
+
+
+EVERYTHING = Choice()
+
+
+# -------------------------------------------------------------------------------------------------------------- search
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    label: str
+    source: Path
+    root: Path  # the folder whose tree is mirrored
+    relative: str  # path by which it is chosen
+    output: PurePosixPath | None = None  # if a list says so
+
+
+@dataclass(slots=True)
+class _Search:
+    """Collects recordings; each file and folder once, however many names lead to it."""
+
+    extensions: Collection[str]
+    choice: Choice
+    lists: bool = False
+    may_be_empty: bool = False
+    found: list[_Found] = field(default_factory=list)
+    failures: list[Result] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    seen: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def add(self, text: str) -> None:
+        """One input as the user gave it."""
+        if text == STDIN:
+            if all(f.label != STDIN for f in self.found):
+                self.found.append(_Found(STDIN, Path("stdin"), Path(), STDIN))
+        elif self.lists and text.lower().endswith(LIST) and os.path.isfile(text):
+            for path, output in read_list(Path(text)):
+                self.path(str(path), output)
+        else:
+            self.path(text)
+
+    def path(self, text: str, output: PurePosixPath | None = None) -> None:
+        try:
+            status = os.stat(text)
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
+            self.fail(text, f"{getattr(error, 'strerror', error)}; {remedy}", 1)
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self.walk(Path(text), status)
+        elif stat.S_ISREG(status.st_mode):
+            path = Path(text)
+            self.file(_Found(text, path, path.parent, path.name, output), status)
+        else:
+            self.fail(text, f"{_kind(status)}, not a file; pipe it into standard input and give - instead", 1)
+
+    def fail(self, label: str, message: str, exit_code: int) -> None:
+        self.failures.append(Result(label, "failed", message, exit_code))
+
+    def new(self, path: str, status: os.stat_result) -> bool:
+        """Whether neither this nor another name of it has come up before."""
+        identity = status.st_dev, status.st_ino
+        if identity in self.seen:
+            self.remarks.append((path, f"the same as {self.seen[identity]}, done once"))
+            return False
+        self.seen[identity] = path
+        return True
+
+    def file(self, found: _Found, status: os.stat_result) -> None:
+        if self.choice.matches(found.relative) and self.new(found.label, status):
+            self.found.append(found)
+
+    def walk(self, root: Path, status: os.stat_result) -> None:
+        if not self.new(str(root), status):
+            return
+        files = failures = left = 0
+
+        def unreadable(error: OSError) -> None:
+            nonlocal failures
+            failures += 1
+            self.fail(str(error.filename), f"{error.strerror}; check access", 1)
+
+        for here, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
+            folders[:] = [f for f in sorted(folders) if not f.startswith(".") and self.enter(os.path.join(here, f))]
+            for name in sorted(n for n in names if not n.startswith(".") and not n.endswith(OWN_SOUNDS)):
+                path = Path(here, name)
+                audible = path.suffix.lower() in self.extensions
+                try:
+                    status = path.stat()
+                except OSError as error:
+                    if audible:
+                        self.remarks.append((str(path), f"{error.strerror}, skipped"))
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    self.remarks.append((str(path), f"{_kind(status)}, skipped"))
+                elif audible:
+                    files += 1
+                    relative = path.relative_to(root).as_posix()
+                    left += not self.choice.matches(relative)
+                    self.file(_Found(str(path), path, root, relative), status)
+        if left:
+            self.remarks.append((str(root), f"{left} of {files} recordings left out by --include and --exclude"))
+        if files == left and not failures and not self.may_be_empty:
+            which = "that --include and --exclude leave; check them" if left else "in this folder; check the path"
+            self.fail(str(root), f"no audio found {which}", 2)
+
+    def enter(self, folder: str) -> bool:
+        try:
+            return self.new(folder, os.stat(folder))
+        except OSError as error:
+            self.remarks.append((folder, f"{error.strerror}, skipped"))
+            return False
+
+
+def _kind(status: os.stat_result) -> str:
+    kinds = {
+        stat.S_ISFIFO: "a named pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+    }
+    return next((name for test, name in kinds.items() if test(status.st_mode)), "a special file")
+
+
+def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
+    """The recordings that a list names, and for each the output it is to have, if it says so.
+
+    A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
+    the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too.
+
+    Raises
+    ------
+    UsageError
+        If a line is none of these, or an output lies outside the folder of outputs.
+    """
+    wanted = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; check access") from error
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict) or not isinstance(data.get("input"), str):
+            raise UsageError(f'{where}: not a recording; give lines such as {{"input": "a.wav", "output": "a.mid"}}')
+        output = data.get("output")
+        if output is not None and not (isinstance(output, str) and output.endswith(".mid")):
+            raise UsageError(f"{where}: output {output!r} is not the name of a MIDI file; let it end with .mid")
+        try:
+            wanted.append((path.parent / data["input"], None if output is None else safe_output(output)))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+    return wanted
+
+
+# ---------------------------------------------------------------------------------------------------------------- plan
+
+
+def plan(
+    inputs: Sequence[str],
+    output: Path | None,
+    *,
+    extensions: Collection[str],
+    extras: Sequence[str] = (),
+    choice: Choice = EVERYTHING,
+    entries: Entries | None = None,
+    may_be_empty: bool = False,
+) -> Plan:
+    """Find the recordings, and a name for each output that no other output has.
+
+    Folders are searched through, hidden files left out; of a folder ``FOLDER``, ``FOLDER/sub/a.wav`` becomes
+    ``output/sub/a.mid``. Where two would be called the same (letter case aside), they keep the extension of the
+    recording (``a.wav.mid``), or go below their folders' names, or get a digest of their path.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders, or ``-``.
+    output : Path or None
+        Folder for all outputs; beside each recording if None.
+    extensions : collection of str
+        What is a recording in a folder: lower case, with the dot.
+    extras : sequence of str
+        Extensions of outputs beside ``.mid``.
+    choice : Choice
+        Which of the recordings.
+    entries : Entries, optional
+        The manifest of ``output``. Recordings that have an output keep it, and a ``.jsonl`` file among the inputs is
+        a list of them (:func:`read_list`).
+    may_be_empty : bool
+        A folder without recordings is no failure.
+
+    Raises
+    ------
+    UsageError
+        If an output would replace an input, or leave the folder.
+    """
+    search = _Search(extensions, choice, lists=entries is not None, may_be_empty=may_be_empty)
+    for text in inputs:
+        search.add(text)
+    return _planned(search, output, extras, entries)
+
+
+def plan_files(
+    files: Iterable[tuple[Path, Path]],
+    output: Path,
+    *,
+    extensions: Collection[str],
+    extras: Sequence[str] = (),
+    choice: Choice = EVERYTHING,
+    entries: Entries,
+) -> Plan:
+    """The same for some files of a folder: pairs of the folder and a path below it. Those gone meanwhile are left out.
+
+    Parameters, otherwise, and errors as :func:`plan`.
+    """
+    search = _Search(extensions, choice)
+    for root, path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if is_recording(path.relative_to(root), extensions) and stat.S_ISREG(status.st_mode):
+            search.file(_Found(str(path), path, root, path.relative_to(root).as_posix()), status)
+    return _planned(search, output, extras, entries)
+
+
+def is_recording(relative: Path, extensions: Collection[str]) -> bool:
+    """Whether a search of a folder takes a file for a recording, going by its path below that folder."""
+    hidden = any(part.startswith(".") for part in relative.parts)
+    return not hidden and relative.suffix.lower() in extensions and not relative.name.endswith(OWN_SOUNDS)
+
+
+def _planned(search: _Search, output: Path | None, extras: Sequence[str], entries: Entries | None) -> Plan:
+    found = _without_rivals(search)
+    names = _Names(output, entries).of(found)
+    jobs = []
+    for one, (folder, name) in zip(found, names, strict=True):
+        if search.choice.in_shard(one.relative):
+            job = Job(one.source, folder, name, one.label)
+            if output is not None and entries is not None:
+                job = replace(job, known=entries.of_output(relative_output(job.output(".mid"), output)))
+            jobs.append(job)
+    for path in (job.output(extension) for job in jobs for extension in (".mid", *extras)):
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        if (status.st_dev, status.st_ino) in search.seen and stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path}: this output would replace an input; choose another folder for the outputs")
+    return Plan(tuple(jobs), tuple(search.failures), tuple(search.remarks))
+
+
+def _without_rivals(search: _Search) -> list[_Found]:
+    """All but those that lists give an output which another has already."""
+    taken: dict[str, str] = {}
+    found = []
+    for one in search.found:
+        if one.output is not None:
+            first = taken.setdefault(str(one.output).casefold(), one.label)
+            if first != one.label:
+                search.fail(one.label, f"its output {one.output} is that of {first}; give it another", 2)
+                continue
+        found.append(one)
+    return found
+
+
+def absolute(source: Path) -> str:
+    """What a manifest calls an input."""
+    return os.path.abspath(source)
+
+
+def relative_output(path: Path, output: Path) -> str:
+    """What a manifest calls an output: its path below the folder of outputs, with slashes."""
+    return path.relative_to(output).as_posix()
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+class _Names:
+    """Folder and name, extension missing, of each output; all different, letter case aside."""
+
+    def __init__(self, output: Path | None, entries: Entries | None) -> None:
+        self._output = output
+        self._entries = entries if output is not None and entries is not None else Entries()
+        # Outputs that are somebody's, with the input they are of.
+        self._owners = {
+            _key(*self._split(PurePosixPath(entry.output))): entry.input
+            for entry in self._entries
+            if entry.output is not None
+        }
+
+    def of(self, found: Sequence[_Found]) -> list[tuple[Path, str]]:
+        names: dict[int, tuple[Path, str]] = {}
+        for i, one in enumerate(found):
+            if one.output is not None:
+                names[i] = self._listed(one.output)
+                self._owners[_key(*names[i])] = absolute(one.source)
+        for i, one in enumerate(found):
+            entry = self._entries.of_input(absolute(one.source))
+            if i not in names and entry is not None and entry.output is not None:
+                kept = self._split(PurePosixPath(entry.output))
+                if self._owners[_key(*kept)] == entry.input:  # unless a list has given it to another
+                    names[i] = kept
+        free = [i for i in range(len(found)) if i not in names]
+        names.update(zip(free, self._choose([found[i] for i in free]), strict=True))
+        return [names[i] for i in range(len(found))]
+
+    def _listed(self, output: PurePosixPath) -> tuple[Path, str]:
+        folder, name = self._split(output)
+        base = os.path.realpath(self._output or "")
+        if os.path.commonpath([base, os.path.realpath(folder)]) != base:
+            raise UsageError(f"output {output} leads out of {self._output} by a link; give another")
+        return folder, name
+
+    def _split(self, path: PurePosixPath) -> tuple[Path, str]:
+        return (self._output or Path()).joinpath(path.parent), path.name.removesuffix(".mid")
+
+    def _choose(self, found: Sequence[_Found]) -> list[tuple[Path, str]]:
+        output = self._output
+        deepest = max((len(_parts(f.root)) for f in found), default=0) if output else 0
+        # How many folders above the root to keep, and how the file is called; the first that tells all apart is taken.
+        styles = [(depth, name) for depth in range(deepest + 1) for name in ("stem", "name")]
+        names = [_name(f, output, *styles[0]) for f in found]
+        for group in self._clashes(names):
+            for style in (*styles[1:], (0, "digest")):
+                renamed = [_name(found[i], output, *style) for i in group]
+                if not self._clashes(renamed):
+                    break
+            for i, new in zip(group, renamed, strict=True):
+                names[i] = new
+        for group in self._clashes(names):  # a new name may be one that another recording had all along
+            for i in group:
+                names[i] = _name(found[i], output, 0, "digest")
+        return names
+
+    def _clashes(self, names: Sequence[tuple[Path, str]]) -> list[list[int]]:
+        groups: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            groups.setdefault(_key(*name), []).append(i)
+        return [group for key, group in groups.items() if len(group) > 1 or self._taken(key)]
+
+    def _taken(self, key: str) -> bool:
+        """Whether it is the name of another recording that is still there."""
+        owner = self._owners.get(key)
+        return owner is not None and os.path.lexists(owner)
+
+
+def _key(folder: Path, name: str) -> str:
+    return os.path.abspath(os.path.join(folder, name)).casefold()
+
+
+def _name(found: _Found, output: Path | None, depth: int, style: str) -> tuple[Path, str]:
+    parts = _parts(found.root)
+    within = found.source.relative_to(found.root)
+    folder = (output or found.root).joinpath(*parts[max(0, len(parts) - depth) :], within.parent)
+    if style == "digest":
+        digest = hashlib.sha256(os.fsencode(os.path.abspath(found.source))).hexdigest()
+        return folder, f"{within.name}.{digest[:8]}"
+    return folder, within.stem if style == "stem" else within.name
+
+
+def _parts(folder: Path) -> tuple[str, ...]:
+    return Path(os.path.abspath(folder)).parts[1:]
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+
+
+def check_outputs(
+    jobs: Sequence[Job], extensions: Sequence[str], *, make: bool = True
+) -> tuple[list[Job], list[Result]]:
+    """Make the output folders, and find what cannot be written before any work is done.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    extensions : sequence of str
+        Of all outputs.
+    make : bool
+        Without it nothing is made, and what is found goes by permissions alone.
+
+    Returns
+    -------
+    writable : list of Job
+    failures : list of Result
+    """
+    folders: dict[Path, str] = {}
+    writable: list[Job] = []
+    failures: list[Result] = []
+    for job in jobs:
+        if job.folder not in folders:
+            folders[job.folder] = _unwritable(job.folder, make)
+        reason = folders[job.folder] or next(filter(None, (_unfit(job.output(e)) for e in extensions)), "")
+        if reason:
+            failures.append(Result(job.label, "failed", reason, OutputError.exit_code))
+        else:
+            writable.append(job)
+    return writable, failures
+
+
+def check_folder(folder: Path, *, make: bool = True) -> None:
+    """Make a folder for outputs, or see whether it could be made.
+
+    Raises
+    ------
+    OutputError
+        If nothing can be written to it.
+    """
+    reason = _unwritable(folder, make)
+    if reason:
+        raise OutputError(reason)
+
+
+def _unwritable(folder: Path, make: bool) -> str:
+    """Why nothing can be written to the folder, or nothing."""
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell: read-only disks, quotas, root
+                return ""
+        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
+        if not there.is_dir():
+            raise NotADirectoryError(0, f"{printable(there)} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(0, "Permission denied")
+        return ""
+    except (OSError, ValueError) as error:
+        return f"cannot write to {folder}: {getattr(error, 'strerror', error)}; choose another folder for the outputs"
+
+
+def _unfit(path: Path) -> str:
+    """Why no file can be put at this path, or nothing."""
+    try:
+        longest = os.pathconf(path.parent, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not on Windows; not on every file system
+        longest = LONGEST_NAME
+    size = len(os.fsencode(path.name))
+    if size > longest:
+        return f"the output's name would have {size} bytes, {longest} are allowed; rename the recording"
+    if path.is_dir():
+        return f"the output {path} is a folder; move it, or choose another folder for the outputs"
+    return ""

@@ -1,0 +1,423 @@
+"""Whole folders: what the manifest says, what the next run does about it, and that no file of others is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+
+from basic_transcribe import batch, exports, manifest, watch
+from basic_transcribe.batch import Recipe
+from basic_transcribe.console import Report
+from basic_transcribe.errors import OutputError, TranscribeError, UsageError
+from basic_transcribe.folders import Folders, preview, transcribe_folders
+from basic_transcribe.manifest import NAME, Entry
+from basic_transcribe.midi import read_fingerprint
+from basic_transcribe.plan import Choice, Result
+from basic_transcribe.shaping import ShapeSettings
+
+EXTENSIONS = frozenset({".wav", ".mp3"})
+OTHER = fakes.recipe(shape=ShapeSettings(legato=50))
+Statuses = dict[str, str]
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Path:
+    """A folder of three recordings, in which to be."""
+    for name in ("a.wav", "b.wav", "sub/c.mp3"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("music")
+    return tmp_path
+
+
+def report() -> Report:
+    return Report(quiet=True, verbose=False, debug=False, batch=True)
+
+
+def run(base: Path, recipe: Recipe | None = None, told: Report | None = None, **settings: object) -> Statuses:
+    """What became of each recording, by its name."""
+    told, recipe = told or report(), recipe or fakes.recipe()
+    inputs = settings.pop("inputs", (str(base / "in"),))
+    processes = settings.pop("processes", 1)
+    folders = Folders(inputs, base / "out", **settings)  # type: ignore[arg-type]
+    transcribe_folders(
+        folders,
+        recipe,
+        lambda jobs: batch.run_jobs(jobs, recipe, processes=processes),  # type: ignore[arg-type]
+        told,
+        extensions=EXTENSIONS,
+        stopped=lambda: False,
+    )
+    return statuses(told.results)
+
+
+def would(base: Path, recipe: Recipe | None = None) -> Statuses:
+    told = report()
+    preview(Folders((str(base / "in"),), base / "out"), recipe or fakes.recipe(), told, extensions=EXTENSIONS)
+    return statuses(told.results)
+
+
+def statuses(results: list[Result]) -> Statuses:
+    return {Path(result.label).name: result.status for result in results}
+
+
+def entry(base: Path, name: str) -> Entry:
+    found = manifest.read(base / "out").of_input(str(base / "in" / name))
+    assert found is not None
+    return found
+
+
+def lines(base: Path) -> int:
+    return len((base / "out" / NAME).read_bytes().splitlines())
+
+
+def all_of(status: str) -> Statuses:
+    return dict.fromkeys(("a.wav", "b.wav", "c.mp3"), status)
+
+
+def state(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_arguments: object) -> None:
+        raise AssertionError("a recording was read")
+
+    monkeypatch.setattr(batch.hashlib, "file_digest", forbidden)
+
+
+# --------------------------------------------------------------------------------------------------------- what is said
+
+
+def test_the_manifest_has_a_line_for_each_recording(inside: Path) -> None:
+    (inside / "in" / "b.wav").write_text("broken")
+    told = report()
+    assert run(inside, told=told) == all_of("done") | {"b.wav": "failed"}
+    assert told.exit_code == 1
+    assert lines(inside) == 3
+    status = (inside / "in" / "sub" / "c.mp3").stat()
+    good, bad = entry(inside, "sub/c.mp3"), entry(inside, "b.wav")
+    assert (good.output, good.status, good.message) == ("sub/c.mid", "done", "")
+    assert (good.size, good.mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert (good.notes, good.seconds, good.warnings) == (2, 1.0, ("a warning",))
+    assert good.sha256 == hashlib.sha256(b"music").hexdigest()
+    written = inside / "out" / "sub" / "c.mid"
+    assert good.files == {".mid": hashlib.sha256(written.read_bytes()).hexdigest()}
+    assert read_fingerprint(written) == batch.fingerprint(good.sha256, good.fingerprint)
+    assert (bad.output, bad.status, bad.message) == ("b.mid", "failed", "not audio; give a recording")
+
+
+def test_what_has_no_place_is_told_of_and_the_others_are_done(inside: Path) -> None:
+    (inside / "out" / "b.mid").mkdir(parents=True)
+    told = report()
+    assert run(inside, told=told, inputs=(str(inside / "in"), str(inside / "in/gone.wav"))) == all_of("done") | {
+        "b.wav": "failed",
+        "gone.wav": "failed",
+    }
+    assert told.exit_code == 4
+    assert entry(inside, "b.wav").output is None
+    assert "is a folder" in entry(inside, "b.wav").message
+    assert "No such file" in entry(inside, "gone.wav").message
+    (inside / "out" / "b.mid").rmdir()
+    (inside / "in" / "gone.wav").write_text("music")
+    assert run(inside) == all_of("skipped") | {"b.wav": "done", "gone.wav": "done"}
+
+
+def test_a_failure_to_find_hides_nothing_that_is_known(inside: Path) -> None:
+    run(inside)
+    before = entry(inside, "a.wav")
+    os.rename(inside / "in" / "a.wav", inside / "kept")
+    assert run(inside, inputs=(str(inside / "in/a.wav"),)) == {"a.wav": "failed"}
+    assert entry(inside, "a.wav") == before
+
+
+def test_a_manifest_that_cannot_be_written_costs_no_output(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_book: object, _entry: Entry) -> None:
+        raise OutputError("manifest.jsonl: cannot be written: No space left on device")
+
+    monkeypatch.setattr(manifest.Manifest, "append", full)
+    told = report()
+    assert run(inside, told=told) == all_of("done")
+    assert told.exit_code == 4
+    monkeypatch.undo()
+    assert run(inside) == all_of("skipped")
+    assert lines(inside) == 3
+
+
+def test_a_page_is_written_even_if_something_failed(inside: Path) -> None:
+    (inside / "in" / "b.wav").write_text("broken")
+    run(inside, page=inside / "page.html")
+    text = (inside / "page.html").read_text()
+    assert text.lower().startswith("<!doctype html>")
+    assert all(name in text for name in ("a.wav", "b.wav", "c.mp3", "not audio"))
+    with pytest.raises(OutputError, match="no such folder"):
+        run(inside, page=inside / "nowhere" / "page.html")
+    (inside / "folder.html").mkdir()
+    told = report()
+    run(inside, told=told, page=inside / "folder.html")
+    assert told.exit_code == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------- rerun
+
+
+def test_what_is_up_to_date_is_not_read_again(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(inside)
+    unread(monkeypatch)
+    assert run(inside) == all_of("skipped")
+    assert lines(inside) == 3
+
+
+def test_a_touched_recording_is_read_once_more_and_not_done(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(inside)
+    os.utime(inside / "in" / "a.wav", ns=(1, 1))
+    before = state(inside / "out" / "a.mid")
+    assert run(inside) == all_of("skipped")
+    assert state(inside / "out" / "a.mid") == before
+    touched = entry(inside, "a.wav")
+    assert (touched.status, touched.mtime_ns, touched.notes, touched.seconds) == ("skipped", 1, 2, 1.0)
+    unread(monkeypatch)
+    assert run(inside) == all_of("skipped")
+
+
+def test_what_has_changed_is_done_again(inside: Path) -> None:
+    run(inside)
+    (inside / "in" / "a.wav").write_text("other music")
+    (inside / "out" / "b.mid").unlink()
+    assert run(inside) == all_of("done") | {"c.mp3": "skipped"}
+    assert entry(inside, "a.wav").sha256 == hashlib.sha256(b"other music").hexdigest()
+    assert run(inside, OTHER) == all_of("done")
+    assert run(inside, OTHER) == all_of("skipped")
+
+
+def test_recordings_that_have_moved_are_not_done_again(inside: Path) -> None:
+    run(inside)
+    os.rename(inside / "in", inside / "moved")
+    assert run(inside, inputs=(str(inside / "moved"),)) == all_of("skipped")
+    assert {Path(e.input).parent.name for e in manifest.read(inside / "out")} == {"moved", "sub"}
+    assert len(manifest.read(inside / "out")) == 3
+
+
+def test_without_its_manifest_nothing_is_done_twice(inside: Path) -> None:
+    run(inside)
+    (inside / "out" / NAME).unlink()
+    assert run(inside) == all_of("skipped")
+    assert run(inside, OTHER) == all_of("done")  # they were found to be ours in between
+
+
+def test_what_failed_is_tried_again_when_told_to_or_changed(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = inside / "in" / "b.wav"
+    bad.write_text("broken")
+    run(inside)
+    told = report()
+    with monkeypatch.context() as patched:
+        unread(patched)
+        assert run(inside, told=told) == all_of("skipped") | {"b.wav": "failed"}
+    assert told.exit_code == 1
+    assert told.results[1].message.startswith("failed before: not audio; ")
+    assert "--retry-failed" in told.results[1].message
+    assert lines(inside) == 3
+    os.utime(bad, ns=(1, 1))
+    assert run(inside)["b.wav"] == "failed"
+    assert lines(inside) == 3
+    monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", _always_music)
+    assert run(inside, replace(fakes.recipe(), retry_failed=True)) == all_of("skipped") | {"b.wav": "done"}
+    bad.write_text("whole at last")
+    assert run(inside) == all_of("skipped") | {"b.wav": "done"}
+
+
+def _always_music(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
+    return fakes.transcription(settings["settings"])  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_no_fault_of_the_recording(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _data: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device; free some space")
+
+    told = report()
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "write_atomic", full)
+        assert run(inside, told=told) == all_of("failed")
+    assert told.exit_code == 4
+    assert run(inside) == all_of("done")
+
+
+def test_what_killed_its_workers_is_not_tried_again(inside: Path) -> None:
+    (inside / "in" / "b.wav").write_text("kills")
+    told = report()
+    assert run(inside, told=told, processes=2) == all_of("done") | {"b.wav": "failed"}
+    assert "signal 9" in entry(inside, "b.wav").message
+    assert entry(inside, "b.wav").fingerprint == entry(inside, "a.wav").fingerprint
+    assert run(inside, processes=2) == all_of("skipped") | {"b.wav": "failed"}
+
+
+# ------------------------------------------------------------------------------------------------------ files of others
+
+
+@pytest.mark.parametrize("change", ["other music", None])
+def test_an_output_that_was_edited_is_kept(inside: Path, change: str | None) -> None:
+    run(inside)
+    edited = (inside / "out" / "a.mid").read_bytes() + b"my corrections"
+    (inside / "out" / "a.mid").write_bytes(edited)
+    if change:
+        (inside / "in" / "a.wav").write_text(change)
+    recipe = fakes.recipe() if change else OTHER
+    expected = all_of("skipped" if change else "done") | {"a.wav": "failed"}
+    assert run(inside, recipe) == expected
+    assert "--overwrite" in entry(inside, "a.wav").message
+    assert (inside / "out" / "a.mid").read_bytes() == edited
+    assert run(inside, replace(recipe, overwrite=True))["a.wav"] == "done"
+    assert run(inside, recipe) == all_of("skipped")
+
+
+def test_files_that_were_there_before_are_kept(inside: Path) -> None:
+    (inside / "out").mkdir()
+    (inside / "out" / "a.mid").write_bytes(b"the work of hours")
+    (inside / "out" / "b.csv").write_text("my own labels")
+    assert run(inside, fakes.recipe(extras=(".csv",))) == {"a.wav": "failed", "b.wav": "failed", "c.mp3": "done"}
+    assert (inside / "out" / "a.mid").read_bytes() == b"the work of hours"
+    assert (inside / "out" / "b.csv").read_text() == "my own labels"
+    (inside / "out" / "a.mid").unlink()
+    (inside / "out" / "b.csv").unlink()
+    assert run(inside, fakes.recipe(extras=(".csv",))) == {"a.wav": "done", "b.wav": "done", "c.mp3": "skipped"}
+
+
+def test_what_was_written_before_a_disk_was_full_is_still_ours(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(path: Path, data: bytes) -> None:
+        if path.suffix == ".csv":
+            raise OutputError(f"{path}: cannot be written: No space left on device; free some space")
+        exports.write_atomic(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "write_atomic", fill)
+        assert run(inside, fakes.recipe(extras=(".csv",))) == all_of("failed")
+    assert len(list((inside / "out").rglob("*.mid"))) == 3
+    assert run(inside, OTHER) == all_of("done")
+
+
+def test_outputs_of_an_earlier_run_do_not_pass_for_those_of_this_one(inside: Path) -> None:
+    csv = (".csv",)
+    run(inside, fakes.recipe(extras=csv))
+    run(inside, OTHER)  # the CSV files remain as they are
+    assert set(entry(inside, "a.wav").files) == {".mid"}
+    assert set(entry(inside, "a.wav").older) == {".csv"}
+    (inside / "out" / "b.csv").write_text("my own labels")
+    made = {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")}
+    assert run(inside, replace(OTHER, extras=csv)) == all_of("done") | {"b.wav": "skipped"}
+    assert {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")} == made
+    assert set(entry(inside, "a.wav").files) == {".mid", ".csv"}
+    assert not entry(inside, "a.wav").older
+    assert (inside / "out" / "b.csv").read_text() == "my own labels"
+
+
+def test_a_manifest_of_others_is_kept(inside: Path) -> None:
+    (inside / "out").mkdir()
+    (inside / "out" / NAME).write_text('{"name": "a web page"}')
+    with pytest.raises(OutputError, match="not written by this program"):
+        run(inside)
+    assert [path.name for path in (inside / "out").iterdir()] == [NAME]
+
+
+def test_a_manifest_cannot_send_outputs_elsewhere(inside: Path) -> None:
+    (inside / "out").mkdir()
+    line = {"input": str(inside / "in" / "a.wav"), "output": "../a.mid", "status": "failed"}
+    (inside / "out" / NAME).write_text(json.dumps(line, separators=(",", ":")) + "\n")
+    with pytest.raises(UsageError, match=r"line 1: output '\.\./a\.mid' leads out"):
+        run(inside)
+    assert not list(inside.rglob("*.mid"))
+
+
+# -------------------------------------------------------------------------------------------------------------- preview
+
+
+def _changes(base: Path) -> None:
+    run(base)
+    (base / "in" / "a.wav").write_text("broken")
+    run(base)
+    (base / "in" / "b.wav").write_text("other music")
+    (base / "in" / "new.wav").write_text("music")
+    (base / "in" / "taken.wav").write_text("music")
+    (base / "out" / "taken.mid").write_text("the work of hours")
+    (base / "in" / "folder.wav").write_text("music")
+    (base / "out" / "folder.mid").mkdir()
+
+
+@pytest.mark.parametrize("scene", [lambda base: None, run, _changes], ids=["new", "done", "all kinds"])
+def test_a_preview_writes_nothing_and_tells_the_truth(inside: Path, scene: Callable[[Path], object]) -> None:
+    scene(inside)
+    before = {path: state(path) for path in inside.rglob("*")}
+    foretold = would(inside)
+    assert {path: state(path) for path in inside.rglob("*")} == before
+    assert foretold == run(inside)
+
+
+def test_a_preview_says_why(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(inside)
+    (inside / "in" / "a.wav").write_text("other music")
+    (inside / "out" / "b.mid").unlink()
+    (inside / "in" / "sub" / "d.wav").write_text("music")
+    told = Report(quiet=False, verbose=False, debug=False, batch=True)
+    preview(Folders((str(inside / "in"),), inside / "out"), fakes.recipe(), told, extensions=EXTENSIONS)
+    said = {
+        line.split(": ")[0].rpartition("/")[2]: line.rpartition("(")[2] for line in capsys.readouterr().out.splitlines()
+    }
+    assert said["a.wav"] == "the recording has changed)"
+    assert said["b.wav"] == "its MIDI file is missing)"
+    assert said["d.wav"] == "new)"
+    assert said["c.mp3"].endswith("sub/c.mid is up to date")
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_globs_and_shards_leave_the_rest_for_another_time(inside: Path) -> None:
+    assert run(inside, choice=Choice(("*.wav",), ("a*",))) == {"b.wav": "done"}
+    done = [run(inside, choice=Choice(shard=(i, 2))) for i in (1, 2)]
+    assert done[0] | done[1] == {"a.wav": "done", "b.wav": "skipped", "c.mp3": "done"}
+    assert len(done[0]) + len(done[1]) == 3
+
+
+def test_the_outputs_may_lie_among_the_recordings(inside: Path) -> None:
+    os.rename(inside / "in", inside / "out")
+    assert run(inside, inputs=(str(inside / "out"),)) == all_of("done")
+    assert run(inside, inputs=(str(inside / "out"),)) == all_of("skipped")
+
+
+def test_errors_that_concern_all_end_it(inside: Path) -> None:
+    (inside / "out").write_text("a file")
+    with pytest.raises(TranscribeError) as caught:
+        run(inside)
+    assert caught.value.exit_code == 4
+
+
+def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, bad = inside / "in" / "sub" / "new.wav", inside / "in" / "bad.wav"
+
+    def arrivals(folders: Sequence[Path], *_arguments: object) -> Iterator[list[tuple[Path, Path]]]:
+        (root,) = folders
+        yield []
+        new.write_text("music")
+        bad.write_text("broken")
+        for _ in range(2):  # as systems do
+            yield [(root, new), (root, bad), (root, root / "a.wav"), (root, root / "gone.wav")]
+        bad.write_text("whole at last")
+        yield [(root, bad)]
+
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+    told = report()
+    run(inside, told=told, watch=True)
+    assert [(Path(result.label).name, result.status) for result in told.results] == [
+        *((name, "done") for name in ("a.wav", "b.wav", "c.mp3")),
+        *(("new.wav", "done"), ("bad.wav", "failed"), ("bad.wav", "done")),
+    ]
+    assert told.planned == len(told.results)
+    assert lines(inside) == 6

@@ -1,0 +1,208 @@
+"""The manifest: what is read back, what a torn line costs, who may write to it, and where outputs may lie."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe import manifest
+from basic_transcribe.errors import OutputError, UsageError
+from basic_transcribe.manifest import NAME, Entries, Entry, Manifest
+
+NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1)  # surrogates too: bytes that are not text
+COUNTS = st.integers(0, 2**62)
+DIGESTS = st.dictionaries(st.sampled_from([".mid", ".csv", ".sonified.wav"]), st.text("0123456789abcdef"))
+ENTRIES = st.builds(
+    Entry,
+    input=NAMES,
+    output=st.none() | st.text("ab é\udce9./", min_size=1).map(lambda text: "x" + text.replace("..", "_")),
+    status=st.sampled_from(["done", "skipped", "failed"]),
+    size=st.none() | COUNTS,
+    mtime_ns=st.none() | st.integers(-(2**62), 2**62),
+    sha256=st.text(),
+    fingerprint=st.text(),
+    seconds=st.floats(0, 1e9),
+    notes=COUNTS,
+    message=st.text(),
+    warnings=st.lists(st.text()).map(tuple),
+    files=DIGESTS,
+    older=DIGESTS,
+)
+DONE = Entry("/in/a.wav", "a.mid", "done", 10, 20, "aa", "bb", 1.5, 3, files={".mid": "cc"})
+
+
+@settings(deadline=None)
+@given(ENTRIES)
+def test_a_line_is_read_as_it_was_written(entry: Entry) -> None:
+    line = manifest.to_line(entry)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    normal = entry.output and replace(entry, output=str(manifest.safe_output(entry.output)))
+    assert manifest.parse(line) == (normal or entry)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.binary() | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
+def test_other_lines_are_nothing(line: bytes) -> None:
+    assert manifest.parse(line) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"input": value} for value in (None, 1, "a\0b")),
+        {"output": 3},
+        {"status": "perhaps"},
+        {"status": ["done"]},
+        {"size": -1},
+        {"size": True},
+        {"seconds": -1},
+        {"seconds": float("nan")},
+        {"notes": 1.5},
+        {"warnings": "ab"},
+        {"warnings": [1]},
+        {"files": {".mid": None}},
+        {"older": []},
+    ],
+)
+def test_a_value_of_another_kind_makes_it_another_line(wrong: dict[str, object]) -> None:
+    line = json.loads(manifest.to_line(DONE)) | wrong
+    assert manifest.parse(json.dumps(line).encode()) is None
+
+
+def test_keys_of_later_versions_are_passed_over_and_missing_ones_have_defaults() -> None:
+    line = b'{"input": "/a.wav", "output": "a.mid", "status": "done", "colour": "blue"}'
+    assert manifest.parse(line) == Entry("/a.wav", "a.mid", "done")
+
+
+@settings(deadline=None)
+@given(st.text("ab./\\:\n\0é~ "))
+def test_no_output_leads_out_of_its_folder(text: str) -> None:
+    try:
+        path = manifest.safe_output(text)
+    except UsageError:
+        return
+    assert Path(os.path.normpath(Path("/out", path))).is_relative_to("/out")
+    assert os.path.normpath(Path("/out", path)) != "/out"
+    assert "\0" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "windows"),
+    [
+        *((text, False) for text in ("../a.mid", "/etc/a.mid", "a/../../b.mid", "a\0.mid", "", ".")),
+        *((text, True) for text in ("C:a.mid", "..\\a.mid", "a\nb.mid")),
+    ],
+)
+def test_outputs_elsewhere_are_refused(
+    text: str, windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert windows is False or manifest.WINDOWS or manifest.safe_output(text).name == text  # a name like any other
+    monkeypatch.setattr(manifest, "WINDOWS", windows)
+    with pytest.raises(UsageError, match="leads out of the folder"):
+        manifest.safe_output(text)
+    (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + manifest.to_line(replace(DONE, output=text)))
+    with pytest.raises(UsageError, match="line 2: "):
+        manifest.read(tmp_path)
+
+
+def test_the_last_entry_on_an_input_or_an_output_counts() -> None:
+    other = Entry("/in/b.wav", "b.mid", "failed")
+    moved = replace(DONE, input="/elsewhere/a.wav")
+    entries = Entries([DONE, other, replace(DONE, notes=4), moved, replace(other, output=None)])
+    assert list(entries) == [moved, replace(other, output=None)]
+    assert entries.of_input("/in/a.wav") is None
+    assert entries.of_output("a.mid") == moved
+    assert entries.of_output("b.mid") is None
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert len(manifest.read(tmp_path / "nowhere")) == 0
+    failed = replace(DONE, input="/in/caf\udce9.wav", output="caf\udce9.mid", status="failed", message="é\n")
+    for entry in (DONE, failed):
+        with Manifest(tmp_path) as book:
+            book.append(entry)
+    assert list(manifest.read(tmp_path)) == [DONE, failed]
+    assert (tmp_path / NAME).read_bytes().isascii()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2 * len(manifest.to_line(DONE)) - 1))
+def test_a_torn_line_costs_no_other(tmp_path_factory: pytest.TempPathFactory, kept: int) -> None:
+    folder = tmp_path_factory.mktemp("torn")
+    second = replace(DONE, input="/in/b.wav", output="b.mid")
+    data = manifest.to_line(DONE) + manifest.to_line(second)
+    (folder / NAME).write_bytes(data[:kept])
+    whole = [DONE, second][: data[:kept].count(b"\n")]
+    assert list(manifest.read(folder))[: len(whole)] == whole  # one that lacks nothing but its line feed is read too
+    with Manifest(folder) as book:
+        book.append(replace(second, notes=7))
+    lines = (folder / NAME).read_bytes().splitlines()
+    assert [manifest.parse(line) for line in lines] == [*whole, replace(second, notes=7)]
+
+
+def test_a_very_long_torn_line_is_removed(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + b'{"input":"' + b"x" * 10_000)
+    with Manifest(tmp_path) as book:
+        book.append(DONE)
+    assert (tmp_path / NAME).read_bytes() == 2 * manifest.to_line(DONE)
+
+
+def _append_many(folder: Path, name: str) -> None:
+    with Manifest(folder) as book:
+        for i in range(50):
+            book.append(replace(DONE, input=f"/{name}/{i}", output=f"{name}/{i}.mid", message=name * 400))
+
+
+def test_several_processes_may_write_to_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(tmp_path, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert len(manifest.read(tmp_path)) == len((tmp_path / NAME).read_bytes().splitlines()) == 100
+
+
+def test_a_full_disk_harms_no_earlier_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    with Manifest(tmp_path) as book:
+        book.append(DONE)
+        monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:30]))
+        with pytest.raises(OutputError, match="No space left"):
+            book.append(replace(DONE, input="/in/b.wav"))
+        monkeypatch.setattr(os, "write", write)
+        monkeypatch.setattr(os, "fsync", _full)
+        with pytest.raises(OutputError, match="No space left"):
+            book.append(replace(DONE, input="/in/b.wav"))
+    assert (tmp_path / NAME).read_bytes() == manifest.to_line(DONE)
+
+
+def _full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("content", [b"name,notes\n", b"[1, 2]", b'{"name": "a web page"}\n', None])
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / NAME
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(OutputError, match="move it"):
+        manifest.read(tmp_path)
+    assert content is None or path.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=NAME):
+        Manifest(tmp_path / "nowhere")

@@ -1,0 +1,379 @@
+"""What is found, what its outputs are called, and what cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe import plan
+from basic_transcribe.errors import OutputError, UsageError
+from basic_transcribe.manifest import Entries, Entry
+from basic_transcribe.plan import Choice, Job, Plan
+
+EXTENSIONS = frozenset({".wav", ".mp3", ".flac"})
+
+
+def make(folder: Path, *names: str, content: str = "music") -> list[Path]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content} {path}")
+    return paths
+
+
+def planned(*inputs: Path | str, output: Path | None = None, **keywords: object) -> Plan:
+    return plan.plan([str(i) for i in inputs], output, extensions=EXTENSIONS, **keywords)  # type: ignore[arg-type]
+
+
+def outputs(planned: Plan, base: Path) -> dict[str, str]:
+    """Sources to MIDI files, both below ``base``."""
+    return {str(j.source.relative_to(base)): str(j.output(".mid").relative_to(base)) for j in planned.jobs}
+
+
+def job(path: Path) -> Job:
+    path.write_text("music")
+    return Job(path, path.parent, path.stem, str(path))
+
+
+# -------------------------------------------------------------------------------------------------------------- search
+
+
+def test_outputs_lie_beside_their_recordings(tmp_path: Path) -> None:
+    make(tmp_path, "x/a.wav", "x/deep/b.MP3", "c.flac", "x/readme.txt")
+    found = planned(tmp_path / "x", tmp_path / "c.flac")
+    assert outputs(found, tmp_path) == {"x/a.wav": "x/a.mid", "x/deep/b.MP3": "x/deep/b.mid", "c.flac": "c.mid"}
+    assert not found.failures
+    assert not found.remarks
+
+
+def test_the_tree_of_a_folder_is_mirrored(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.wav", "in/one/a.wav", "in/two/a.wav")
+    found = planned(tmp_path / "in", output=tmp_path / "out")
+    assert outputs(found, tmp_path) == {
+        "in/a.wav": "out/a.mid",
+        "in/one/a.wav": "out/one/a.mid",
+        "in/two/a.wav": "out/two/a.mid",
+    }
+
+
+def test_recordings_of_one_name_keep_their_extensions(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav", "a.mp3", "b.wav")
+    assert outputs(planned(tmp_path), tmp_path) == {"a.wav": "a.wav.mid", "a.mp3": "a.mp3.mid", "b.wav": "b.mid"}
+
+
+def test_names_that_differ_by_letter_case_differ_by_more(tmp_path: Path) -> None:
+    for name in ("a.wav", "A.WAV", "straße.wav", "STRASSE.mp3"):
+        (tmp_path / name).write_text(name)
+    found = planned(tmp_path)
+    names = [str(j.output(".mid")).casefold() for j in found.jobs]
+    assert len(set(names)) == len(names) == len(list(tmp_path.iterdir()))
+
+
+def test_one_name_in_several_folders_goes_below_their_names(tmp_path: Path) -> None:
+    paths = make(tmp_path, "one/mix/a.wav", "two/mix/a.wav", "b.wav")
+    found = planned(*paths, output=tmp_path / "out")
+    assert outputs(found, tmp_path) == {
+        "one/mix/a.wav": "out/one/mix/a.mid",
+        "two/mix/a.wav": "out/two/mix/a.mid",
+        "b.wav": "out/b.mid",
+    }
+
+
+def test_a_new_name_does_not_take_that_of_another(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav", "a.mp3", "a.wav.flac")
+    names = [j.output(".mid").name for j in planned(tmp_path).jobs]
+    assert len(set(names)) == 3
+
+
+def test_names_do_not_depend_on_the_order_of_inputs(tmp_path: Path) -> None:
+    paths = make(tmp_path, "x/a.wav", "x/a.mp3", "y/a.wav", "y/b.wav")
+    there = outputs(planned(*paths, output=tmp_path / "out"), tmp_path)
+    back = outputs(planned(*paths[::-1], output=tmp_path / "out"), tmp_path)
+    assert there == back
+    assert len(set(there.values())) == 4
+
+
+def test_a_file_given_twice_is_done_once(tmp_path: Path) -> None:
+    (path,) = make(tmp_path, "a.wav")
+    os.link(path, tmp_path / "z.wav")
+    found = planned(path, path, tmp_path)
+    assert [j.source for j in found.jobs] == [path]
+    assert str(tmp_path / "z.wav") in [label for label, _ in found.remarks]
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    make(tmp_path, "x/a.wav")
+    (tmp_path / "x" / "back").symlink_to(tmp_path)
+    (tmp_path / "x" / "self").symlink_to(tmp_path / "x" / "self")
+    (tmp_path / "x" / "gone.wav").symlink_to(tmp_path / "nothing")
+    found = planned(tmp_path)
+    assert [j.source.name for j in found.jobs] == ["a.wav"]
+    assert "x/gone.wav: No such file or directory, skipped" in [
+        f"{Path(label).relative_to(tmp_path)}: {text}" for label, text in found.remarks
+    ]
+
+
+def test_special_files_are_skipped_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    make(tmp_path, "a.wav")
+    os.mkfifo("pipe.wav")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("door")
+        found = planned(tmp_path)
+    assert [j.source.name for j in found.jobs] == ["a.wav"]
+    assert [(Path(label).name, text) for label, text in found.remarks] == [
+        ("door", "a socket, skipped"),
+        ("pipe.wav", "a named pipe, skipped"),
+    ]
+
+
+def test_a_pipe_given_by_name_fails(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (failure,) = planned(tmp_path / "pipe.wav").failures
+    assert failure.exit_code == 1
+    assert "named pipe" in failure.message
+
+
+def test_hidden_files_are_left_out_of_folders_only(tmp_path: Path) -> None:
+    make(tmp_path, ".hidden.wav", ".git/a.wav", "a.wav")
+    assert [j.source.name for j in planned(tmp_path).jobs] == ["a.wav"]
+    assert [j.output(".mid").name for j in planned(tmp_path / ".hidden.wav").jobs] == [".hidden.mid"]
+
+
+def test_an_empty_folder_is_a_usage_error_and_the_others_go_on(tmp_path: Path) -> None:
+    make(tmp_path, "full/a.wav", "empty/readme.txt")
+    found = planned(tmp_path / "empty", tmp_path / "full")
+    assert len(found.jobs) == 1
+    assert [(f.label, f.exit_code) for f in found.failures] == [(str(tmp_path / "empty"), 2)]
+
+
+def test_a_mistyped_path_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    (path,) = make(tmp_path, "a.wav")
+    found = planned(tmp_path / "b.wav", path, path / "c.wav")
+    assert len(found.jobs) == 1
+    assert [f.exit_code for f in found.failures] == [1, 1]
+    assert "No such file" in found.failures[0].message
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_an_output_never_replaces_an_input(tmp_path: Path, link: object) -> None:
+    (song,) = make(tmp_path, "song.mid")
+    with pytest.raises(UsageError, match="replace an input"):
+        planned(song)
+    (a,) = make(tmp_path, "a.wav")
+    link(a, tmp_path / "a.csv")  # type: ignore[operator]
+    with pytest.raises(UsageError, match="replace an input"):
+        planned(a, extras=[".csv"])
+    assert len(planned(a).jobs) == 1
+
+
+def test_standard_input_is_done_once_and_has_a_name(tmp_path: Path) -> None:
+    found = planned("-", "-", output=tmp_path)
+    assert [j.output(".mid") for j in found.jobs] == [tmp_path / "stdin.mid"]
+
+
+def test_names_with_dots_stay_in_their_folder(tmp_path: Path) -> None:
+    make(tmp_path, "..wav", "v1.2.wav", "...wav")
+    found = planned(tmp_path / "..wav", tmp_path / "v1.2.wav", tmp_path / "...wav", output=tmp_path / "out")
+    assert sorted(j.output(".mid").name for j in found.jobs) == ["...mid", "..mid", "v1.2.mid"]
+    assert {j.output(".mid").parent for j in found.jobs} == {tmp_path / "out"}
+
+
+def test_outputs_that_cannot_be_written_are_found_first(tmp_path: Path) -> None:
+    good = job(tmp_path / "good.wav")
+    taken = job(tmp_path / "taken.wav")
+    (tmp_path / "taken.csv").mkdir()
+    below_file = Job(good.source, good.source / "below", "good", "below.wav")
+    long = Job(good.source, tmp_path, "é" * 126, "long.wav")
+    writable, failures = plan.check_outputs([good, taken, below_file, long], (".mid", ".csv"))
+    assert writable == [good]
+    assert [Path(f.label).name for f in failures] == ["taken.wav", "below.wav", "long.wav"]
+    assert {f.exit_code for f in failures} == {4}
+    assert "256 bytes" in failures[2].message
+    with pytest.raises(OutputError):
+        plan.check_folder(good.source)
+
+
+def test_a_folder_without_permission_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(**_arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)  # the tests may run as root, whom nothing is forbidden
+    _, (failure,) = plan.check_outputs([job(tmp_path / "a.wav")], [".mid"])
+    assert failure.exit_code == 4
+    assert failure.message.startswith(f"cannot write to {tmp_path}: Permission denied; ")
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    plan.check_folder(tmp_path / "a" / "b")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "b"]
+
+
+def test_a_dry_look_at_the_outputs_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = job(tmp_path / "good.wav")
+    there, below_file = (Job(good.source, p, "a", str(p)) for p in (tmp_path / "new" / "one", good.source / "below"))
+    before = sorted(tmp_path.rglob("*"))
+    writable, failures = plan.check_outputs([good, there, below_file], [".mid"], make=False)
+    assert writable == [good, there]
+    assert [(f.label, f.exit_code) for f in failures] == [(below_file.label, 4)]
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)  # the tests may run as root
+    with pytest.raises(OutputError, match="Permission denied"):
+        plan.check_folder(tmp_path / "new", make=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# -------------------------------------------------------------------------------------------------------------- choice
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left"),
+    [
+        ((), (), {"a.wav", "x/b.wav", "x/y/c.flac"}),
+        (("*.wav",), (), {"a.wav", "x/b.wav"}),
+        (("x/*",), ("*/y/*",), {"x/b.wav"}),
+        (("a.*", "*.flac"), (), {"a.wav", "x/y/c.flac"}),
+        ((), ("x/*",), {"a.wav"}),
+        (("[ab].wav",), (), {"a.wav"}),
+    ],
+)
+def test_globs_match_the_path_below_the_folder(
+    tmp_path: Path, include: tuple[str, ...], exclude: tuple[str, ...], left: set[str]
+) -> None:
+    make(tmp_path, "a.wav", "x/b.wav", "x/y/c.flac")
+    found = planned(tmp_path, choice=Choice(include, exclude))
+    assert set(outputs(found, tmp_path)) == left
+    assert [text for _, text in found.remarks] == (
+        [f"{3 - len(left)} of 3 recordings left out by --include and --exclude"] if len(left) < 3 else []
+    )
+
+
+def test_a_folder_of_which_nothing_is_left_is_a_usage_error(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav")
+    (failure,) = planned(tmp_path, choice=Choice(("b*",))).failures
+    assert failure.exit_code == 2
+    assert "--include" in failure.message
+
+
+@settings(deadline=None)
+@given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), st.integers(1, 9))
+def test_each_recording_is_in_one_shard_whatever_the_others_are(paths: set[str], n: int) -> None:
+    shards = [Choice(shard=(i, n)) for i in range(1, n + 1)]
+    assert all(sum(shard.in_shard(path) for shard in shards) == 1 for path in paths)
+    assert Choice(shard=(1, 1)).in_shard("anything")
+
+
+def test_shards_are_those_of_every_machine_and_version() -> None:
+    paths = ("a.wav", "b/c.flac", "d.mp3", "é.wav", "e/f/g.ogg")
+    assert [path for path in paths if Choice(shard=(1, 2)).in_shard(path)] == ["a.wav", "é.wav"]
+
+
+def test_shards_share_names_and_work(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{folder}/{i}.{kind}" for folder in "ab" for i in range(8) for kind in ("wav", "mp3")))
+    whole = outputs(planned(tmp_path, output=tmp_path / "out"), tmp_path)
+    parts = [
+        outputs(planned(tmp_path, output=tmp_path / "out", choice=Choice(shard=(i, 3))), tmp_path) for i in (1, 2, 3)
+    ]
+    assert {k: v for part in parts for k, v in part.items()} == whole
+    assert sum(map(len, parts)) == len(whole)
+    assert all(parts)
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+def test_shards_that_there_are_not(shard: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="shard is"):
+        Choice(shard=shard)
+
+
+# ------------------------------------------------------------------------------------------------------------ manifest
+
+
+def entry(source: Path, output: str) -> Entry:
+    return Entry(str(source), output, "done")
+
+
+def test_recordings_keep_the_outputs_they_have(tmp_path: Path) -> None:
+    a, _ = make(tmp_path, "in/a.wav", "in/a.mp3")
+    known = entry(a, "a.mid")
+    found = planned(tmp_path / "in", output=tmp_path / "out", entries=Entries([known]))
+    assert outputs(found, tmp_path) == {"in/a.wav": "out/a.mid", "in/a.mp3": "out/a.mp3.mid"}
+    assert {job.source.name: job.known for job in found.jobs} == {"a.wav": known, "a.mp3": None}
+
+
+def test_an_output_is_free_when_its_recording_is_gone(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.mp3")
+    gone = entry(tmp_path / "in/a.wav", "a.mid")
+    (job,) = planned(tmp_path / "in", output=tmp_path / "out", entries=Entries([gone])).jobs
+    assert job.output(".mid") == tmp_path / "out/a.mid"
+    assert job.known == gone  # the file there is one of ours
+
+
+def test_files_that_come_later_take_no_name_of_others(tmp_path: Path) -> None:
+    a, b, _ = make(tmp_path, "in/a.wav", "in/sub/a.mp3", "in/.hidden/c.wav")
+    (later,) = make(tmp_path, "in/a.flac")
+    root = tmp_path / "in"
+    files = [(root, path) for path in (later, b, root / "gone.wav", root / ".hidden/c.wav", root)]
+    found = plan.plan_files(files, tmp_path / "out", extensions=EXTENSIONS, entries=Entries([entry(a, "a.mid")]))
+    assert outputs(found, tmp_path) == {"in/a.flac": "out/a.flac.mid", "in/sub/a.mp3": "out/sub/a.mid"}
+    assert not found.failures
+
+
+def listed(folder: Path, *lines: object) -> Path:
+    path = folder / "list.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_list_names_recordings_and_their_outputs(tmp_path: Path) -> None:
+    a, b = make(tmp_path, "in/a.wav", "b.mp3")
+    path = listed(
+        tmp_path, {"input": "in/a.wav", "output": "x/y.mid", "more": 1}, {"input": str(b)}, {"input": "c.wav"}
+    )
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == {"in/a.wav": "out/x/y.mid", "b.mp3": "out/b.mid"}
+    assert [(f.label, f.exit_code) for f in found.failures] == [(str(tmp_path / "c.wav"), 1)]
+    assert (
+        planned(path, output=tmp_path / "out").jobs[0].source == path
+    )  # without a manifest it is an input like others
+    assert a.exists()
+
+
+def test_a_list_has_the_last_word_on_names(tmp_path: Path) -> None:
+    a, b = make(tmp_path, "a.wav", "b.wav")
+    path = listed(tmp_path, {"input": "b.wav", "output": "a.mid"}, {"input": "a.wav"})
+    found = planned(path, output=tmp_path / "out", entries=Entries([entry(a, "a.mid"), entry(b, "b.mid")]))
+    assert {job.source: job.output(".mid").name for job in found.jobs} == {b: "a.mid", a: "a.wav.mid"}
+
+
+def test_one_output_for_two_recordings_of_a_list_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav", "b.wav")
+    path = listed(tmp_path, {"input": "a.wav", "output": "X.mid"}, {"input": "b.wav", "output": "x.mid"})
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    assert len(found.jobs) == 1
+    assert [(Path(f.label).name, f.exit_code) for f in found.failures] == [("b.wav", 2)]
+
+
+@pytest.mark.parametrize(
+    "line", ["no json", [], {"output": "a.mid"}, {"input": 3}, *({"input": "a.wav", "output": o} for o in (1, "a.wav"))]
+)
+def test_a_list_of_something_else_is_refused(tmp_path: Path, line: object) -> None:
+    make(tmp_path, "a.wav")
+    with pytest.raises(UsageError, match="line 2: "):
+        planned(listed(tmp_path, {"input": "a.wav"}, line), output=tmp_path / "out", entries=Entries())
+
+
+@pytest.mark.parametrize("output", ["../a.mid", "/tmp/a.mid", "x/../../a.mid", "link/a.mid", "link/x/a.mid"])
+def test_no_list_writes_outside_the_folder_of_outputs(tmp_path: Path, output: str) -> None:
+    make(tmp_path, "a.wav")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    path = listed(tmp_path, {"input": "a.wav", "output": output})
+    with pytest.raises(UsageError, match="leads out of"):
+        planned(path, output=tmp_path / "out", entries=Entries())
+    assert not list(tmp_path.rglob("*.mid"))

@@ -1,0 +1,131 @@
+"""New recordings in a folder: told of when they are complete, however they get there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basic_transcribe import watch
+from basic_transcribe.errors import UsageError
+from basic_transcribe.watch import Settling
+
+EXTENSIONS = frozenset({".wav"})
+
+
+def write(path: Path, size: int, time: int) -> None:
+    path.write_bytes(b"x" * size)
+    os.utime(path, ns=(time, time))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0.01, 3), st.booleans()), max_size=20))
+def test_a_recording_is_complete_when_nothing_has_changed_for_a_while(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("watched") / "a.wav"
+    write(path, 1, 1)
+    settling = Settling(1.0)
+    settling.touch(path, 0.0)
+    now = since = 0.0
+    for i, (wait, grows) in enumerate(steps):
+        now += wait
+        if grows:
+            write(path, 2 + i, 2 + i)
+            since = now
+        complete = now - since >= 1.0
+        assert settling.take(now) == ([path] if complete else [])
+        if complete:
+            assert len(settling) == 0
+            return
+
+
+def test_what_is_gone_is_waited_for_no_more(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("b.wav", "a.wav", "gone.wav")]
+    settling = Settling(1.0)
+    for path in paths:
+        write(path, 1, 1)
+        settling.touch(path, 0.0)
+    settling.touch(tmp_path / "never.wav", 0.0)
+    paths[2].unlink()
+    assert settling.take(0.5) == []
+    assert len(settling) == 2
+    assert settling.take(1.0) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+
+
+def test_a_touch_begins_the_wait_anew(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 1, 1)
+    settling = Settling(1.0)
+    settling.touch(tmp_path / "a.wav", 0.0)
+    settling.touch(tmp_path / "a.wav", 0.9)
+    assert settling.take(1.5) == []
+    assert settling.take(2.0) == [tmp_path / "a.wav"]
+
+
+def arrivals(*folders: Path) -> Iterator[list[str]]:
+    """Names of what arrives in each lot, the watch being ended with the test."""
+    for lot in watch.arrivals(folders, EXTENSIONS, lambda: False, settled=0.05):
+        assert all(path.is_relative_to(folder) and folder in folders for folder, path in lot)
+        yield [str(path.relative_to(folder)) for folder, path in lot]
+
+
+def take(lots: Iterator[list[str]], number: int) -> list[str]:
+    """The first so many that arrive."""
+    found: list[str] = []
+    while len(found) < number:
+        found += next(lots)
+    return found
+
+
+def test_recordings_that_appear_are_told_of(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    watched, elsewhere = tmp_path / "watched", tmp_path / "elsewhere"
+    (watched / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    write(watched / "old.wav", 1, 1)
+    write(elsewhere / "moved.wav", 1, 1)
+    (elsewhere / "tree" / "deep").mkdir(parents=True)
+    write(elsewhere / "tree" / "deep" / "came with it.wav", 1, 1)
+    lots = arrivals(watched)
+    assert next(lots) == []
+    for name in ("notes.txt", ".hidden.wav", "a.sonified.wav", "sub/new.wav"):
+        write(watched / name, 1, 1)
+    assert take(lots, 1) == ["sub/new.wav"]
+    os.rename(elsewhere / "moved.wav", watched / "moved.wav")
+    assert take(lots, 1) == ["moved.wav"]
+    os.rename(elsewhere / "tree", watched / "tree")
+    assert take(lots, 1) == ["tree/deep/came with it.wav"]
+    write(watched / "old.wav", 2, 2)
+    assert take(lots, 1) == ["old.wav"]
+    (watched / "old.wav").unlink()
+    write(watched / "last.wav", 1, 1)
+    assert take(lots, 1) == ["last.wav"]
+
+
+def test_folders_are_called_what_the_user_calls_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("watchfiles")
+    monkeypatch.chdir(tmp_path)
+    for name in ("real", "other"):
+        Path(name).mkdir()
+    Path("link").symlink_to("real")
+    lots = arrivals(Path("link"), Path("other"))
+    assert next(lots) == []
+    write(Path("real/a.wav"), 1, 1)
+    write(Path("other/b.wav"), 1, 1)
+    assert sorted(take(lots, 2)) == ["a.wav", "b.wav"]
+
+
+def test_it_ends_when_told_to(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    assert list(watch.arrivals([tmp_path], EXTENSIONS, lambda: True)) == []
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(UsageError, match=r'needs watchfiles: pip install "basic-transcribe\[watch\]"'):
+        watch.require_watchfiles()
