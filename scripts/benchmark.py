@@ -1,12 +1,17 @@
-"""Time the whole path, recording to MIDI file, alone or in turn with a peer, and print a Markdown table.
+"""Time the whole path, recording to MIDI file, alone or in turn with a peer, and print Markdown tables.
 
     python scripts/benchmark.py FILE... [--threads 1,2] [--runs 5] [--profile]
-    python scripts/benchmark.py --source FILE --lengths 30,180,600 ...
+    python scripts/benchmark.py --source FILE --lengths 30,180,600 --long 3600,36000 --batch 200 --start-up ...
 
 ``--source`` is looped to files of the given lengths. Per file and thread count, one process loads the model and
 transcribes the file ``1 + runs`` times: *first* is its first run, imports and model loading included; *warm* the
 median of the others; *peak* its largest resident memory. *command* is the median of the whole command line, start to
-exit. The ratios are times over those of this package.
+exit. The ratios are times over those of this package. ``--profile`` adds the seconds of each stage.
+
+``--long`` times the command line once for each of these lengths, without the peer. ``--batch`` cuts so many recordings
+of 8 to 12 s out of the loop and times ``basic-transcribe batch``; *busy* is the processor time of all its processes
+over the time that all processors had. ``--start-up`` times the help, the import and a file of 5 s.
+``--write`` puts it all into a file.
 
 A peer is timed run by run in turn with this package, so that both see the same machine:
 
@@ -15,6 +20,8 @@ A peer is timed run by run in turn with this package, so that both see the same 
 ``--peer-warm "python peer.py {input} {output_dir} {threads}"``
     A process that does one whole run for every line on standard input, and answers with one line of JSON,
     ``{"seconds": s, "notes": n}``.
+``--peer-batch "basic-pitch {output_dir} {inputs}"``
+    A command line for the folder of ``--batch``, whose files are ``{inputs}``.
 """
 
 from __future__ import annotations
@@ -254,6 +261,85 @@ def looped(source: Path, seconds: float, folder: Path) -> Path:
     return path
 
 
+def usage(command: list[str]) -> tuple[float, float, float]:
+    """Seconds from start to exit of a command, processor seconds of it and its children, and its own peak in MB."""
+    with tempfile.TemporaryFile(mode="w+") as log:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(f"{shlex.join(command)} exits with {process.returncode}:\n{log.read()[-2000:]}")
+    peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return seconds, used.ru_utime + used.ru_stime, peak
+
+
+def long_files(args: argparse.Namespace) -> list[dict[str, str]]:
+    """Rows of the table of long files: the command line, once each."""
+    rows = []
+    for length in args.long:
+        with tempfile.TemporaryDirectory() as folder:
+            source = looped(args.source, length, Path(folder))
+            for threads in args.threads:
+                out = Path(folder, f"out{threads}")
+                own = ["-m", "basic_transcribe", str(source), "-o", str(out), "--threads", str(threads)]
+                seconds, _, peak = usage([sys.executable, *own])
+                row = {"audio s": f"{length:g}", "threads": str(threads), "command s": f"{seconds:.1f}"}
+                row |= {"ms per audio s": f"{1000 * seconds / length:.2f}", "peak MB": f"{peak:.0f}"}
+                rows.append(row | {"MIDI kB": f"{(out / source.stem).with_suffix('.mid').stat().st_size / 1000:.0f}"})
+    return rows
+
+
+def batch(args: argparse.Namespace) -> list[dict[str, str]]:
+    """Rows of the table of many short recordings."""
+    import soundfile
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder, "in")
+        inputs.mkdir()
+        long = looped(args.source, 13.0 * args.batch, Path(folder))
+        with soundfile.SoundFile(long) as file:
+            for i in range(args.batch):
+                samples = file.read(file.samplerate * (8 + i % 5), dtype="int16")
+                soundfile.write(inputs / f"{i:05d}.wav", samples, file.samplerate)
+        long.unlink()
+        files = sorted(inputs.iterdir())
+        audio = sum(duration(path) for path in files)
+        commands = {SELF: [sys.executable, "-m", "basic_transcribe", "batch", str(inputs), str(Path(folder, "out"))]}
+        if args.peer_batch:
+            peer_out = Path(folder, "peer")
+            peer_out.mkdir()
+            words = shlex.split(args.peer_batch.replace("{inputs}", shlex.join(map(str, files))))
+            commands[PEER] = [word.format(output_dir=peer_out) for word in words]
+        for who, command in commands.items():
+            seconds, used, _ = usage(command)
+            row = {"system": who, "files": str(len(files)), "audio s": f"{audio:.0f}", "command s": f"{seconds:.1f}"}
+            row |= {"files a minute": f"{60 * len(files) / seconds:.0f}", "x real time": f"{audio / seconds:.0f}"}
+            rows.append(row | {"busy": f"{used / seconds / cores:.0%} of {cores} processors"})
+    return rows
+
+
+def start_up(args: argparse.Namespace) -> list[dict[str, str]]:
+    """Rows of the table of what a user waits for: medians of the command line."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = looped(args.source, 5.0, Path(folder))
+        commands = {
+            "import basic_transcribe": ["-c", "import basic_transcribe"],
+            "basic-transcribe --help": ["-m", "basic_transcribe", "--help"],
+            "basic-transcribe FILE of 5 s": ["-m", "basic_transcribe", str(source), "--overwrite"],
+            "python alone": ["-c", ""],
+        }
+        times = {
+            name: statistics.median(usage([sys.executable, *words])[0] for _ in range(2 * args.runs + 1))
+            for name, words in commands.items()
+        }
+        return [{"": name, "command s": f"{seconds:.3f}"} for name, seconds in times.items()]
+
+
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows as a Markdown table."""
     names = list(rows[0])
@@ -293,6 +379,11 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also a table of seconds per stage")
     parser.add_argument("--peer", metavar="COMMAND", help="with {input} {output_dir} {threads}")
     parser.add_argument("--peer-warm", metavar="COMMAND", help="with {input} {output_dir} {threads}")
+    parser.add_argument("--peer-batch", metavar="COMMAND", help="with {inputs} {output_dir}")
+    parser.add_argument("--long", type=lambda s: [float(v) for v in s.split(",")], default=[], metavar="S,S")
+    parser.add_argument("--batch", type=int, default=0, metavar="N", help="recordings")
+    parser.add_argument("--start-up", action="store_true")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--profiler", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -301,18 +392,31 @@ def main() -> None:
         source, out = args.files
         serve(source, out, args.threads[0], args.model)
         return
-    if bool(args.source) != bool(args.lengths) or not (args.files or args.lengths):
-        parser.error("give FILEs, or --source together with --lengths")
+    looping = args.lengths or args.long or args.batch or args.start_up
+    if bool(args.source) != bool(looping) or not (args.files or looping):
+        parser.error("give FILEs, or --source together with --lengths, --long, --batch or --start-up")
     if min(args.runs, args.command_runs, *args.threads) < 1:
         parser.error("--runs, --command-runs and --threads must be at least 1")
 
-    print(machine())
+    parts = [f"# Benchmarks\n\n    python scripts/benchmark.py {shlex.join(sys.argv[1:])}\n\n{machine()}"]
+    parts.append("What each column means is said in `scripts/benchmark.py`.")
     with tempfile.TemporaryDirectory() as folder:
         sources = [*args.files, *(looped(args.source, s, Path(folder)) for s in args.lengths)]
-        rows = [row for source in sources for threads in args.threads for row in measure(source, threads, args)]
-        print(f"\n{markdown(rows)}")
-        if args.profile:
-            print(f"\n{markdown([profile(source, threads, args) for source in sources for threads in args.threads])}")
+        cases = [(source, threads) for source in sources for threads in args.threads]
+        if cases:
+            parts += ["## Files", markdown([row for case in cases for row in measure(*case, args)])]
+        if cases and args.profile:
+            parts += ["## Stages", markdown([profile(*case, args) for case in cases])]
+    if args.long:
+        parts += ["## Long files", markdown(long_files(args))]
+    if args.batch:
+        parts += ["## Many files", markdown(batch(args))]
+    if args.start_up:
+        parts += ["## Start", markdown(start_up(args))]
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if args.write:
+        args.write.write_text(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 
 ``BANKS`` is written by prepare.py, ``LIBRARY.npz`` by music.py; ``DATA`` has ``irs/``, ``drums/`` and ``guitarset/``.
 The same seed gives the same clips, whatever ``--jobs``. Held-out banks are used only where ``--heldout`` asks for them.
-A shard ``NAME.npz`` holds fine (clips, frames, 309), sharp (clips, frames, 103), reference (clips, frames), notes
+A shard ``NAME.npz`` holds fine (clips, frames / 2, 309), sharp (clips, frames, 103), reference (clips, frames), notes
 (clip, onset, offset, pitch, level, bend start, bend length) and bends.
 """
 

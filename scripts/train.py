@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from frontend import BINS_PER_SEMITONE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
+from frontend import BINS_PER_SEMITONE, FINE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
 from network import LEVEL_SCALE, REACH, Network, normalise
 from render import DB_FLOOR, DB_STEP
 from torch import Tensor
@@ -41,10 +41,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Options:
-    """How to train: steps in all, crops a batch, frames a crop (even), peak learning rate, share of real recordings.
+    """How to train: steps in all, crops a batch, frames a crop, peak learning rate, share of real recordings.
 
-    The learning rate rises for ``warm_up`` steps. With ``freeze_statistics`` the batch norms keep the means and
-    variances they have.
+    Crops have a multiple of four frames. The learning rate rises for ``warm_up`` steps. With ``freeze_statistics`` the
+    batch norms keep the means and variances they have.
     """
 
     steps: int = 10000
@@ -141,15 +141,15 @@ def targets(clip: Clip, start: int, width: int, shift: int) -> dict[str, np.ndar
 
 def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """An augmented crop: network inputs with their context, and labels."""
-    frames = len(clip.fine)
-    start = int(rng.integers(0, frames - width - REACH))
+    every = FINE.every
+    start = int(rng.integers(0, len(clip.sharp) - width - REACH)) // every * every
     if rng.random() < 0.1:
         start = 0
     left = max(0, REACH - start)
     window = slice(start + left - REACH, start + width + REACH)
-    pad = ((left, 0), (0, 0))
-    fine = np.pad(clip.fine[window], pad).astype(np.float32) * DB_STEP + DB_FLOOR
-    sharp = np.pad(clip.sharp[window], pad).astype(np.float32) * DB_STEP + DB_FLOOR
+    half = slice(window.start // every, window.stop // every)
+    fine = np.pad(clip.fine[half], ((left // every, 0), (0, 0))).astype(np.float32) * DB_STEP + DB_FLOOR
+    sharp = np.pad(clip.sharp[window], ((left, 0), (0, 0))).astype(np.float32) * DB_STEP + DB_FLOOR
     reference = np.pad(clip.reference[window].astype(np.float32), (left, 0), mode="edge")
     shift = int(rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)) if rng.random() < 0.7 else 0
     if shift:
@@ -198,6 +198,12 @@ def batches(synthetic: list[Clip], real: list[Clip], options: Options, first: in
             yield ready
 
 
+def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the network takes of a batch."""
+    reference = batch["reference"]
+    return normalise(batch["fine"], reference[:, :: FINE.every]), normalise(batch["sharp"], reference)
+
+
 def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Binary cross-entropies summed over pitches; L1 of the level at onsets."""
     result = {}
@@ -235,7 +241,7 @@ def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: O
             group["lr"] = learning_rate(state.step, options)
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            out = network(normalise(batch["fine"], batch["reference"]), normalise(batch["sharp"], batch["reference"]))
+            out = network(*inputs(batch))
         parts = losses(out, batch)
         loss = sum(WEIGHTS[k] * v for k, v in parts.items())
         optimizer.zero_grad(set_to_none=True)
@@ -274,10 +280,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=Options.steps)
     parser.add_argument("--batch", type=int, default=Options.batch)
-    parser.add_argument("--frames", type=int, default=Options.frames, help="frames of a crop, even")
+    parser.add_argument("--frames", type=int, default=Options.frames, help="frames of a crop, a multiple of 4")
     parser.add_argument("--lr", type=float, default=Options.lr)
     parser.add_argument("--real", type=float, default=Options.real, help="share of real recordings in a batch")
-    parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--seed", type=int, default=Options.seed)
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--resume", action="store_true", help="go on where RUN/last.pt ends")
@@ -289,7 +294,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     device = best_device()
-    network = Network(channels=args.channels).to(device, memory_format=torch.channels_last)
+    network = Network().to(device, memory_format=torch.channels_last)
     if args.init is not None:
         network.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["ema"])
     state = State.begin(network)
