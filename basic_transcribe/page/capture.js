@@ -1,0 +1,1 @@
+var e=class extends AudioWorkletProcessor{piece=new Float32Array(2048);filled=0;process(s){let r=s[0]?.[0];if(!r)return!0;for(let o of r)this.piece[this.filled++]=o,this.filled===2048&&(this.port.postMessage(this.piece,[this.piece.buffer]),this.piece=new Float32Array(2048),this.filled=0);return!0}};registerProcessor("capture",e);

@@ -1,0 +1,121 @@
+/** Notes moved onto a grid of fixed tempo (basic_transcribe/timing.py). */
+
+import { EngineError, type Note } from './types.ts';
+
+/** Beats at equal distances. The first begins a bar. */
+export interface Beats {
+  /** Seconds. */
+  first: number;
+  /** Seconds between beats. */
+  length: number;
+  perBar: number;
+  /** Length of a beat in quarter notes. */
+  quarters: number;
+}
+
+export function beatsOf(tempo: number, timeSignature: [number, number], first = 0): Beats {
+  if (!(tempo >= 4 && tempo <= 1000)) {
+    throw new EngineError(`tempo is ${tempo} quarter notes per minute; it must lie between 4 and 1000`);
+  }
+  if (!(first >= 0 && first < Infinity)) throw new EngineError(`the first beat is at ${first} s; it must not be negative`);
+  const [perBar, quarters] = metre(timeSignature);
+  return { first, length: (60 / tempo) * quarters, perBar, quarters };
+}
+
+/** Beats in a bar, and quarter notes in a beat. The beat of 6/8, 9/8 and 12/8 is three eighths. */
+export function metre([numerator, denominator]: [number, number]): [number, number] {
+  const whole = Number.isInteger(numerator) && numerator >= 1 && numerator <= 64;
+  if (!whole || ![1, 2, 4, 8, 16, 32].includes(denominator)) {
+    throw new EngineError(`time signature is ${numerator}/${denominator}; give one such as 4/4 or 6/8`);
+  }
+  const compound = denominator >= 8 && numerator > 3 && numerator % 3 === 0;
+  return compound ? [numerator / 3, 12 / denominator] : [numerator, 4 / denominator];
+}
+
+/** `1/16` or, for triplets, `1/8T` as a share of a whole note. */
+export function parseDivision(text: string): number {
+  const found = /^1\/(1|2|4|8|16|32|64)([tT]?)$/.exec(text.trim());
+  if (!found) throw new EngineError(`'${text}' is no note value; give one such as 1/8, 1/16, or 1/8T for triplets`);
+  return found[2] ? 2 / (3 * Number(found[1])) : 1 / Number(found[1]);
+}
+
+/** Points that divide a recording evenly, every second one late; point 0 is the first beat. */
+class Grid {
+  readonly #beats: Beats;
+  readonly #step: number; // in beats
+  readonly #late: number; // in steps
+
+  constructor(beats: Beats, division: number, swing: number) {
+    this.#beats = beats;
+    this.#step = (4 * division) / beats.quarters;
+    this.#late = swing / (1 + swing);
+  }
+
+  /** Number of the point nearest to a time; none lies before 0 s. */
+  nearest(time: number): number {
+    const point = Math.floor((time - this.#beats.first) / this.#beats.length / this.#step);
+    let [best, least] = [point - 1, Infinity];
+    // The nearest is one of four: of the even steps, and of the odd ones that come late.
+    for (let candidate = point - 1; candidate <= point + 2; candidate++) {
+      const at = this.time(candidate);
+      const distance = at < 0 ? Infinity : Math.abs(at - time);
+      if (distance < least) [best, least] = [candidate, distance];
+    }
+    return best;
+  }
+
+  time(point: number): number {
+    const late = point % 2 ? this.#late : 0;
+    return this.#beats.first + (point + late) * this.#step * this.#beats.length;
+  }
+}
+
+/**
+ * Move notes towards the nearest points of a grid. Notes of one pitch that arrive at the same point become one; no note
+ * of a pitch overlaps the next; ends move too, at least one point after the onset, but for shorter notes.
+ */
+export function quantize<T extends Note>(notes: T[], beats: Beats, division: number, strength: number, swing: number): T[] {
+  for (const [name, value] of [['strength', strength], ['swing', swing]] as const) {
+    if (!(value >= 0 && value <= 1)) throw new EngineError(`${name} is ${value}; it must lie between 0 and 1`);
+  }
+  const sorted = inOrder(notes);
+  if (!strength) return sorted;
+  const grid = new Grid(beats, division, swing);
+  const towards = (start: number, goal: number): number => (strength === 1 ? goal : start + strength * (goal - start));
+  const moved = sorted.map((note): T => {
+    const point = grid.nearest(note.onset);
+    const onset = towards(note.onset, grid.time(point));
+    const duration = note.offset - note.onset;
+    let offset = onset === note.onset ? note.offset : onset + duration;
+    if (duration >= grid.time(point + 1) - grid.time(point) - 1e-9) {
+      offset = towards(note.offset, grid.time(Math.max(grid.nearest(note.offset), point + 1)));
+    }
+    const bend = note.bend && { ...note.bend, start: note.bend.start + (onset - note.onset) };
+    return { ...note, onset, offset, bend };
+  });
+  return inOrder(inLines(moved));
+}
+
+/** Notes in order of onset; those of a pitch that begin together joined, and cut where the next begins. */
+function inLines<T extends Note>(notes: T[]): T[] {
+  const lines = new Map<number, T[]>();
+  for (let note of notes) {
+    const line = lines.get(note.pitch) ?? [];
+    lines.set(note.pitch, line);
+    const last = line.at(-1);
+    if (last && note.onset <= last.onset) {
+      line.pop();
+      const velocity = Math.max(last.velocity, note.velocity);
+      const confidence = Math.max(last.confidence, note.confidence);
+      note = { ...last, offset: Math.max(last.offset, note.offset), velocity, confidence };
+    } else if (last && last.offset > note.onset) {
+      line[line.length - 1] = { ...last, offset: note.onset };
+    }
+    line.push(note);
+  }
+  return [...lines.values()].flat();
+}
+
+export function inOrder<T extends Note>(notes: T[]): T[] {
+  return [...notes].sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
+}

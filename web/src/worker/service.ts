@@ -1,0 +1,202 @@
+/** What the worker does: reads recordings through the network, keeps what is needed to track them again. */
+
+import { buffersOf, pack, type Loaded, type Port, type Reply, type Request } from '../engine/protocol.ts';
+import { EngineError, type Note, type Progress, type Result, type Samples } from '../engine/types.ts';
+import { NoDecoder, open } from './decode.ts';
+import type { Metadata } from './metadata.ts';
+import { Mixer, Peaks } from './mono.ts';
+import { Feed, gridOf, type Network } from './model.ts';
+import { pictureOf } from './picture.ts';
+import { Resampler } from './resample.ts';
+import { inOrder, NoteTracker, Recording, trackNotes, type FullSettings } from './tracker.ts';
+
+const FAINT = 0.7; // of the threshold: what reaches it is a candidate
+
+/** Thrown when the page wants no more of a recording. */
+class Cancelled extends Error {}
+
+export class Service {
+  readonly #network: Network;
+  #recording: Recording | null = null;
+  #settings: FullSettings;
+  #notes: Note[] = [];
+
+  constructor(network: Network) {
+    this.#network = network;
+    this.#settings = defaultsOf(network.meta);
+  }
+
+  /** Transcribe with the model's settings. Until it is done, an earlier recording stays. */
+  async transcribe(
+    source: Blob | Samples,
+    tell: (progress: Progress, finished: Note[]) => void,
+    cancelled: () => boolean,
+  ): Promise<Result> {
+    const { meta } = this.#network;
+    const sound = await open(source);
+    const recording = new Recording(gridOf(meta));
+    const settings = defaultsOf(meta);
+    const tracker = new NoteTracker(recording, settings);
+    const feed = new Feed(this.#network);
+    const peaks = new Peaks(meta.sample_rate);
+    const notes: Note[] = [];
+    let [mixer, resampler]: [Mixer | null, Resampler | null] = [null, null];
+    let samples = 0;
+
+    const read = async (blocks: ReturnType<Feed['push']>): Promise<void> => {
+      for await (const block of blocks) {
+        recording.push(block);
+        const finished = tracker.advance();
+        notes.push(...finished);
+        const seconds = Math.min(samples / meta.sample_rate, recording.frames / recording.grid.frameRate);
+        tell({ seconds, total: sound.total, notesSoFar: notes.length }, finished);
+        await breath();
+        if (cancelled()) throw new Cancelled();
+      }
+    };
+    const hear = async (mono: Float32Array): Promise<void> => {
+      samples += mono.length;
+      peaks.push(mono);
+      await read(feed.push(mono));
+    };
+
+    for await (const block of sound.blocks()) {
+      if (cancelled()) throw new Cancelled();
+      if (!mixer) {
+        mixer = new Mixer(block.sampleRate, block.samples.length);
+        if (block.sampleRate !== meta.sample_rate) resampler = new Resampler(block.sampleRate, meta.sample_rate);
+      }
+      const mono = mixer.mix(block.samples);
+      await hear(resampler ? resampler.push(mono) : mono);
+    }
+    if (resampler) await hear(resampler.flush());
+    await read(feed.flush());
+    mixer ??= new Mixer(meta.sample_rate, 1);
+    mixer.finish();
+
+    const duration = samples / meta.sample_rate;
+    recording.finish(duration);
+    notes.push(...tracker.finish());
+    this.#recording = recording;
+    this.#settings = settings;
+    this.#notes = inOrder(notes, duration);
+    return { duration, notes: this.#notes, warnings: [...sound.warnings, ...mixer.warnings], peaks: peaks.finish() };
+  }
+
+  track(settings: Partial<FullSettings>): Note[] {
+    const known = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+    this.#settings = { ...defaultsOf(this.#network.meta), ...known };
+    this.#notes = this.#recording ? trackNotes(this.#recording, this.#settings) : [];
+    return this.#notes;
+  }
+
+  /** Notes that a lower threshold would add to those tracked last. */
+  candidates(): Note[] {
+    if (!this.#recording) return [];
+    const lower = { ...this.#settings, onsetThreshold: FAINT * this.#settings.onsetThreshold };
+    return without(trackNotes(this.#recording, lower), this.#notes);
+  }
+
+  spectrogram(): ReturnType<typeof pictureOf> {
+    const { meta } = this.#network;
+    return pictureOf(this.#recording ?? new Recording(gridOf(meta)));
+  }
+
+  get loaded(): Omit<Loaded, 'threads'> {
+    const { meta } = this.#network;
+    const { onsetDelay: _, ...defaults } = defaultsOf(meta);
+    return { defaults, modelName: `${meta.name} ${meta.version}` };
+  }
+}
+
+/** Answer the requests of a port, one after the other; only cancelling does not wait. */
+export function serve(port: Port, load: (base: string, threads: number) => Promise<[Service, number]>): void {
+  const cancelled = new Set<number>();
+  let service: Service | null = null;
+  let last = Promise.resolve();
+
+  const answer = async (request: Exclude<Request, { call: 'cancel' }>): Promise<[Reply, Transferable[]]> => {
+    const { id } = request;
+    if (request.call === 'load') {
+      const [loaded, threads] = await load(...request.arguments);
+      service = loaded;
+      return [{ id, kind: 'done', value: { ...loaded.loaded, threads } }, []];
+    }
+    if (!service) throw new Error(`${request.call} before load`);
+    switch (request.call) {
+      case 'transcribe': {
+        if (cancelled.has(id)) throw new Cancelled();
+        const tell = (progress: Progress, notes: Note[]): void =>
+          port.postMessage({ id, kind: 'progress', progress, notes: pack(notes) } satisfies Reply);
+        const { notes, ...rest } = await service.transcribe(...request.arguments, tell, () => cancelled.has(id));
+        const value = { ...rest, notes: pack(notes) };
+        return [{ id, kind: 'done', value }, [value.peaks.buffer as ArrayBuffer, ...buffersOf(value.notes)]];
+      }
+      case 'track':
+        return withNotes(id, service.track(...request.arguments));
+      case 'candidates':
+        return withNotes(id, service.candidates());
+      case 'spectrogram': {
+        const value = service.spectrogram();
+        return [{ id, kind: 'done', value }, [value.data.buffer as ArrayBuffer]];
+      }
+    }
+  };
+
+  port.onmessage = (event: MessageEvent) => {
+    const request = event.data as Request;
+    if (request.call === 'cancel') {
+      cancelled.add(request.id);
+      return;
+    }
+    last = last.then(async () => {
+      const { id } = request;
+      try {
+        port.postMessage(...(await answer(request)));
+      } catch (error) {
+        port.postMessage(failure(id, error));
+      }
+      cancelled.delete(id);
+    });
+  };
+}
+
+function withNotes(id: number, notes: Note[]): [Reply, Transferable[]] {
+  const value = pack(notes);
+  return [{ id, kind: 'done', value }, buffersOf(value)];
+}
+
+function failure(id: number, error: unknown): Reply {
+  if (error instanceof Cancelled) return { id, kind: 'cancelled' };
+  if (error instanceof NoDecoder) return { id, kind: 'no decoder', total: error.total };
+  const message = error instanceof Error ? error.message : String(error);
+  return { id, kind: 'failed', message, expected: error instanceof EngineError };
+}
+
+/** The model's own settings. */
+export function defaultsOf(meta: Metadata): FullSettings {
+  return {
+    onsetThreshold: meta.defaults.onset_threshold,
+    splitThreshold: meta.defaults.split_threshold,
+    frameThreshold: meta.defaults.frame_threshold,
+    onsetDelay: meta.defaults.onset_delay,
+    minimumNoteLength: meta.defaults.minimum_note_length,
+    minimumPitch: meta.lowest_pitch,
+    maximumPitch: meta.lowest_pitch + meta.pitches - 1,
+  };
+}
+
+/** Notes that overlap none of `others` of the same pitch. Both are sorted by onset. */
+function without(notes: Note[], others: Note[]): Note[] {
+  const byPitch = new Map<number, Note[]>();
+  for (const note of others) byPitch.set(note.pitch, [...(byPitch.get(note.pitch) ?? []), note]);
+  return notes.filter((note) => {
+    const near = byPitch.get(note.pitch) ?? [];
+    return !near.some((other) => other.onset < note.offset && other.offset > note.onset);
+  });
+}
+
+/** Lets the messages that have arrived be handled. */
+function breath(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -1,0 +1,113 @@
+/** The page's side and the worker's side of the engine, on the two ends of a channel. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MessageChannel } from 'node:worker_threads';
+
+import { Engine, Line } from '../src/engine/engine.ts';
+import type { Port } from '../src/engine/protocol.ts';
+import { EngineError, type Note, type Progress } from '../src/engine/types.ts';
+import type { Network } from '../src/worker/model.ts';
+import { serve, Service } from '../src/worker/service.ts';
+import { EchoNetwork } from './networks.ts';
+import { wav } from './sounds.ts';
+
+const RATE = 22050;
+
+/** An engine whose worker is in this thread. */
+async function engineWith(network: Network): Promise<Engine> {
+  const { port1, port2 } = new MessageChannel();
+  serve(port2 as unknown as Port, (_base, threads) => Promise.resolve([new Service(network), threads]));
+  return Engine.connect(new Line(port1 as unknown as Port, () => port1.close()), 'http://page/', 1);
+}
+
+/** Sound whose samples are, for the network above, the posteriors of a note every second. */
+function pulses(seconds: number): Float32Array {
+  return Float32Array.from({ length: seconds * RATE }, (_, i) => {
+    const frame = Math.floor(i / 256) % 86;
+    return frame < 40 ? 0.9 - 0.2 * Math.min(1, frame / 30) : 0;
+  });
+}
+
+test('a recording is transcribed, and tracked again', async () => {
+  const engine = await engineWith(new EchoNetwork());
+  assert.equal(engine.modelName, 'echo 1');
+  assert.equal(engine.defaults.minimumPitch, 60);
+  assert.deepEqual(await engine.track(engine.defaults), []);
+
+  const progress: Progress[] = [];
+  const told: Note[] = [];
+  const sound = { samples: [pulses(60)], sampleRate: RATE };
+  const result = await engine.transcribe(sound, {
+    onProgress: (p) => progress.push(p),
+    onNotes: (notes) => told.push(...notes),
+  });
+  assert.equal(result.duration, 60);
+  assert.equal(result.peaks.length, 2 * 6000);
+  assert.ok(result.notes.length > 50);
+  assert.deepEqual(told, result.notes.slice(0, told.length));
+  assert.ok(progress.length > 4 && progress.every((p) => p.total === 60));
+  assert.ok(progress.every((p, i) => i === 0 || p.seconds > progress[i - 1]!.seconds));
+
+  assert.deepEqual(await engine.track(engine.defaults), result.notes);
+  const low = { ...engine.defaults, minimumPitch: 61 };
+  assert.deepEqual(await engine.track(low), []);
+  assert.deepEqual(await engine.track(engine.defaults), result.notes);
+  const strict = await engine.track({ ...engine.defaults, onsetThreshold: 0.99 });
+  const faint = await engine.candidates();
+  assert.ok(faint.every((note) => !strict.some((n) => n.onset < note.offset && n.offset > note.onset)));
+  assert.equal((await engine.spectrogram()).width, Math.ceil((60 * RATE) / 256));
+  engine.dispose();
+});
+
+test('a file gives what its samples give', async () => {
+  const engine = await engineWith(new EchoNetwork());
+  const samples = pulses(3);
+  const { notes } = await engine.transcribe({ samples: [samples], sampleRate: RATE });
+  const file = await engine.transcribe(wav([samples, samples], RATE, 'float32'));
+  assert.deepEqual(file.notes, notes);
+  assert.deepEqual(file.warnings, []);
+  engine.dispose();
+});
+
+test('cancelling stops within a block, and leaves what was there', async () => {
+  const network = new EchoNetwork();
+  const engine = await engineWith(network);
+  const { notes } = await engine.transcribe({ samples: [pulses(5)], sampleRate: RATE });
+  const control = new AbortController();
+  const before = network.runs;
+  const long = engine.transcribe(
+    { samples: [pulses(90)], sampleRate: RATE },
+    { signal: control.signal, onProgress: () => control.abort() },
+  );
+  await assert.rejects(long, { name: 'AbortError' });
+  assert.deepEqual(await engine.track(engine.defaults), notes);
+  assert.ok(network.runs - before <= 2);
+
+  const aborted = engine.transcribe({ samples: [pulses(5)], sampleRate: RATE }, { signal: AbortSignal.abort('no') });
+  await assert.rejects(aborted, (reason) => reason === 'no');
+  // One that still waits for its turn is not begun.
+  const waiting = new AbortController();
+  const first = engine.transcribe({ samples: [pulses(5)], sampleRate: RATE });
+  const second = engine.transcribe({ samples: [pulses(90)], sampleRate: RATE }, { signal: waiting.signal });
+  waiting.abort();
+  await assert.rejects(second, { name: 'AbortError' });
+  assert.deepEqual((await first).notes, notes);
+  engine.dispose();
+});
+
+test('what goes wrong is said in one line', async () => {
+  const engine = await engineWith(new EchoNetwork());
+  const bad = { samples: [Float32Array.of(0, Infinity)], sampleRate: RATE };
+  await assert.rejects(engine.transcribe(bad), EngineError);
+  assert.deepEqual((await engine.transcribe({ samples: [pulses(0)], sampleRate: RATE })).notes, []);
+
+  const broken = await engineWith({ meta: new EchoNetwork().meta, run: () => Promise.reject(new Error('out of memory')) });
+  await assert.rejects(broken.transcribe({ samples: [pulses(1)], sampleRate: RATE }), /EngineError: .*out of memory.*load/);
+  broken.dispose();
+
+  const asked = engine.track(engine.defaults);
+  engine.dispose();
+  await assert.rejects(asked, EngineError);
+  await assert.rejects(engine.track(engine.defaults), EngineError);
+});

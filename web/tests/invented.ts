@@ -1,0 +1,132 @@
+/** The music that make_cases.py invents, invented again; and what both read. */
+
+import { readFileSync } from 'node:fs';
+
+import { unzipSync } from 'fflate';
+
+import type { Note } from '../src/engine/types.ts';
+import type { Grid, Posteriors } from '../src/worker/posteriors.ts';
+
+declare const WEB: string;
+
+export const ROOT = `${WEB}../`;
+
+export const CASES = JSON.parse(readFileSync(`${WEB}tests/cases.json`, 'utf8'));
+
+/** Random numbers (Marsaglia's xorshift, 32 bits). */
+export class Dice {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed;
+  }
+
+  /** 0 to 1. */
+  throw(): number {
+    let x = this.#state;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.#state = x;
+    return (x >>> 0) / 2 ** 32;
+  }
+
+  below(n: number): number {
+    return Math.floor(this.throw() * n);
+  }
+}
+
+export function inventedPosteriors(seed: number, frames: number, pitches: number, bins: number): [Posteriors, Grid] {
+  const dice = new Dice(seed);
+  const noise = (width: number, map: (x: number) => number): Float64Array =>
+    Float64Array.from({ length: frames * width }, () => map(dice.throw()));
+  const faint = (x: number): number => 0.3 * x * x * x;
+  const onset = noise(pitches, faint);
+  const note = noise(pitches, faint);
+  const offset = noise(pitches, faint);
+  const contour = noise(pitches * bins, faint);
+  const level = noise(pitches, (x) => -60 * x);
+  for (let n = 0; n < Math.floor((frames * pitches) / 200); n++) {
+    const [pitch, start] = [dice.below(pitches), dice.below(frames)];
+    const end = Math.min(frames - 1, start + 4 + dice.below(60));
+    const [strength, bend] = [0.4 + 0.6 * dice.throw(), dice.below(3) - 1];
+    for (let k = -2; k <= 2; k++) {
+      for (const [array, at] of [[onset, start + k], [offset, end + k]] as const) {
+        if (at < 0 || at >= frames) continue;
+        const i = at * pitches + pitch;
+        array[i] = Math.max(array[i]!, strength * (1 - Math.abs(k) / 3));
+      }
+    }
+    for (let frame = start; frame < end; frame++) {
+      note[frame * pitches + pitch] = strength * (0.7 + 0.3 * dice.throw());
+      const centre = pitch * bins + (bins >> 1) + (frame > (start + end) / 2 ? bend : 0);
+      for (let k = -1; k <= 1; k++) {
+        if (centre + k < 0 || centre + k >= pitches * bins) continue;
+        contour[frame * pitches * bins + centre + k] =
+          strength * (1 - 0.4 * Math.abs(k) * dice.throw() - 0.3 * Math.abs(k));
+      }
+    }
+  }
+  const [a, b, c, d, e] = [onset, note, offset, contour, level].map((x) => Float32Array.from(x));
+  const posteriors = { frames, onset: a!, note: b!, offset: c!, contour: d!, level: e! };
+  return [posteriors, { frameRate: 22050 / 256, lowestPitch: 45, pitches, binsPerSemitone: bins }];
+}
+
+export function inventedNotes(seed: number, count: number): Note[] {
+  const dice = new Dice(seed);
+  const notes: Note[] = [];
+  for (let n = 0; n < count; n++) {
+    const onset = (dice.throw() * count) / 4;
+    const offset = onset + 0.02 + dice.throw() * dice.throw() * 3;
+    const [pitch, velocity, confidence] = [40 + dice.below(30), 1 + dice.below(127), dice.throw()];
+    let bend: Note['bend'] = null;
+    if (dice.below(3)) {
+      const step = 256 / 22050;
+      const depth = dice.throw() * (dice.below(4) === 0 ? 4 : 0.6);
+      const length = Math.max(1, Math.floor((offset - onset) / step));
+      const semitones = Float32Array.from({ length }, () => depth * (dice.throw() - 0.3));
+      bend = { start: onset - 0.005, step, semitones };
+    }
+    notes.push({ onset, offset, pitch, velocity, confidence, bend });
+  }
+  return notes.sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
+}
+
+/** Posteriors as `--npz` writes them. */
+export function readNpz(path: string): [Posteriors, Grid] {
+  const members = unzipSync(readFileSync(path));
+  const member = (name: string): [number[], Float32Array | Float64Array | BigInt64Array] => {
+    const bytes = members[`${name}.npy`]!.slice();
+    const end = 10 + new DataView(bytes.buffer).getUint16(8, true);
+    const [, kind, shape] = /'descr': '<(..)'.*'shape': \((.*?)\)/.exec(new TextDecoder().decode(bytes.slice(10, end)))!;
+    const data = bytes.slice(end).buffer;
+    const values = { f4: Float32Array, f8: Float64Array, i8: BigInt64Array }[kind as 'f4' | 'f8' | 'i8'];
+    return [shape!.split(',').filter((n) => n.trim()).map(Number), new values(data)];
+  };
+  const array = (name: string): Float32Array => member(name)[1] as Float32Array;
+  const [frames, pitches] = member('note')[0] as [number, number];
+  const bins = member('contour')[0][1]! / pitches;
+  const [onset, note, offset, contour, level] = ['onset', 'note', 'offset', 'contour', 'level'].map(array);
+  return [
+    { frames, onset: onset!, note: note!, offset: offset!, contour: contour!, level: level! },
+    {
+      frameRate: Number(member('frame_rate')[1][0]),
+      lowestPitch: Number(member('lowest_pitch')[1][0]),
+      pitches,
+      binsPerSemitone: bins,
+    },
+  ];
+}
+
+/** Rows `first` to `last` of posteriors. */
+export function rows(p: Posteriors, { pitches, binsPerSemitone }: Grid, first: number, last: number): Posteriors {
+  const cut = (x: Float32Array, width: number): Float32Array => x.slice(first * width, last * width);
+  return {
+    frames: last - first,
+    onset: cut(p.onset, pitches),
+    note: cut(p.note, pitches),
+    offset: cut(p.offset, pitches),
+    contour: cut(p.contour, pitches * binsPerSemitone),
+    level: cut(p.level, pitches),
+  };
+}

@@ -1,0 +1,260 @@
+"""What the Python rooms make of invented music: the page's rooms must make the same of it.
+
+    python web/tests/make_cases.py           # writes web/tests/cases.json
+    python web/tests/make_cases.py --check   # fails if it is not what would be written
+
+The music is invented by a small generator of random numbers that web/tests/invented.ts repeats, so that only the
+answers are stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from basic_transcribe.exports import load_posteriors, notes_to_csv  # noqa: E402
+from basic_transcribe.midi import to_midi  # noqa: E402
+from basic_transcribe.notes import track_notes  # noqa: E402
+from basic_transcribe.shaping import ShapeSettings, shape  # noqa: E402
+from basic_transcribe.timing import metre, parse_division  # noqa: E402
+from basic_transcribe.types import Beats, MidiSettings, Note, PitchBend, Posteriors, TrackerSettings  # noqa: E402
+
+PATH = Path(__file__).parent / "cases.json"
+GOLDEN = ROOT / "tests" / "golden" / "posteriors.npz"
+THRESHOLDS = ({}, {"onset_threshold": 0.35, "frame_threshold": 0.15}, {"split_threshold": 0.4, "frame_threshold": 0.5})
+RANGES = ({}, {"minimum_pitch": 50, "maximum_pitch": 58})
+
+
+class Dice:
+    """Random numbers (Marsaglia's xorshift, 32 bits)."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed
+
+    def throw(self) -> float:
+        """0 to 1."""
+        x = self._state
+        x ^= x << 13 & 0xFFFFFFFF
+        x ^= x >> 17
+        x ^= x << 5 & 0xFFFFFFFF
+        self._state = x
+        return x / 2**32
+
+    def below(self, n: int) -> int:
+        return int(self.throw() * n)
+
+
+def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Posteriors:
+    """Noise, and notes in it."""
+    dice = Dice(seed)
+    arrays = {}
+    for name in Posteriors.ARRAYS:
+        width = pitches * bins if name == "contour" else pitches
+        noise = np.array([dice.throw() for _ in range(frames * width)]).reshape(frames, width)
+        arrays[name] = -60 * noise if name == "level" else 0.3 * noise * noise * noise
+    for _ in range(frames * pitches // 200):
+        pitch, start = dice.below(pitches), dice.below(frames)
+        end = min(frames - 1, start + 4 + dice.below(60))
+        strength, bend = 0.4 + 0.6 * dice.throw(), dice.below(3) - 1
+        for k in range(-2, 3):
+            for name, at in (("onset", start + k), ("offset", end + k)):
+                if 0 <= at < frames:
+                    arrays[name][at, pitch] = max(arrays[name][at, pitch], strength * (1 - abs(k) / 3))
+        for frame in range(start, end):
+            arrays["note"][frame, pitch] = strength * (0.7 + 0.3 * dice.throw())
+            centre = pitch * bins + bins // 2 + (bend if frame > (start + end) / 2 else 0)
+            for k in range(-1, 2):
+                if 0 <= centre + k < pitches * bins:
+                    arrays["contour"][frame, centre + k] = strength * (1 - 0.4 * abs(k) * dice.throw() - 0.3 * abs(k))
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return Posteriors(**floats, frame_rate=22050 / 256, lowest_pitch=45)
+
+
+def invented_notes(seed: int, count: int) -> list[Note]:
+    """Notes, some of them bent, some on the same pitch at once."""
+    dice = Dice(seed)
+    notes = []
+    for _ in range(count):
+        onset = dice.throw() * count / 4
+        offset = onset + 0.02 + dice.throw() * dice.throw() * 3
+        pitch, velocity, confidence = 40 + dice.below(30), 1 + dice.below(127), dice.throw()
+        bend = None
+        if dice.below(3):
+            step = 256 / 22050
+            depth = dice.throw() * (4 if dice.below(4) == 0 else 0.6)
+            values = [depth * (dice.throw() - 0.3) for _ in range(max(1, int((offset - onset) / step)))]
+            bend = PitchBend(onset - 0.005, step, np.array(values, np.float32))
+        notes.append(Note(onset, offset, pitch, velocity, confidence, bend))
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))
+
+
+def written(note: Note) -> list[Any]:
+    bend = note.bend and [round(note.bend.start, 6), *(round(float(x), 4) for x in note.bend.semitones)]
+    return [round(note.onset, 6), round(note.offset, 6), note.pitch, note.velocity, round(note.confidence, 6), bend]
+
+
+def tracker_cases() -> list[dict[str, Any]]:
+    cases = []
+    sources: list[tuple[dict[str, int], Posteriors]] = [({}, load_posteriors(GOLDEN))]
+    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3)):
+        made = {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
+        sources.append((made, invented_posteriors(**made)))
+    plain = {"onset_threshold": 0.56, "split_threshold": 0.68, "frame_threshold": 0.28, "onset_delay": 4.0}
+    for invented, posteriors in sources:
+        for thresholds in THRESHOLDS:
+            for pitch_range in RANGES if not cases else RANGES[:1]:
+                limits = {
+                    f"{end}_frequency": 440 * 2 ** ((pitch_range[f"{end}_pitch"] - 69) / 12)
+                    for end in ("minimum", "maximum")
+                    if pitch_range
+                }
+                given = {**plain, "minimum_note_length": 40.0, **thresholds}
+                duration = len(posteriors) / posteriors.frame_rate
+                notes = track_notes(posteriors, TrackerSettings(**given, **limits), duration)
+                settings = {camel(k): v for k, v in {**given, **pitch_range}.items()}
+                cases.append({**invented, "settings": settings, "notes": [written(note) for note in notes]})
+    return cases
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def midi_cases() -> list[dict[str, Any]]:
+    cases = []
+    for seed, count in ((11, 3), (12, 60), (13, 300)):
+        for bends in ("none", "plain", "channels", "mpe"):
+            for tempo, signature, first in ((120, None, 0), (87.5, (6, 8), 0), (133, (3, 4), 1.234), (61, None, 0.05)):
+                notes = invented_notes(seed, count)
+                if bends == "none":
+                    notes = [replace(note, bend=None) for note in notes]
+                mode = "plain" if bends == "none" else bends
+                beats = None
+                if first:
+                    per_bar, quarters = metre(signature or (4, 4))
+                    length = 60 / tempo * quarters
+                    last = max(note.offset for note in notes)
+                    beat_count = max(2, int(np.ceil((last - first) / length)) + 1)
+                    beats = Beats(tuple((first + length * np.arange(beat_count)).tolist()), per_bar, 0, quarters)
+                settings = MidiSettings(tempo=tempo, program=24, bend_mode=mode, time_signature=signature)
+                data = to_midi(notes, settings, title="Für\tElise", beats=beats).data
+                options = {"tempo": tempo, "bends": bends, "title": "Für\tElise", "program": 24}
+                options |= {"timeSignature": signature} if signature else {}
+                options |= {"firstBeat": first} if first else {}
+                text = "\n".join(messages(data))
+                case = {"seed": seed, "count": count, "options": options, "messages": text.count("\n") + 1}
+                cases.append({**case, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    return cases
+
+
+def messages(data: bytes) -> Iterator[str]:
+    """What a MIDI file says, however it is packed: the resolution; track, tick and bytes of each message."""
+    import mido
+    from mido.midifiles.meta import meta_charset
+
+    file = mido.MidiFile(file=BytesIO(data), charset="utf-8")
+    yield str(file.ticks_per_beat)
+    for number, track in enumerate(file.tracks):
+        tick = 0
+        for message in track:
+            tick += message.time
+            with meta_charset("utf-8"):
+                yield f"{number} {tick} {bytes(message.bytes()).hex()}"
+
+
+def shape_cases() -> list[dict[str, Any]]:
+    cases = []
+    for scale, mode, division, strength, swing, signature, first in (
+        ("C minor", "snap", None, 1, 0, (4, 4), 0),
+        ("F# blues", "snap", "1/16", 1, 0, (4, 4), 0),
+        ("Bb dorian", "drop", "1/8T", 0.7, 0, (3, 4), 0.8),
+        ("A", "mark", "1/8", 1, 0.5, (6, 8), 0),
+        (None, "snap", "1/4", 0.25, 1, (4, 4), 0.31),
+    ):
+        notes = invented_notes(21, 80)
+        per_bar, quarters = metre(signature)
+        times = first + 60 / 97 * quarters * np.arange(200)
+        beats = Beats(tuple(times.tolist()), per_bar, 0, quarters)
+        settings = ShapeSettings(
+            scale=scale,
+            scale_mode=mode,
+            quantize=parse_division(division) if division else None,
+            strength=strength,
+            swing=swing,
+        )
+        shaped = shape(without_overlaps(notes), settings, beats).notes
+        given = {"scale": scale, "scaleMode": mode, "quantize": division, "strength": strength, "swing": swing}
+        given |= {"tempo": 97, "timeSignature": signature, "firstBeat": first}
+        cases.append({"seed": 21, "count": 80, "settings": given, "notes": [written(note)[:5] for note in shaped]})
+        cases[-1]["bends"] = round(sum(float(n.bend.semitones.sum()) for n in shaped if n.bend), 3)
+    return cases
+
+
+def without_overlaps(notes: list[Note]) -> list[Note]:
+    last: dict[int, float] = {}
+    kept = []
+    for note in notes:
+        if note.onset >= last.get(note.pitch, 0.0):
+            kept.append(note)
+            last[note.pitch] = note.offset
+    return kept
+
+
+def csv_cases() -> list[dict[str, Any]]:
+    cases = []
+    for seed, count in ((31, 100), (32, 400)):
+        notes = invented_notes(seed, count)
+        # Halves of the last digit: multiples of 1/128 s, of 1/32 in confidence.
+        notes += [replace(n, onset=i / 128, offset=(i + 3) / 128, confidence=i % 33 / 32) for i, n in enumerate(notes)]
+        text = notes_to_csv(notes)
+        cases.append({"seed": seed, "count": count, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    return cases
+
+
+def resampling_cases() -> list[dict[str, Any]]:
+    """Tones as soxr resamples them."""
+    import soxr
+
+    cases = []
+    for rate in (8000, 16000, 44100, 48000, 96000, 44056):
+        seconds = np.arange(int(0.25 * rate)) / rate
+        tones = sum(np.sin(2 * np.pi * f * seconds) * 0.1 for f in (110, 997, 3301, 6007, 8999) if f < 0.45 * rate)
+        out = soxr.resample(tones.astype(np.float32), rate, 22050)
+        cases.append({"rate": rate, "length": len(out), "middle": [round(float(x), 6) for x in out[2700:2760]]})
+    return cases
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    args = parser.parse_args()
+    cases = {
+        "tracker": tracker_cases(),
+        "midi": midi_cases(),
+        "shape": shape_cases(),
+        "csv": csv_cases(),
+        "resampling": resampling_cases(),
+    }
+    lines = [f' "{room}": [\n' + ",\n".join("  " + json.dumps(case) for case in made) for room, made in cases.items()]
+    text = "{\n" + "\n ],\n".join(lines) + "\n ]\n}\n"
+    if not args.check:
+        PATH.write_text(text)
+    elif PATH.read_text() != text:
+        raise SystemExit(f"{PATH.name} is out of date: run python web/tests/make_cases.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+/** From a file to mono samples at the model's rate. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { EngineError, type Samples } from '../src/engine/types.ts';
+import { mp3Gap, open } from '../src/worker/decode.ts';
+import { Mixer, Peaks } from '../src/worker/mono.ts';
+import { Resampler } from '../src/worker/resample.ts';
+import { CASES, Dice } from './invented.ts';
+import { wav } from './sounds.ts';
+
+function tone(frequency: number, rate: number, seconds: number, gain = 1): Float32Array {
+  const phase = (2 * Math.PI * frequency) / rate;
+  return Float32Array.from({ length: Math.floor(seconds * rate) }, (_, i) => gain * Math.sin(phase * i));
+}
+
+function resampled(samples: Float32Array, from: number, to: number, sizes = [samples.length]): Float32Array {
+  const resampler = new Resampler(from, to);
+  const parts: Float32Array[] = [];
+  for (let at = 0, i = 0; at < samples.length; i++) {
+    const size = sizes[i % sizes.length]!;
+    parts.push(resampler.push(samples.subarray(at, at + size)));
+    at += size;
+  }
+  parts.push(resampler.flush());
+  return joined(parts);
+}
+
+function joined(parts: Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Gain in dB of what is left of a tone, away from its ends. */
+function gain(frequency: number, from: number, to: number): number {
+  const out = resampled(tone(frequency, from, 0.2), from, to);
+  const middle = out.subarray(out.length >> 2, 3 * (out.length >> 2));
+  return 10 * Math.log10((2 * middle.reduce((sum, x) => sum + x * x, 0)) / middle.length + 1e-30);
+}
+
+test('tones are resampled as by soxr', () => {
+  for (const { rate, length, middle } of CASES.resampling as { rate: number; length: number; middle: number[] }[]) {
+    const tones = new Float32Array(Math.floor(0.25 * rate));
+    for (const f of [110, 997, 3301, 6007, 8999]) {
+      if (f < 0.45 * rate) tone(f, rate, 0.25, 0.1).forEach((x, i) => (tones[i]! += x));
+    }
+    const out = resampled(tones, rate, 22050);
+    assert.ok(Math.abs(out.length - length) <= 1, `${rate} Hz: ${out.length} samples, not ${length}`);
+    middle.forEach((x, i) => assert.ok(Math.abs(out[2700 + i]! - x) < 1e-3, `${rate} Hz, sample ${2700 + i}`));
+  }
+});
+
+test('what can be heard passes, what would fold does not', () => {
+  for (const rate of [32000, 44100, 48000, 96000]) {
+    for (const f of [30, 1000, 5000, 9000]) assert.ok(Math.abs(gain(f, rate, 22050)) < 0.1, `${f} Hz of ${rate}`);
+    for (const f of [12100, 13000, 15000]) assert.ok(gain(f, rate, 22050) < -80, `${f} Hz of ${rate}`);
+  }
+});
+
+test('resampling does not depend on the blocks', () => {
+  const dice = new Dice(7);
+  const noise = Float32Array.from({ length: 30_000 }, () => dice.throw() - 0.5);
+  for (const rate of [8000, 44100, 47999]) {
+    const whole = resampled(noise, rate, 22050);
+    const sizes = Array.from({ length: 9 }, () => 1 + dice.below(3000));
+    assert.deepEqual(resampled(noise, rate, 22050, sizes), whole);
+    assert.equal(whole.length, Math.round((noise.length * 22050) / rate));
+  }
+  assert.equal(resampled(noise.subarray(0, 1), 44100, 22050).length, 1);
+});
+
+async function decoded(source: Blob | Samples): Promise<[Float32Array[], number, string[]]> {
+  const sound = await open(source);
+  const parts: Samples[] = [];
+  for await (const block of sound.blocks()) parts.push(block);
+  const channels = parts[0]?.samples.map((_, c) => joined(parts.map((part) => part.samples[c]!)));
+  return [channels ?? [], parts[0]?.sampleRate ?? 0, sound.warnings];
+}
+
+test('WAV files are read as they were written', async () => {
+  const [left, right] = [tone(440, 8000, 12, 0.5), tone(660, 8000, 12, 0.25)];
+  for (const kind of ['int16', 'int24', 'float32'] as const) {
+    const [channels, rate, warnings] = await decoded(wav([left, right], 8000, kind));
+    assert.equal(rate, 8000);
+    assert.deepEqual(warnings, []);
+    assert.equal(channels.length, 2);
+    for (const [channel, expected] of [[channels[0]!, left], [channels[1]!, right]] as const) {
+      assert.equal(channel.length, expected.length);
+      assert.ok(channel.every((x, i) => Math.abs(x - expected[i]!) < 1e-4));
+    }
+  }
+});
+
+test('a file that was cut short gives what there is', async () => {
+  const whole = wav([tone(440, 8000, 12)], 8000);
+  const [channels] = await decoded(whole.slice(0, 100_000));
+  assert.equal(channels[0]!.length, (100_000 - 44) / 2);
+});
+
+test('samples are read as they are', async () => {
+  const samples = [tone(440, 8000, 12), tone(660, 8000, 12)];
+  assert.deepEqual((await decoded({ samples, sampleRate: 8000 }))[0], samples);
+});
+
+test('what is no sound is said in one line', async () => {
+  const bad = [
+    new Blob([]),
+    { samples: [], sampleRate: 8000 },
+    { samples: [new Float32Array(3)], sampleRate: 10 },
+    { samples: [new Float32Array(3), new Float32Array(4)], sampleRate: 8000 },
+  ];
+  for (const source of bad) {
+    await assert.rejects(decoded(source), (error: Error) => error instanceof EngineError && !error.message.includes('\n'));
+  }
+  // What the worker cannot read, the page may.
+  await assert.rejects(decoded(new Blob(['no sound at all'.repeat(100)])), { message: 'no decoder' });
+});
+
+test('the mean of the channels, or the louder one where they cancel', () => {
+  const [a, b] = [tone(440, 8000, 1, 0.5), tone(440, 8000, 1, -0.4)];
+  const mixer = new Mixer(44100, 2);
+  const silence = new Float32Array(100);
+  assert.deepEqual(mixer.mix([silence, silence]), silence);
+  assert.deepEqual(mixer.mix([a, b]), a);
+  mixer.finish();
+  assert.match(mixer.warnings.join(), /^opposite phase.*channel 1/);
+
+  const stereo = new Mixer(8000, 2);
+  assert.ok(stereo.mix([a, a]).every((x, i) => Math.abs(x - a[i]!) < 1e-6));
+  stereo.finish();
+  assert.match(stereo.warnings.join(), /^sample rate 8000 Hz[^,]*$/);
+});
+
+test('what is wrong with a recording is said', () => {
+  const clipped = new Mixer(44100, 1);
+  clipped.mix([tone(440, 44100, 1, 3).map((x) => Math.min(1, Math.max(-1, x)))]);
+  clipped.finish();
+  assert.match(clipped.warnings.join(), /^clipped: 74\.\d% of/);
+
+  const empty = new Mixer(44100, 1);
+  empty.finish();
+  assert.match(empty.warnings.join(), /^no samples/);
+
+  const broken = new Mixer(44100, 1);
+  broken.mix([tone(440, 44100, 1)]);
+  assert.throws(() => broken.mix([Float32Array.of(0, NaN)]), /^EngineError: sample 44101 \(1\.000 s\) is NaN/);
+});
+
+test('peaks are the extremes of each hundredth of a second', () => {
+  const dice = new Dice(3);
+  const noise = Float32Array.from({ length: 22050 }, () => dice.throw() - 0.5);
+  const peaks = new Peaks(22050);
+  peaks.push(noise.subarray(0, 777));
+  peaks.push(noise.subarray(777));
+  const values = peaks.finish();
+  assert.equal(values.length, 200);
+  assert.equal(values[2 * 50], Math.min(...noise.subarray(11025, 11246)));
+  assert.equal(values[2 * 50 + 1], Math.max(...noise.subarray(11025, 11246)));
+});
+
+test('an MP3 file tells what its encoder put around the sound', async () => {
+  const frame = new Uint8Array(417);
+  frame.set([0xff, 0xfb, 0x90, 0x00]);
+  frame.set([...'Xing'].map((c) => c.charCodeAt(0)), 36);
+  frame.set([0, 0, 0, 15, 0, 0, 0, 100], 40); // all fields, 100 frames
+  frame.set([...'LAME3.100'].map((c) => c.charCodeAt(0)), 156);
+  frame.set([0x24, 0x04, 0x00], 177); // 576 before, 1024 after
+  const tag = new Uint8Array(30);
+  tag.set([0x49, 0x44, 0x33, 4, 0, 0, 0, 0, 0, 20]);
+  assert.deepEqual(await mp3Gap(new Blob([tag, frame])), { before: 576 + 529, length: 115200 - 1600 });
+  frame[36] = 0;
+  assert.equal(await mp3Gap(new Blob([frame])), null);
+  assert.equal(await mp3Gap(new Blob([frame.subarray(0, 20)])), null);
+});
