@@ -701,7 +701,7 @@ def test_row_43_onnx_over_the_size_cap(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("no_inference")
-@pytest.mark.parametrize("output", ["../a.mid", "sub/../../a.mid", "/tmp/a.mid", "C:/a.mid", "..\\a.mid"])
+@pytest.mark.parametrize("output", ["../a.mid", "sub/../../a.mid", "/tmp/a.mid"])
 @pytest.mark.parametrize("place", ["list.jsonl", "out/manifest.jsonl"])
 def test_row_44_manifest_that_leads_out(run: Run, output: str, place: str) -> None:
     Path("a.wav").write_bytes(encoded())
