@@ -16,6 +16,7 @@ what the whole recording would.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import librosa
@@ -70,19 +71,20 @@ class HalfBand(nn.Module):
     """Low-pass and decimate by two, without padding. Pass band to 0.24, stop band from 0.76 of Nyquist."""
 
     HALF = 11
-    AT_ONCE = 16  # output samples computed as channels of one convolution: three times as fast as one by one
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int) -> None:
+        """``at_once`` output samples are computed as channels of one convolution; 16 are three times as fast as one."""
         super().__init__()
+        self.at_once = at_once
         taps = firwin(2 * self.HALF + 1, 0.5, window=("kaiser", 8.0))
-        kernel = np.zeros((self.AT_ONCE, 1, len(taps) + 2 * (self.AT_ONCE - 1)), np.float32)
-        for i in range(self.AT_ONCE):
+        kernel = np.zeros((at_once, 1, len(taps) + 2 * (at_once - 1)), np.float32)
+        for i in range(at_once):
             kernel[i, 0, 2 * i : 2 * i + len(taps)] = taps
         self.register_buffer("kernel", torch.from_numpy(kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         """From shape (batch, 1, n) to (batch, 1, at least (n - 23) // 2 + 1); what is more has seen zeros beyond x."""
-        y = F.conv1d(F.pad(x, (0, 2 * (self.AT_ONCE - 1))), self.kernel, stride=2 * self.AT_ONCE)
+        y = F.conv1d(F.pad(x, (0, 2 * (self.at_once - 1))), self.kernel, stride=2 * self.at_once)
         return y.transpose(1, 2).reshape(x.shape[0], 1, -1)
 
 
@@ -132,7 +134,6 @@ class VariableQ(nn.Module):
         super().__init__()
         self.specs, self.context = specs, context
         self.generate = False  # whether the wavelets are computed inside the graph, which makes its file small
-        self.half_band = HalfBand()
         # levels[l] = (samples dropped before decimating into level l, index at level l of input time `context`)
         self.levels = [(0, context)]
         self.bands: list[list[tuple[int, str, int]]] = []  # per spec, low to high: (level, name, first sample)
@@ -153,6 +154,10 @@ class VariableQ(nn.Module):
                     raise ValueError(f"context of {context} samples is too short for {frequencies[0]:.1f} Hz")
                 bands.append((level, name, first))
             self.bands.append(bands[::-1])
+        # Blocks begin at multiples of four hops. As long as that is a multiple of what is computed at once, a sample is
+        # rounded alike in every block.
+        at_once = (math.gcd(16, (4 * HOP >> level) // 2) for level in range(len(self.levels) - 1))
+        self.half_bands = nn.ModuleList(HalfBand(n) for n in at_once)
 
     @staticmethod
     def required_context(specs: tuple[Spec, ...]) -> int:
@@ -177,8 +182,8 @@ class VariableQ(nn.Module):
             One per spec. A sine of amplitude A centred on a bin has power A**2 / 4.
         """
         signals = [audio]
-        for drop, _ in self.levels[1:]:
-            signals.append(self.half_band(signals[-1][..., drop:]))
+        for (drop, _), half_band in zip(self.levels[1:], self.half_bands, strict=True):
+            signals.append(half_band(signals[-1][..., drop:]))
         out = []
         for spec, bands in zip(self.specs, self.bands, strict=True):
             parts, columns = [], -(-frames // spec.every)

@@ -793,4 +793,4 @@ def test_onsets_are_the_same_in_every_format(form: str, run: Run) -> None:
         ]
         for notes in (midi_notes("a.mid"), midi_notes("b.mid"))
     )
-    assert np.abs(np.subtract(first, second)).max() < 0.003
+    assert np.abs(np.subtract(first, second)).max() < 0.0035  # both are rounded to a millisecond
