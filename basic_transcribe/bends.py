@@ -88,11 +88,6 @@ def curves(windows: Sequence[Float32], bins_per_semitone: int) -> list[Float32 |
     return [bend if any_known else None for bend, any_known in zip(bends, said.tolist(), strict=True)]
 
 
-def curve(near: Float32, bins_per_semitone: int) -> Float32 | None:
-    """The bend of one note, as :func:`curves`."""
-    return curves([near], bins_per_semitone)[0]
-
-
 def _follow(near: Float32, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> list[int]:
     """Column of its note's peak in each frame, -1 where there is none within STEP of the last."""
     home = near[:, REACH - HOME : REACH + HOME + 1]

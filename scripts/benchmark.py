@@ -296,7 +296,9 @@ def batch(args: argparse.Namespace) -> list[dict[str, str]]:
     """Rows of the table of many short recordings."""
     import soundfile
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from basic_transcribe.processors import available_cpus
+
+    cores = available_cpus()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder, "in")

@@ -20,7 +20,7 @@ def contour(deviations: Float32, *, width: float = 0.8, bins: int = 90) -> Float
 
 def measured(rows: Float32) -> Float32:
     """The bend in semitones."""
-    result = bends.curve(bends.window(rows, CENTRE), BINS)
+    result = bends.curves([bends.window(rows, CENTRE)], BINS)[0]
     assert result is not None
     return result
 
@@ -72,7 +72,7 @@ def test_a_far_stronger_neighbour_does_not_pull_a_clear_note() -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 50])
 def test_an_empty_contour_says_nothing(frames: int) -> None:
-    assert bends.curve(bends.window(np.zeros((frames, 90), np.float32), CENTRE), BINS) is None
+    assert bends.curves([bends.window(np.zeros((frames, 90), np.float32), CENTRE)], BINS) == [None]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6])
@@ -86,7 +86,7 @@ def test_short_notes_have_one_value_a_frame(frames: int) -> None:
 @pytest.mark.parametrize("centre", [0, 1, 2, 86, 88, 89])
 def test_the_edges_of_the_range_are_no_special_case(centre: int) -> None:
     rows = np.exp(-0.5 * ((np.arange(90) - centre) / 0.8) ** 2).astype(np.float32)[None].repeat(10, axis=0)
-    result = bends.curve(bends.window(rows, centre), BINS)
+    result = bends.curves([bends.window(rows, centre)], BINS)[0]
     assert result is not None
     # At the very edge half of the bump is missing, which pulls its centroid inwards.
     assert np.all(np.abs(result) < 0.25)
