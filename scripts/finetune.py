@@ -185,7 +185,7 @@ def played(audio: np.ndarray, notes: Notes, model: Model) -> list[Played]:
         if not 0 <= k < heard.note.shape[1] or first >= len(heard):
             continue
         centre = k * heard.bins_per_semitone + heard.bins_per_semitone // 2
-        bend = bends.curve(bends.window(heard.contour[first:last], centre), heard.bins_per_semitone)
+        [bend] = bends.curves([bends.window(heard.contour[first:last], centre)], heard.bins_per_semitone)
         if bend is None:
             bend = np.full(last - first, pitch - number, np.float32)
         bend = np.pad(bend, (first - begin, 3), mode="edge")  # labels are read from the onset on
