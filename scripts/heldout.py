@@ -198,7 +198,7 @@ def play(bank: Bank, events: list[Event], bends: list[np.ndarray], m: Material, 
         start = int(e.onset * SAMPLE_RATE)
         stop = min(start + len(sound), len(out))
         out[start:stop] += sound[: stop - start]
-        late = perceived_attack(sound)
+        late = perceived_attack(sound, 0.2, 0.03)
         offset = e.onset + max(late + 0.03, min(duration, audible_length(sound)))
         note = settle(e.onset + late, offset, e.pitch, level_of(sound), bend[round(late / FRAME) :])
         played.append(replace(note, velocity=e.velocity if sounds else np.nan))

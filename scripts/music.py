@@ -302,6 +302,47 @@ def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> l
     return tidy(events, length)
 
 
+# A diatonic harmonica's ten holes, in semitones above hole 1 blown (Richter tuning).
+BLOW = (0, 4, 7, 12, 16, 19, 24, 28, 31, 36)
+DRAW = (2, 7, 11, 14, 17, 21, 23, 26, 29, 33)
+
+
+def harp(length: float, key: int, rng: np.random.Generator) -> list[Event]:
+    """Diatonic harmonica: single holes, two to four side by side, octaves split by the tongue, one breath for all.
+
+    Parameters
+    ----------
+    key : int
+        MIDI pitch of hole 1 blown, 55 (a harp in G) to 66 (in F sharp).
+    """
+    beat = 60 / rng.uniform(60, 170)
+    chords, legato = rng.uniform(0.1, 0.9), float(rng.choice([0.6, 0.85, 0.97]))
+    base = rng.uniform(50, 105)
+    events: list[Event] = []
+    t, hole, blow = float(rng.uniform(0, 0.6)), int(rng.integers(1, 8)), bool(rng.random() < 0.5)
+    while t < length - 0.1:
+        hole = int(np.clip(hole + rng.choice([-2, -1, 0, 1, 2], p=[0.1, 0.3, 0.2, 0.3, 0.1]), 0, 9))
+        blow = not blow if rng.random() < 0.45 else blow
+        holes = {hole}
+        if rng.random() < chords:
+            holes = {hole, hole + 3} if rng.random() < 0.25 else set(range(hole, hole + int(rng.integers(2, 5))))
+        again = int(rng.choice([1, 1, 1, 2, 4]))
+        step = max(0.09, beat * float(rng.choice([0.25, 1 / 3, 0.5, 1, 2], p=[0.15, 0.15, 0.35, 0.25, 0.1])))
+        bent = int(not blow and len(holes) == 1 and hole < 6 and rng.random() < 0.15)
+        for _ in range(again):
+            loud = base + rng.normal(0, 8)
+            for h in holes:
+                if h < 10:
+                    at = max(0.0, t + rng.normal(0, 0.004))
+                    pitch = key + (BLOW if blow else DRAW)[h] - bent
+                    velocity = float(np.clip(loud + rng.normal(0, 6), 12, 127))
+                    events.append(Event(at, t + step * legato, pitch, velocity))
+            t += step
+        if rng.random() < 0.12:
+            t += step
+    return tidy(events, length)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Parse MIDI files into the library that render.py reads.")
     parser.add_argument("root", type=Path, help="folder with one folder of .mid files per source")

@@ -30,6 +30,7 @@ from music import (
     arpeggios,
     excerpt,
     fit_range,
+    harp,
     in_octaves,
     load_library,
     monophonic,
@@ -37,7 +38,7 @@ from music import (
     pedalled,
 )
 from scipy.signal import butter, fftconvolve, sosfilt
-from synth import Bank, Played, legato_line, play_bank
+from synth import MODES, Bank, Played, legato_line, play_bank, reeds, struck
 
 LENGTH = 12.0
 CLIPS_PER_SHARD = 60
@@ -106,16 +107,17 @@ WINDS = ("reed", "pipe", "brass", "freereed")
 SUSTAINED = (*BOWED, *WINDS, "ensemble", "organ", "voice", "synth")
 PLUCKED = ("guitar", "eguitar", "plucked", "mallet")
 SCENARIOS = {
-    "piano": 0.24,
+    "piano": 0.22,
     "epiano": 0.02,
-    "guitar": 0.12,
+    "guitar": 0.10,
     "bass": 0.03,
-    "mallet": 0.07,
-    "bowed": 0.08,
-    "wind": 0.06,
+    "mallet": 0.06,
+    "struck": 0.06,
+    "bowed": 0.07,
+    "wind": 0.05,
     "freereed": 0.10,
     "organ": 0.02,
-    "sung": 0.11,
+    "sung": 0.12,
     "line": 0.04,
     "chamber": 0.04,
     "band": 0.05,
@@ -268,6 +270,35 @@ def sung(m: Material, rng: np.random.Generator) -> list[Part]:
     return legato(("voice",))(m, rng)
 
 
+def modal(m: Material, rng: np.random.Generator) -> list[Part]:
+    kind = "tine" if rng.random() < 0.5 else list(MODES)[int(rng.integers(1, len(MODES)))]
+    low, high = (48, 100) if kind == "tine" else (45, 103)
+    if rng.random() < 0.5:
+        events = line_events(m, low, high, rng)
+    else:
+        events = chord_events(m, ("nottingham", "jsfakes", "pop909"), low, high, 3, rng, 0.4)
+    return [struck(events, m.length, rng, kind)]
+
+
+def free_reeds(m: Material, rng: np.random.Generator) -> list[Part]:
+    """Harmonica or accordion, recorded or synthesised, now and then through an amplifier."""
+    kind = rng.random()
+    if kind < 0.35:
+        return solo(("freereed",), 0.5)(m, rng)
+    if kind < 0.8:
+        events = harp(m.length, int(rng.integers(55, 67)), rng)
+    else:
+        events = chord_events(m, ("nottingham", "jsfakes", "pop909"), 45, 96, 4, rng, 0.6)
+    if rng.random() < 0.4:
+        bank = m.bank(("freereed",), rng)
+        events = fit_range(events, max(bank.low, 21), min(bank.high, 108), rng)
+        expression, detune = float(rng.uniform(0, 0.5)), float(rng.normal(0, 0.1))
+        sound, played = play_bank(bank, events, m.length, rng, expression=expression, detune=detune)
+    else:
+        sound, played = reeds(events, m.length, rng)
+    return [(drive(sound, rng, m) if rng.random() < 0.2 else sound, played)]
+
+
 def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
     """Two to four sustained instruments that share an excerpt by register."""
     pieces = m.library["openscore_quartets"] + m.library["jsfakes"][:60] + m.library["openscore_lieder"][:100]
@@ -309,9 +340,10 @@ PLAYERS = {
     "guitar": guitar,
     "bass": solo(("bass",)),
     "mallet": solo(("mallet", "mallet", "plucked"), 0.45),
+    "struck": modal,
     "bowed": solo((*BOWED, "ensemble"), 0.25),
     "wind": solo(WINDS, 0.1),
-    "freereed": solo(("freereed",), 0.5),
+    "freereed": free_reeds,
     "organ": solo(("organ", "synth"), 0.7),
     "sung": sung,
     "line": legato(("bow", "reed")),
@@ -342,8 +374,12 @@ def drum_track(m: Material, rng: np.random.Generator, n: int) -> np.ndarray:
     return out
 
 
-def equalise(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random response, sometimes with a low-pass or a high-pass (telephones, laptops, 16 kHz files)."""
+def equalise(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth random response, sometimes with a low-pass or a high-pass (telephones, laptops, 16 kHz files).
+
+    Returns what comes out, and by how many dB it changes a note of each MIDI pitch, its harmonics falling by 6 dB an
+    octave.
+    """
     f = np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE)
     points = np.log2([20, 80, 200, 500, 1200, 3000, 6000, 11025])
     gains = np.cumsum(rng.normal(0, 3, len(points)))
@@ -353,7 +389,11 @@ def equalise(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         response = response / np.sqrt(1 + (f / rng.uniform(3000, 8000)) ** 24)
     if rng.random() < 0.15:
         response = response / np.sqrt(1 + (rng.uniform(60, 250) / (f + 1)) ** 4)
-    return np.fft.irfft(np.fft.rfft(x) * response, len(x)).astype(np.float32)
+    harmonics = np.arange(1, 9)
+    partials = 440 * 2 ** ((np.arange(128)[:, None] - 69) / 12) * harmonics
+    weights = np.where(partials < f[-1], harmonics**-2.0, 1e-9)
+    power = (np.interp(partials, f, response) ** 2 * weights).sum(1) / weights.sum(1)
+    return np.fft.irfft(np.fft.rfft(x) * response, len(x)).astype(np.float32), 10 * np.log10(power)
 
 
 def noise(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -398,15 +438,15 @@ def knocks(n: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -> tuple[np.ndarray, float]:
-    """Put a dry mix into a recording; returns it and the gain in dB that the notes went through."""
-    n = len(x)
+def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -> tuple[np.ndarray, np.ndarray]:
+    """Put a dry mix into a recording; returns it and the gains in dB that notes of each MIDI pitch went through."""
+    n, timbre = len(x), np.zeros(128)
     rms_before = np.sqrt(np.mean(x**2)) + 1e-9
     if rng.random() < drums:
         d = drum_track(m, rng, n)
         x = x + d * (rms_before / (np.sqrt(np.mean(d**2)) + 1e-9) * 10 ** (rng.uniform(-18, 3) / 20))
     if rng.random() < 0.7:
-        x = equalise(x, rng)
+        x, timbre = equalise(x, rng)
     if rng.random() < 0.75:
         recorded = rng.random() < 0.4
         ir = m.rooms[int(rng.integers(len(m.rooms)))] if recorded else small_room(rng)
@@ -426,7 +466,7 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
     peak = np.abs(x).max() + 1e-9
     target = 10 ** (rng.uniform(-30, 0) / 20)
     gain = target / peak
-    return (x * np.float32(gain)).astype(np.float32), float(20 * np.log10(gain))
+    return (x * np.float32(gain)).astype(np.float32), timbre + 20 * np.log10(gain)
 
 
 def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None) -> tuple[np.ndarray, list[Played]]:
@@ -444,9 +484,9 @@ def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None
         for p in played:
             p.level += 20 * np.log10(gain)
             notes.append(p)
-    mix, gain_db = record(mix, m, rng, {"band": 0.8, "guitar": 0.08, "any": 0.2}.get(name, 0.02))
+    mix, gains = record(mix, m, rng, {"band": 0.8, "guitar": 0.08, "any": 0.2}.get(name, 0.02))
     for p in notes:
-        p.level += gain_db
+        p.level += float(gains[p.pitch])
     return mix, merge_unisons(notes)
 
 
@@ -545,7 +585,7 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
     clips, n = [], int(LENGTH * SAMPLE_RATE)
     for recording in recordings[chunk::chunks]:
         audio, labels = read_mono(recording), read_labels(recording.with_suffix(".csv"))
-        labels[:, :2] -= options.guitar_shift
+        labels[:, 0] -= options.guitar_shift
         semitones = 0.0 if which == 0 else float(rng.choice([-3, -2, -1, 0, 0, 1, 2, 3]) + rng.normal(0, 0.08))
         speed = 2 ** (semitones / 12)
         if semitones:
@@ -586,7 +626,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scenario", choices=tuple(SCENARIOS))
     parser.add_argument("--heldout", action="store_true", help="use only the banks kept out of training")
-    parser.add_argument("--guitar-shift", type=float, default=0.0, help="seconds GuitarSet's labels lag its attacks")
+    parser.add_argument("--guitar-shift", type=float, default=0.0, help="seconds GuitarSet's onsets lag its attacks")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.kind == "synth":

@@ -1,4 +1,5 @@
-"""Players: note banks (sampled instruments) and a source-filter synthesiser for legato lines (voice, bow, reed).
+"""Players: note banks (sampled instruments), a source-filter synthesiser for legato lines (voice, bow, reed), one of
+chords of free reeds, and a modal one for what is struck or plucked and has no strings (tines, bars, bells).
 
 Each player returns sound together with what was *really* played: :class:`Played` notes whose pitch is the nearest
 semitone to the sounding pitch, whose bend is the deviation from it, whose offset is where the sound dies.
@@ -128,11 +129,12 @@ def level_of(sound: np.ndarray) -> float:
     return float(10 * np.log10(np.max(power) + 1e-10))
 
 
-def perceived_attack(sound: np.ndarray) -> float:
-    """Seconds after which a slowly swelling sound is heard to begin: where it has come within 14 dB of its first 0.2 s.
+def perceived_attack(sound: np.ndarray, share: float, limit: float) -> float:
+    """Seconds, at most ``limit``, after which a slowly swelling sound is heard to begin.
 
-    Listeners, and those who label recordings, hear the onset of a bowed or sung note in its rise, not at its first
-    faint sound (Gordon, "The perceptual attack time of musical tones", JASA 82, 1987).
+    That is where it has come to ``share`` of the loudest moment of its first 0.2 s: listeners, and those who label
+    recordings, hear the onset of a bowed or sung note in its rise, not at its first faint sound (Gordon, "The
+    perceptual attack time of musical tones", JASA 82, 1987).
     """
     window = 64
     head = sound[: int(0.2 * SAMPLE_RATE)]
@@ -141,7 +143,7 @@ def perceived_attack(sound: np.ndarray) -> float:
         return 0.0
     rms = np.sqrt(np.square(head[: count * window]).reshape(count, -1).mean(1))
     smooth = np.convolve(rms, np.ones(4) / 4, "same")
-    return min(0.03, int(np.argmax(smooth >= 0.2 * smooth.max())) * window / SAMPLE_RATE)
+    return min(limit, int(np.argmax(smooth >= share * smooth.max())) * window / SAMPLE_RATE)
 
 
 def audible_length(sound: np.ndarray) -> float:
@@ -184,7 +186,10 @@ def ornament(duration: float, rng: np.random.Generator, amount: float) -> np.nda
     return b
 
 
-SWELLING = ("strings", "ensemble", "voice")
+# Share of its loudness at which a note of these families is heard to begin, and the latest moment (s). A sung note is
+# where its vowel is.
+SWELLING = {"strings": (0.2, 0.03), "ensemble": (0.2, 0.03), "voice": (0.5, 0.06)}
+BLOWN = ("reed", "pipe", "brass", "freereed")
 RINGING = ("piano", "epiano", "mallet", "plucked")
 
 
@@ -235,6 +240,7 @@ def play_bank(
     rings = pedal or (bank.kind == "decay" and bank.family in RINGING and rng.random() < 0.4)
     held = ring_through(events) if rings else [e.offset - e.onset for e in events]
     pulsing = bank.kind == "sustain" and rng.random() < 0.25  # tremolo, a hand over a harmonica, beating reeds
+    breath = float(rng.uniform(0.01, 0.1)) if bank.family in BLOWN and rng.random() < 0.4 else 0.0  # s: a soft attack
     for e, sounding in zip(events, held, strict=True):
         duration = e.offset - e.onset
         bend = np.full(int(sounding / FRAME) + 40, detune)
@@ -245,13 +251,18 @@ def play_bank(
             continue
         if pulsing and rng.random() < 0.7:
             sound = pulse(sound, rng)
+        rise = int(min(breath * rng.uniform(0.5, 1.2), duration / 2) * SAMPLE_RATE)
+        if rise:
+            sound[:rise] *= np.linspace(0, 1, rise, dtype=np.float32)[: len(sound)]
         start = int(e.onset * SAMPLE_RATE)
         stop = min(start + len(sound), len(out))
         out[start:stop] += sound[: stop - start]
-        onset = e.onset + (perceived_attack(sound) if bank.family in SWELLING else 0.0)
-        offset = max(onset + 0.04, e.onset + min(duration, max(0.05, audible_length(sound))))
-        late = round((onset - e.onset) / FRAME)
-        note = settle(onset, offset, e.pitch, level_of(sound), bend[late:])
+        late = perceived_attack(sound, *SWELLING[bank.family]) if bank.family in SWELLING else 0.15 * rise / SAMPLE_RATE
+        onset = e.onset + min(late, duration / 2)
+        # A sustained note is heard to end when it has died down, a struck one where its damper falls.
+        dying = min(0.04, 0.7 * release) if bank.kind == "sustain" else 0.0
+        offset = max(onset + 0.04, e.onset + min(duration + dying, max(0.05, audible_length(sound))))
+        note = settle(onset, offset, e.pitch, level_of(sound), bend[round((onset - e.onset) / FRAME) :])
         played.append(replace(note, velocity=e.velocity))
     return out[: int(length * SAMPLE_RATE)], played
 
@@ -262,6 +273,11 @@ VOWELS = np.array(
         [570, 840, 2410, 3300], [660, 1720, 2410, 3500], [440, 1020, 2240, 3300], [390, 1990, 2550, 3600],
     ]
 )  # fmt: skip
+
+
+SETTLED = (
+    0.015  # s after a vowel has come up and its pitch has mostly been reached, where a sung note is heard to begin
+)
 
 
 def legato_line(
@@ -367,7 +383,8 @@ def legato_line(
     out += breath * np.interp(samples, control, noise * (loud + 0.15 * (noise > 0.05))).astype(np.float32) * scale
     out *= 0.3 / (np.abs(out).max() + 1e-9)
     played = []
-    for onset, end, nominal in marks:
+    for begin, stop, nominal in marks:
+        onset, end = begin + SETTLED * voice, stop + SETTLED * voice
         i, j = int(onset / FRAME), int(np.ceil(end / FRAME)) + 2
         bend = pitch[i:j] - nominal
         if len(bend) < 3 or end - onset < 0.04:
@@ -375,3 +392,144 @@ def legato_line(
         sound = out[int(onset * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
         played.append(settle(onset, end, nominal, level_of(sound), bend))
     return out, played
+
+
+def reeds(events: list[Event], length: float, rng: np.random.Generator) -> tuple[np.ndarray, list[Played]]:
+    """Free reeds in chords: harmonica, accordion, harmonium. Those of a chord share breath, and so swell and bend.
+
+    Each note has one to three reeds a few cents apart; pressure makes it louder, brighter and a little flatter.
+    """
+    n = int(length * SAMPLE_RATE)
+    out = np.zeros(n + SAMPLE_RATE, np.float32)
+    control = np.arange(0, n + SAMPLE_RATE, HOP) / SAMPLE_RATE
+    count = int(rng.choice([1, 1, 1, 2, 3]))
+    spread = rng.uniform(0, 0.15)
+    tilt, soft = rng.uniform(0.2, 1.3), rng.uniform(0, 0.6)
+    grid = np.linspace(np.log2(80), np.log2(11025), 24)
+    body = rng.normal(0, 6, 24)  # dB
+    attack, tuning = float(np.exp(rng.uniform(np.log(0.008), np.log(0.08)))), float(rng.normal(0, 0.08))
+    tremolo = rng.uniform(0, 0.6) if rng.random() < 0.35 else 0.0
+    pressure = 1 + tremolo * np.sin(2 * np.pi * rng.uniform(3, 8) * control + rng.uniform(0, 6.28))
+    pressure *= 10 ** (lfilter([0.03], [1, -0.97], rng.normal(0, 1, len(control))) * rng.uniform(0, 0.8))
+    scoops, breath = rng.uniform(0, 0.4), float(10 ** (rng.uniform(-50, -18) / 20))
+    own = rng.normal(0, 0.04, 128)
+    played, began, scoop = [], -1.0, 0.0
+    for e in events:
+        if e.onset - began > 0.03:  # a new breath or hole: all its reeds scoop alike
+            began, scoop = e.onset, -float(rng.uniform(0.2, 1.2)) if rng.random() < scoops else 0.0
+        duration = min(e.offset, length + 0.4) - e.onset
+        frames = int(np.ceil((duration + 0.12) / FRAME)) + 2
+        first = int(e.onset / FRAME)
+        t = np.arange(frames) * FRAME
+        breathing = np.resize(pressure[first : first + frames], frames)
+        bend = tuning + own[e.pitch] + scoop * np.exp(-t / 0.05) - soft * 0.1 * (breathing - 1)
+        rise = min(attack * float(rng.uniform(0.7, 1.4)), duration / 2)
+        loud = (e.velocity / 127) ** 1.5 * breathing
+        loud = loud * np.clip(t / rise, 0, 1) * np.clip((duration - t) / rng.uniform(0.015, 0.05) + 1, 0, 1)
+        size = int((duration + 0.1) * SAMPLE_RATE)
+        samples = np.arange(size) / SAMPLE_RATE
+        sound = np.zeros(size)
+        for reed in range(count):
+            frequency = 440 * 2 ** ((e.pitch + bend + spread * (reed - (count - 1) / 2) - 69) / 12)
+            phase = 2 * np.pi * np.cumsum(np.interp(samples, t, frequency)) / SAMPLE_RATE + rng.uniform(0, 6.28)
+            z = np.exp(1j * (phase % (2 * np.pi))).astype(np.complex64)
+            turn = np.ones(size, np.complex64)
+            for h in range(1, int(min(30, 10000 / frequency.max())) + 1):
+                turn *= z
+                gain = 10 ** (np.interp(np.log2(h * frequency[0]), grid, body) / 20) / h**tilt
+                sound += (
+                    gain
+                    * np.interp(samples, t, loud * np.maximum(loud, 0.05) ** (soft * min(h - 1, 4) / 4))
+                    * turn.imag
+                )
+        sound += breath * np.interp(samples, t, loud) * rng.normal(0, 1, size) * (np.abs(sound).max() + 1e-9)
+        start = int(e.onset * SAMPLE_RATE)
+        stop = min(start + size, len(out))
+        out[start:stop] += sound[: stop - start].astype(np.float32)
+        late = min(0.15 * rise, duration / 2)
+        skip = round(late / FRAME)
+        note = settle(e.onset + late, e.onset + duration + 0.015, e.pitch, level_of(sound), bend[skip:])
+        played.append(replace(note, velocity=e.velocity))
+    out = out[:n]
+    scale = 0.3 / (np.abs(out).max() + 1e-9)
+    return out * np.float32(scale), [replace(p, level=p.level + 20 * np.log10(scale)) for p in played]
+
+
+# Modes of vibration over the note's own: a tine is a bar clamped at one end, a bar is free at both; bars of marimbas,
+# vibraphones and xylophones are cut so that the second mode is two octaves or a twelfth above (Fletcher and Rossing,
+# "The Physics of Musical Instruments", 1998, chapters 2, 19 and 21).
+MODES = {
+    "tine": (1, 6.27, 17.55),
+    "bar": (1, 2.756, 5.404, 8.933),
+    "fourth": (1, 4, 9.2),
+    "third": (1, 3, 6.2),
+    "bell": (1, 0.5, 1.2, 1.5, 2, 2.5, 2.66, 3, 4),
+}
+
+
+def struck(events: list[Event], length: float, rng: np.random.Generator, kind: str) -> tuple[np.ndarray, list[Played]]:
+    """Tines, bars or bells: decaying modes, the knock of the strike, and neighbours that ring along.
+
+    Neighbours are those of a kalimba, a third away. They sound without having been played, and are no notes.
+    """
+    n = int(length * SAMPLE_RATE)
+    out = np.zeros(n + 3 * SAMPLE_RATE, np.float32)
+    ratios = np.array(MODES[kind]) * np.exp(rng.normal(0, 0.05, len(MODES[kind])) * (np.arange(len(MODES[kind])) > 0))
+    loudness = np.concatenate([[0.0], rng.uniform(-32, 2 if kind != "bell" else 6, len(ratios) - 1)])  # dB
+    decay = float(np.exp(rng.uniform(np.log(0.15), np.log(2.0))))  # s for 8.7 dB, at middle C
+    slope = float(rng.uniform(0.2, 0.9))  # octave by octave above
+    faster = np.concatenate([[1.0], np.exp(rng.uniform(np.log(1.2), np.log(25), len(ratios) - 1))])
+    attack = float(rng.uniform(0.0005, 0.004))
+    dynamics = float(rng.uniform(1.0, 2.0))
+    knock = float(10 ** (rng.uniform(-40, 0) / 20)) if rng.random() < 0.8 else 0.0
+    colour = np.exp(-np.arange(1, 1 + int(0.06 * SAMPLE_RATE)) / (rng.uniform(0.001, 0.015) * SAMPLE_RATE))
+    softness = float(rng.uniform(0, 0.97))
+    coupling = float(10 ** (rng.uniform(-30, -5) / 20)) if rng.random() < (0.75 if kind == "tine" else 0.2) else 0.0
+    tuning = float(rng.normal(0, 0.1))
+    own = {p: (float(rng.normal(0, 0.05)), np.exp(rng.normal(0, 0.02, len(ratios)))) for p in range(128)}
+    thirds = rng.choice([-4, -3, 3, 4], (128, 2), p=[0.35, 0.35, 0.15, 0.15])
+    damped = rng.random() < 0.25
+    following = [next((o.onset for o in events[i + 1 :] if o.pitch == e.pitch), np.inf) for i, e in enumerate(events)]
+
+    def ring(pitch: int, amplitude: float, seconds: float, modes: int) -> np.ndarray:
+        detune, spread = own[pitch]
+        frequency = 440 * 2 ** ((pitch + tuning + detune - 69) / 12)
+        t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        y = np.zeros(len(t))
+        for r, db, quick in zip((ratios * spread / spread[0])[:modes], loudness, faster, strict=False):
+            if frequency * r < 0.45 * SAMPLE_RATE:
+                tau = decay * 2 ** (slope * (60 - pitch) / 12) / quick
+                y += 10 ** (db / 20) * np.exp(-t / tau) * np.sin(2 * np.pi * frequency * r * t + rng.uniform(0, 6.28))
+        return y * np.minimum(t / attack, 1) * amplitude
+
+    played = []
+    for e, restrike in zip(events, following, strict=True):
+        amplitude = (e.velocity / 127) ** dynamics * float(rng.uniform(0.8, 1.25))
+        until = e.offset if damped else restrike
+        tau = decay * 2 ** (slope * (60 - e.pitch) / 12)
+        sound = ring(e.pitch, amplitude, min(6 * tau, until - e.onset + 0.2, length + 2.9 - e.onset), len(ratios))
+        if len(sound) < 200:
+            continue
+        fall = np.arange(len(sound)) / SAMPLE_RATE - (
+            until - e.onset
+        )  # a finger or a mallet stops it before it is struck
+        sound = sound * np.exp(-np.maximum(fall, 0) / 0.02)
+        start = int(e.onset * SAMPLE_RATE)
+        out[start : start + len(sound)] += sound.astype(np.float32)
+        if coupling:
+            for third in thirds[e.pitch, : int(rng.integers(1, 3))]:
+                beside = ring(e.pitch + int(third), amplitude * coupling * float(rng.uniform(0.2, 1)), 1.0, 1)
+                stop = min(len(out), start + len(beside))
+                out[start:stop] += beside[: stop - start].astype(np.float32)
+        if knock:
+            noise = lfilter([1 - softness], [1, -softness], rng.normal(0, 1, len(colour))) * colour
+            stop = min(len(out), start + len(noise))
+            noise *= amplitude * knock / (np.abs(noise).max() + 1e-9)
+            out[start:stop] += noise[: stop - start].astype(np.float32)
+        end = min(until, e.onset + audible_length(sound), length)
+        bend = np.full(int((end - e.onset) / FRAME) + 3, tuning + own[e.pitch][0])
+        note = settle(e.onset, max(end, e.onset + 0.05), e.pitch, level_of(sound), bend)
+        played.append(replace(note, velocity=e.velocity))
+    out = out[:n]
+    scale = 0.3 / (np.abs(out).max() + 1e-9)
+    return out * np.float32(scale), [replace(p, level=p.level + 20 * np.log10(scale)) for p in played]

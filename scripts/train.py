@@ -154,19 +154,32 @@ def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarr
     shift = int(rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)) if rng.random() < 0.7 else 0
     if shift:
         fine, sharp = transpose(fine, shift * BINS_PER_SEMITONE), transpose(sharp, shift)
+    timbre = np.zeros(N_PITCHES, np.float32)
     if rng.random() < 0.5:  # a smooth change of timbre, the same for both spectrograms
         points = np.cumsum(rng.normal(0, 2.5, 8))
         curve = np.interp(np.linspace(0, 7, fine.shape[1]), np.arange(8), points - points.mean()).astype(np.float32)
         fine = fine + curve
         sharp = sharp + curve[1::3]
+        timbre = gain_of_notes(curve)
     if rng.random() < 0.3:  # a noise floor
         floor = float(reference.max()) - rng.uniform(25, 70)
         fine = np.logaddexp(fine * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
         sharp = np.logaddexp(sharp * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
     reference = reference + float(rng.normal(0, 3))
     out = targets(clip, start, width, shift)
+    out["level"] += timbre
     out["level"] = (out["level"] - reference[REACH : REACH + width, None] + LEVEL_SCALE) / LEVEL_SCALE
     return {**out, "fine": fine, "sharp": sharp, "reference": reference}
+
+
+def gain_of_notes(curve: np.ndarray) -> np.ndarray:
+    """By how many dB a change of timbre in dB, shape (309,), changes notes of each pitch, as in render.equalise."""
+    harmonics = np.arange(1, 9)
+    first = np.arange(N_PITCHES)[:, None] * BINS_PER_SEMITONE + BINS_PER_SEMITONE // 2
+    bins = np.round(first + 12 * BINS_PER_SEMITONE * np.log2(harmonics)).astype(int)
+    weights = np.where(bins < len(curve), harmonics**-2.0, 0)
+    power = 10 ** (curve[np.minimum(bins, len(curve) - 1)] / 10)
+    return (10 * np.log10((power * weights).sum(1) / weights.sum(1))).astype(np.float32)
 
 
 def transpose(x: np.ndarray, bins: int) -> np.ndarray:

@@ -191,6 +191,55 @@ def test_legato_labels_say_what_sounds(kind: str, seed: int) -> None:
     assert np.median(errors) < 10
 
 
+@pytest.mark.parametrize("kind", synth.MODES)
+def test_struck_labels_say_what_sounds(kind: str) -> None:
+    played_events = [Event(0.2, 0.9, 60, 90), Event(1.2, 1.9, 67, 60), Event(2.2, 3.0, 60, 40)]
+    sound, played = synth.struck(played_events, 3.5, np.random.default_rng(5), kind)
+    assert len(sound) == int(3.5 * RATE)
+    assert [p.onset for p in played] == [0.2, 1.2, 2.2]
+    assert played[0].offset <= played[2].onset
+    assert played[0].level > played[1].level > played[2].level
+    assert not sound[: int(0.2 * RATE)].any()
+    for note in played:
+        check_label(note, 3.5)
+        near = labelled_pitch(note, note.onset + 0.02, note.onset + 0.1)
+        assert abs(sounding_pitch(sound, note.onset + 0.02, note.onset + 0.12, near) - near) < 0.12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reeds_labels_say_what_sounds(seed: int) -> None:
+    made = [Event(0.2, 1.2, 60, 90), Event(1.5, 2.5, 64, 60), Event(2.6, 3.4, 55, 90), Event(2.6, 3.4, 67, 80)]
+    sound, played = synth.reeds(made, 3.5, np.random.default_rng(seed))
+    assert [p.pitch for p in played] == [60, 64, 55, 67]
+    for note, event in zip(played, made, strict=True):
+        check_label(note, 3.5)
+        assert 0 <= note.onset - event.onset < 0.03
+    for note in played[:2]:  # reeds that beat: the mean over a second
+        near = labelled_pitch(note, note.onset + 0.2, note.onset + 0.9)
+        assert abs(sounding_pitch(sound, note.onset + 0.2, note.onset + 0.9, near) - near) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_harp_plays_what_it_has(seed: int) -> None:
+    made = music.harp(20.0, 60, np.random.default_rng(seed))
+    holes = {60 + p for p in (*music.BLOW, *music.DRAW)}
+    bent = {p - 1 for p in holes}
+    assert len(made) > 10
+    assert {e.pitch for e in made} <= holes | bent
+    assert music.tidy(made, 20.0) == made
+
+
+def test_an_equaliser_says_how_much_louder_notes_become() -> None:
+    pytest.importorskip("soundfile")
+    import render
+
+    t = np.arange(2 * RATE) / RATE
+    for pitch in (45, 57, 69, 81):
+        tone = sum(np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * h * t) / h for h in range(1, 9))
+        out, gains = render.equalise(tone.astype(np.float32), np.random.default_rng(pitch))
+        assert 10 * np.log10(np.mean(out**2) / np.mean(tone**2)) == pytest.approx(gains[pitch], abs=0.3)
+
+
 def test_nothing_to_play() -> None:
     sound, played = synth.legato_line([], 1.0, np.random.default_rng(0), "voice")
     assert (len(sound), played) == (RATE, [])
@@ -217,9 +266,9 @@ def test_the_same_seed_makes_the_same_clip(tmp_path: Path) -> None:
         made = music.pattern(render.LENGTH, bank.low, bank.high, 3, rng)
         sound, played = synth.play_bank(bank, made, render.LENGTH, rng, expression=0.3, detune=0.0)
         clips.append((*render.record(sound, material, rng, 0.0), render.merge_unisons(played)))
-    (first, gain, notes), (second, same_gain, same_notes) = clips
+    (first, gains, notes), (second, same_gains, same_notes) = clips
     np.testing.assert_array_equal(first, second)
-    assert gain == same_gain
+    np.testing.assert_array_equal(gains, same_gains)
     assert len(notes) == len(same_notes) > 0
     for a, b in zip(notes, same_notes, strict=True):
         assert (a.onset, a.offset, a.pitch, a.level) == (b.onset, b.offset, b.pitch, b.level)
