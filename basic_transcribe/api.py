@@ -17,10 +17,12 @@ from urllib.parse import parse_qsl
 
 import typer
 
-from . import batch, cli, outputs
+from . import batch, outputs
 from .console import clock
 from .errors import TranscribeError, UsageError, printable
 from .exports import JSON_SCHEMA
+from .flags import recipe_of
+from .options import MIDI, NOTES, PARTS, PRESET_NAMES, TIME, Options
 from .shaping import ShapeSettings
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ _SHORTHANDS = ("no_pitch_bends", "multiple_pitch_bends")
 # What the settings may be, beside what their types say. The rest of what they must fulfil is said in an answer 422.
 _CLOCK_TIME = {"pattern": r"^(([0-9]+:)?[0-9]+:)?[0-9]+(\.[0-9]*)?$"}
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "preset": {"enum": list(cli.PRESET_NAMES)},
+    "preset": {"enum": list(PRESET_NAMES)},
     "start": _CLOCK_TIME,
     "end": _CLOCK_TIME,
     "channel": {"pattern": r"^(mix|left|right|mid|side|[1-9][0-9]*)$"},
@@ -142,9 +144,9 @@ class Order:
 @cache
 def settings() -> Mapping[str, tuple[type, str]]:
     """Names of the settings, which are those of the command line, with their types and what they mean."""
-    panels = (cli.PARTS, cli.NOTES, cli.TIME, cli.MIDI)
+    panels = (PARTS, NOTES, TIME, MIDI)
     found: dict[str, tuple[type, str]] = {}
-    for name, hint in get_type_hints(cli.Options, include_extras=True).items():
+    for name, hint in get_type_hints(Options, include_extras=True).items():
         options = [option for option in get_args(hint) if isinstance(option, typer.models.OptionInfo)]
         wanted = name == "preset" or (options and options[0].rich_help_panel in panels)
         if wanted and name not in _SHORTHANDS:
@@ -178,7 +180,7 @@ def read_order(query: str, accept: str) -> Order:
     values: dict[str, Any] = defaultdict(lambda: None)
     values |= {key: _value(key, known[key][0], text) for key, text in given.items()}
     try:
-        recipe = cli._recipe(values)
+        recipe = recipe_of(values)
     except UsageError as error:
         raise Problem(422, _as_settings(str(error))) from error
     chosen, stream = _negotiate(accept, wanted)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli
 from .console import complain, say
 from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
+from .options import RUN, Debug, ModelFile, Sectioned, Threads, new_app
+from .running import Stop, exit_with
 
 if TYPE_CHECKING:
     from .api import Limits
@@ -59,7 +60,7 @@ with one thread. The microphone needs https too, or localhost.
 A page opened from the disk (file://) cannot load its parts: it needs a server, if only "python -m http.server".
 """
 
-web_app = cli._app()
+web_app = new_app()
 
 
 def page_assets(model: bytes) -> dict[str, Asset]:
@@ -126,7 +127,7 @@ def export_page(folder: Path, assets: Mapping[str, Asset], *, overwrite: bool = 
         write_atomic(folder / name, content)
 
 
-@web_app.command(cls=cli._Sectioned)
+@web_app.command(cls=Sectioned)
 def web_command(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Listen here; on any other than this, others may reach it.")
@@ -145,20 +146,20 @@ def web_command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that DIR has.")] = False,
     max_megabytes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Largest upload to the API.", rich_help_panel=cli.RUN)
+        int, typer.Option(metavar="N", min=1, help="Largest upload to the API.", rich_help_panel=RUN)
     ] = 1000,
     max_minutes: Annotated[
-        float, typer.Option(metavar="N", min=0.01, help="Longest recording the API takes.", rich_help_panel=cli.RUN)
+        float, typer.Option(metavar="N", min=0.01, help="Longest recording the API takes.", rich_help_panel=RUN)
     ] = 180,
     jobs: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Recordings at a time in the API.", rich_help_panel=cli.RUN)
+        int, typer.Option(metavar="N", min=1, help="Recordings at a time in the API.", rich_help_panel=RUN)
     ] = 2,
-    threads: cli.Threads = None,
-    model: cli.ModelFile = None,
+    threads: Threads = None,
+    model: ModelFile = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say a line for each request.", rich_help_panel=cli.RUN)
+        bool, typer.Option("--verbose", "-v", help="Say a line for each request.", rich_help_panel=RUN)
     ] = False,
-    debug: cli.Debug = False,
+    debug: Debug = False,
 ) -> None:
     """Open the page: drop a recording, see and hear its notes, take the MIDI.
 
@@ -192,11 +193,11 @@ def web_command(
         except TranscribeError as error:
             complain(f"error: {printable(error)}")
             return error.exit_code
-        except cli.Stop as stop:
+        except Stop as stop:
             return 128 + stop.signum
         return 0
 
-    cli._exit_with(run)
+    exit_with(run)
 
 
 def _contents(transcriber: Transcriber) -> bytes:

@@ -63,19 +63,34 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "scoring": ({"audio", "errors"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
     "evaluate": ({"", "batch", "errors", "scoring", "types"}, {"numpy"}),
     "console": ({"errors", "plan"}, {"rich"}),
+    "options": (set(), {"typer"}),
+    "flags": ({"batch", "console", "errors", "keys", "outputs", "presets", "timing", "types"}, set()),
+    "running": (
+        {
+            *("", "audio", "batch", "console", "errors", "evaluate", "exports", "folders", "plan", "processors"),
+            "scoring",
+        },
+        {"typer"},
+    ),
     "cli": (
         {
-            *("", "audio", "batch", "console", "errors", "evaluate", "exports", "folders", "keys", "live", "outputs"),
-            *("plan", "presets", "processors", "scoring", "timing", "types"),
+            *("", "batch", "console", "errors", "flags", "folders", "live", "options", "outputs", "plan", "presets"),
+            "running",
         },
         {"typer"},
     ),
     "catalogue": ({"errors", "manifest"}, set()),
     "transforms": ({"batch", "catalogue", "errors", "manifest", "plan"}, {"apache_beam"}),
-    "beam": ({"audio", "catalogue", "cli", "console", "errors", "plan", "transforms"}, {"apache_beam", "typer"}),
-    "api": ({"", "batch", "cli", "console", "errors", "exports", "outputs", "shaping"}, {"typer"}),
+    "beam": (
+        {"audio", "catalogue", "console", "errors", "flags", "options", "plan", "running", "transforms"},
+        {"apache_beam", "typer"},
+    ),
+    "api": ({"", "batch", "console", "errors", "exports", "flags", "options", "outputs", "shaping"}, {"typer"}),
     "server": ({"api"}, {"python_multipart"}),
-    "web": ({"api", "cli", "console", "errors", "exports", "pipeline", "processors", "server"}, {"typer"}),
+    "web": (
+        {"api", "console", "errors", "exports", "options", "pipeline", "processors", "running", "server"},
+        {"typer"},
+    ),
 }
 # What costs more than a blink to load, and is not needed to import the package or to print the help.
 HEAVY = {

@@ -25,9 +25,10 @@ from conftest import Run
 
 from basic_transcribe import __version__, load_posteriors
 from basic_transcribe import cli as commands
-from basic_transcribe.cli import PRESET_NAMES, _frequency, _seconds
 from basic_transcribe.console import clock
 from basic_transcribe.errors import UsageError
+from basic_transcribe.flags import frequency_of, seconds_of
+from basic_transcribe.options import PRESET_NAMES
 from basic_transcribe.outputs import WRITERS
 from basic_transcribe.presets import PRESETS
 
@@ -718,13 +719,13 @@ def test_version_and_help(cli: Run) -> None:
     ],
 )
 def test_frequencies(text: str, hertz: float) -> None:
-    assert _frequency("--minimum-frequency", text) == pytest.approx(hertz, rel=1e-5)
+    assert frequency_of("--minimum-frequency", text) == pytest.approx(hertz, rel=1e-5)
 
 
 @pytest.mark.parametrize("text", ["", "H2", "E", "E22", "E##2", "nan", "inf", "440 Hz", "٤E"])
 def test_not_frequencies(text: str) -> None:
     with pytest.raises(UsageError, match="--minimum-frequency"):
-        _frequency("--minimum-frequency", text)
+        frequency_of("--minimum-frequency", text)
 
 
 def test_clock() -> None:
@@ -742,7 +743,7 @@ def test_clock() -> None:
     ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:00.5", 0.5), ("1:02:03.5", 3723.5), ("7.25", 7.25)]
 )
 def test_times(text: str, seconds: float) -> None:
-    assert _seconds("--start", text) == seconds
+    assert seconds_of("--start", text) == seconds
 
 
 def test_the_presets_of_the_help_are_those_there_are() -> None:

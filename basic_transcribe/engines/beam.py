@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import cli
 from ..console import Report, clock, complain, count
 from ..errors import TranscribeError, UsageError, printable
+from ..flags import recipe_of, report_of
+from ..options import RUN, WHICH, Sectioned, new_app, option, switch, with_options
 from ..plan import Choice, check_folder
+from ..running import Stop, exit_with, signals, usage_errors
 from .catalogue import LISTS, absolute, is_url, parent
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ WILD = "*?["
 AGAIN = "what it has written is whole; run it again to go on"
 STORES = {"azfs": "azure", "gs": "gcp", "s3": "aws"}  # extras of Apache Beam, by the schemes they serve
 
-beam_app = cli._app()
+beam_app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Totals:
     audio_seconds: int = 0
 
 
-@beam_app.command(cls=cli._Sectioned)
-@cli._with_options
+@beam_app.command(cls=Sectioned)
+@with_options
 def beam_command(
     flags: Mapping[str, Any],
     source: Annotated[
@@ -64,17 +66,17 @@ def beam_command(
         list[str] | None, typer.Argument(metavar="-- BEAM_OPTIONS", help="Options of the pipeline, after --.")
     ] = None,
     runner: Annotated[
-        str, cli._option(cli.RUN, "NAME", "Engine: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner or another.")
+        str, option(RUN, "NAME", "Engine: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner or another.")
     ] = EMBEDDED,
     include: Annotated[
         list[str] | None,
-        cli._option(cli.WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
+        option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, cli._option(cli.WHICH, "GLOB", "No paths below IN that match this; may be given again.")
+        list[str] | None, option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")
     ] = None,
     retry_failed: Annotated[
-        bool, cli._switch("--retry-failed", "Try again what failed before, though it has not changed.", cli.WHICH)
+        bool, switch("--retry-failed", "Try again what failed before, though it has not changed.", WHICH)
     ] = False,
 ) -> None:
     """Transcribe a catalogue on an engine that spreads it over many machines.
@@ -85,14 +87,14 @@ def beam_command(
 
     Exit code: as of basic-transcribe; 1 also if the pipeline itself failed.
     """
-    with cli._usage_errors():
+    with usage_errors():
         choice = Choice(tuple(include or ()), tuple(exclude or ()))
         if flags["jobs"] is not None:
             raise UsageError("--jobs is for one machine; say how many workers by an option of the engine, after --")
         if options and not options[0].startswith("-"):
             raise UsageError(f"{options[0]}: one path too many; give IN and OUT, and options of the pipeline after --")
-        recipe = replace(cli._recipe(flags), retry_failed=retry_failed, threads=flags["threads"] or 1)
-        report = cli._report(flags)
+        recipe = replace(recipe_of(flags), retry_failed=retry_failed, threads=flags["threads"] or 1)
+        report = report_of(flags)
         _require_beam()
     logging.basicConfig(level=logging.INFO if report.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
 
@@ -101,20 +103,20 @@ def beam_command(
             totals = run(source, out, recipe, choice=choice, runner=runner, options=options or ())
             return _summary(totals, absolute(out), report)
         except TranscribeError as error:
-            if cli._signals.received is not None:  # it went through Beam, which made a failure of it
-                return stopped(cli._signals.received)
+            if signals.received is not None:  # it went through Beam, which made a failure of it
+                return stopped(signals.received)
             if report.debug:
                 complain("".join(traceback.format_exception(error)).rstrip())
             complain(f"error: {printable(error)}")
             return error.exit_code
-        except cli.Stop as stop:
+        except Stop as stop:
             return stopped(stop.signum)
 
     def stopped(number: int) -> int:
         complain(f"stopped by {signal.Signals(number).name}; run again to go on")
         return 128 + number
 
-    cli._exit_with(work)
+    exit_with(work)
 
 
 def run(

@@ -1,0 +1,256 @@
+"""What the flags of a command say: settings, or a message that tells what would do."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .console import Report
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from .batch import Recipe
+    from .types import BeatSettings
+
+TEMPO = "beats per minute, auto, or auto:120 for a tempo near 120"
+_TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d*)?)")
+Settings = TypeVar("Settings", bound="DataclassInstance")
+Parsed = TypeVar("Parsed")
+
+
+def recipe_of(flags: Mapping[str, Any]) -> Recipe:
+    """What the flags of the command say, over what the preset says."""
+    from .batch import Recipe
+    from .outputs import MIXED, SONIFIED, OutputSettings, check
+    from .presets import preset
+    from .timing import parse_division, parse_time_signature
+    from .types import Part
+
+    chosen = preset(flags["preset"])
+    bends = _bend_mode(flags)
+    signature = _parsed(parse_time_signature, flags["time_signature"])
+    beats = _beat_settings(flags["tempo"], signature)
+    division = _parsed(parse_division, flags["quantize"])
+    if division is None and (flags["strength"] is not None or flags["swing"] is not None):
+        raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
+    if flags["scale"] is None and flags["scale_mode"] is not None:
+        raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
+    midi = over(
+        chosen.midi,
+        tempo=None if beats else _number("--tempo", flags["tempo"], TEMPO),
+        program=flags["program"],
+        bend_mode=None if bends == "none" else bends,
+        time_signature=signature,
+    )
+    names = ("polyphony", "legato", "staccato", "velocity_curve", "scale", "scale_mode", "strength", "swing")
+    shape = over(
+        chosen.shape,
+        **{name: flags[name] for name in (*names, "mark_below")},
+        velocity_range=_velocities(flags["velocity_range"]),
+        quantize=division,
+    )
+    tracker = over(
+        chosen.tracker,
+        **tracker_flags(flags),
+        pitch_bends=False if bends == "none" else None,
+    )
+    part = Part(
+        seconds_of("--start", flags["start"]) or 0.0, seconds_of("--end", flags["end"]), _channel(flags["channel"])
+    )
+    plot = flags["plot"]
+    if plot not in (None, "png", "svg"):
+        raise UsageError(f"--plot is {plot!r}; give png or svg")
+    if flags["soundfont"] is not None and not (flags["sonify"] or flags["sonify_mix"]):
+        raise UsageError("--soundfont is for --sonify and --sonify-mix; give one of them too")
+    wanted = {
+        ".csv": flags["csv"],
+        ".json": flags["json"],
+        ".jams": flags["jams"],
+        ".npz": flags["npz"],
+        ".musicxml": flags["musicxml"],
+        SONIFIED: flags["sonify"],
+        MIXED: flags["sonify_mix"],
+        f".{plot}": plot is not None,
+    }
+    extras = tuple(extension for extension, chosen in wanted.items() if chosen)
+    output = over(
+        OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
+    )
+    check(extras, output)
+    return Recipe(
+        tracker=tracker,
+        shape=shape,
+        output=output,
+        beats=beats,
+        extras=extras,
+        overwrite=flags["overwrite"],
+        model=flags["model"],
+        threads=flags["threads"],
+        provider=flags["provider"] or "cpu",
+    )
+
+
+def over(settings: Settings, **given: Any) -> Settings:
+    """Settings with those replaced that were given."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _parsed(parse: Callable[[str], Parsed], text: str | None) -> Parsed | None:
+    return None if text is None else parse(text)
+
+
+def tracker_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command's flags say of the note tracker."""
+    thresholds = ("onset_threshold", "split_threshold", "frame_threshold", "minimum_note_length")
+    ends = ("minimum_frequency", "maximum_frequency")
+    return {
+        **{name: flags[name] for name in thresholds},
+        **{name: frequency_of(f"--{name.replace('_', '-')}", flags[name]) for name in ends},
+        "monophonic": flags["monophonic"] or None,
+    }
+
+
+def _bend_mode(flags: Mapping[str, Any]) -> str | None:
+    """One of the modes, ``none``, or None if no flag says anything."""
+    short = {"none": flags["no_pitch_bends"], "channels": flags["multiple_pitch_bends"]}
+    said = {mode for mode, given in short.items() if given} | ({flags["pitch_bends"]} - {None})
+    if len(said) > 1:
+        raise UsageError("the flags on pitch bends contradict each other; give one of them")
+    return next(iter(said), None)
+
+
+def _number(option: str, text: str | None, wanted: str) -> float | None:
+    """A finite number; ``wanted`` says what would do.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{option} is {text!r}; give {wanted}")
+    return value
+
+
+def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> BeatSettings | None:
+    """How to look for beats, of ``auto`` or ``auto:120``; None if it is not to be done."""
+    from .types import BeatSettings
+
+    word, colon, near = (tempo or "").partition(":")
+    if word != "auto":
+        return None
+    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if colon else None)
+
+
+def seconds_of(option: str, text: str | None) -> float | None:
+    """Seconds of ``90``, ``1:30`` or ``1:02:03.5``.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    if text is None:
+        return None
+    time = _TIME.fullmatch(text)
+    if time is None:
+        raise UsageError(f"{option} is {text!r}; give seconds, or minutes and seconds such as 1:30")
+    return 3600 * int(time["hours"] or 0) + 60 * int(time["minutes"] or 0) + float(time["seconds"])
+
+
+def _channel(text: str | None) -> str | int:
+    if text is None:
+        return "mix"
+    return int(text) if text.isdecimal() else text
+
+
+def _velocities(text: str | None) -> tuple[int, int] | None:
+    """Ends of a range of velocities, of ``40-100`` or ``80``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text is None:
+        return None
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and (high.isdecimal() or not high)):
+        raise UsageError(f"--velocity-range is {text!r}; give two velocities, such as 40-100")
+    return int(low), int(high or low)
+
+
+def frequency_of(option: str, text: str | None) -> float | None:
+    """Hz of a number or a note name such as E2, F#3, Bb4 (A4 is 440 Hz).
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text is None:
+        return None
+    from .keys import parse_pitch
+
+    pitch = parse_pitch(text)
+    if pitch is not None:
+        return 440 * math.exp2((pitch - 69) / 12)
+    return _number(option, text, "Hz, or a note name such as E2, F#3 or Bb4")
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """Which of how many parts, of ``2/8``.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    i, slash, n = (text or "1/1").partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal()):
+        raise UsageError(f"--shard is {text!r}; give a part and how many there are, such as 2/8")
+    return int(i), int(n)
+
+
+def in_and_out(paths: Sequence[str]) -> tuple[tuple[str, ...], Path]:
+    """Inputs, and the folder for the outputs.
+
+    Raises
+    ------
+    UsageError
+        If they are not that.
+    """
+    *inputs, output = paths
+    if not inputs:
+        raise UsageError(f"{output}: only one path; give a folder for the outputs after it")
+    if Path(output).is_file():
+        raise UsageError(f"{output}: a file; the last path is the folder for the outputs, give one")
+    if "-" in inputs:
+        raise UsageError("-: standard input has no place in a manifest; leave out batch, and give -o")
+    return tuple(inputs), Path(output)
+
+
+def report_of(flags: Mapping[str, Any], *, batch: bool = False) -> Report:
+    """What is to be said.
+
+    Raises
+    ------
+    UsageError
+        If the flags contradict each other.
+    """
+    quiet, verbose, debug = flags["quiet"], flags["verbose"], flags["debug"]
+    if quiet and (verbose or debug):
+        raise UsageError("--quiet contradicts --verbose and --debug; give one of them")
+    return Report(quiet=quiet, verbose=verbose or debug, debug=debug, batch=batch)

@@ -1,0 +1,211 @@
+"""The options of the commands: their names, their help, and one class with those of all that write files."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+import typer.core
+
+PRESET_NAMES = ("bass", "guitar", "harmonica", "kalimba", "piano", "violin", "voice")  # presets.py loads slowly
+NOTES, TIME, MIDI, FILES, PARTS, RUN, WHICH = (
+    "Which notes",
+    "Tempo, key, scale",
+    "MIDI file",
+    "Other files",
+    "Part of the recording",
+    "How it runs",
+    "Which recordings",
+)
+SECTIONS = ("Arguments", "Options", WHICH, PARTS, NOTES, TIME, MIDI, FILES, RUN)  # in this order
+
+
+class Sectioned(typer.core.TyperCommand):
+    """Shows options under the headings of their help panels, which without rich would be one long list."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                argument = parameter.param_type_name == "argument"
+                heading = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sorted(sections.items(), key=lambda section: SECTIONS.index(section[0])):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def new_app() -> typer.Typer:
+    """One command of the command line."""
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,  # rich would double the time of --help
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def option(panel: str, metavar: str, help: str) -> Any:
+    """An option with a value, shown under the heading ``panel``."""
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=panel)
+
+
+def switch(name: str, help: str, panel: str = FILES) -> Any:
+    """An option without a value, or one to be given again and again."""
+    return typer.Option(name, help=help, rich_help_panel=panel)
+
+
+PresetName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Settings for one instrument: " + ", ".join(PRESET_NAMES) + ".")
+]
+OnsetThreshold = Annotated[
+    float | None, option(NOTES, "0..1", "Note sensitivity: lower finds more notes; the model's if omitted.")
+]
+SplitThreshold = Annotated[
+    float | None,
+    option(NOTES, "0..1", "Split sensitivity: higher strikes held notes again less; the model's if omitted."),
+]
+FrameThreshold = Annotated[float | None, option(NOTES, "0..1", "Lower makes notes longer; the model's if omitted.")]
+MinimumNoteLength = Annotated[float | None, option(NOTES, "MS", "Shortest note kept; the model's if omitted.")]
+MinimumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")]
+MaximumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")]
+Monophonic = Annotated[
+    bool, switch("--monophonic", "Find the best single line: for a voice, a bass or a wind alone.", NOTES)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted.", rich_help_panel=RUN),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads per recording; the CPUs shared out if omitted.", rich_help_panel=RUN
+    ),
+]
+ModelFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.", rich_help_panel=RUN)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.", rich_help_panel=RUN)]
+
+
+class Options:
+    """The options of all commands that transcribe recordings to files."""
+
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False
+    preset: PresetName = None
+    start: Annotated[str | None, option(PARTS, "TIME", "Begin here, as 90, 1:30 or 1:02:03.5.")] = None
+    end: Annotated[str | None, option(PARTS, "TIME", "End here.")] = None
+    channel: Annotated[str | None, option(PARTS, "mix|left|right|mid|side|N", "Channel; their mix if omitted.")] = None
+    onset_threshold: OnsetThreshold = None
+    split_threshold: SplitThreshold = None
+    frame_threshold: FrameThreshold = None
+    minimum_note_length: MinimumNoteLength = None
+    minimum_frequency: MinimumFrequency = None
+    maximum_frequency: MaximumFrequency = None
+    monophonic: Monophonic = False
+    polyphony: Annotated[int | None, option(NOTES, "N", "At most so many notes at a time.")] = None
+    legato: Annotated[float | None, option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")] = (
+        None
+    )
+    staccato: Annotated[float | None, option(NOTES, "MS", "Cut notes that are longer.")] = None
+    velocity_curve: Annotated[float | None, option(NOTES, "X", "Above 1 makes soft notes softer, below 1 louder.")] = (
+        None
+    )
+    velocity_range: Annotated[
+        str | None, option(NOTES, "LOW-HIGH", "Spread the velocities from LOW to HIGH; 80 or 80-80 makes them equal.")
+    ] = None
+    tempo: Annotated[
+        str | None,
+        typer.Option(
+            "--tempo",
+            "--midi-tempo",
+            metavar="auto|auto:BPM|BPM",
+            help="Tempo of the MIDI file; auto finds the beats (near BPM), and the bars follow the recording. Times in"
+            " seconds do not depend on it.",
+            show_default="120",
+            rich_help_panel=TIME,
+        ),
+    ] = None
+    time_signature: Annotated[str | None, option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")] = None
+    quantize: Annotated[str | None, option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None
+    strength: Annotated[float | None, option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None
+    swing: Annotated[float | None, option(TIME, "0..1", "Delay of every second step of the grid.")] = None
+    key: Annotated[str | None, option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None
+    scale: Annotated[str | None, option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None
+    scale_mode: Annotated[
+        str | None, option(TIME, "snap|drop|mark", "Move other notes into the scale, drop or mark them.")
+    ] = None
+    program: Annotated[
+        int | None,
+        typer.Option(metavar="0..127", help="General MIDI program.", show_default="0, piano", rich_help_panel=MIDI),
+    ] = None
+    pitch_bends: Annotated[
+        str | None,
+        option(
+            MIDI,
+            "plain|channels|mpe|none",
+            "On one channel where a note sounds alone (if omitted); a channel for each bending note; MPE; or none.",
+        ),
+    ] = None
+    no_pitch_bends: Annotated[bool, switch("--no-pitch-bends", "The same as --pitch-bends none.", MIDI)] = False
+    multiple_pitch_bends: Annotated[
+        bool, switch("--multiple-pitch-bends", "The same as --pitch-bends channels.", MIDI)
+    ] = False
+    mark_below: Annotated[
+        float | None, option(MIDI, "0..1", "Put a marker on notes that are less certain than this.")
+    ] = None
+    csv: Annotated[bool, switch("--csv", "Also write the notes as NAME.csv.")] = False
+    json: Annotated[bool, switch("--json", "Also write all that is known as NAME.json.")] = False
+    jams: Annotated[bool, switch("--jams", "Also write NAME.jams.")] = False
+    musicxml: Annotated[bool, switch("--musicxml", "Also write a score, NAME.musicxml.")] = False
+    npz: Annotated[bool, switch("--npz", "Also write the model's posteriors, NAME.npz; give that as INPUT later.")] = (
+        False
+    )
+    sonify: Annotated[bool, switch("--sonify", "Also write how the notes sound, NAME.sonified.wav.")] = False
+    sonify_mix: Annotated[
+        bool,
+        switch("--sonify-mix", "Also write the recording, left, beside the notes, right: NAME.sonified-mix.wav."),
+    ] = False
+    soundfont: Annotated[Path | None, option(FILES, "SF2", "Instruments to play the notes with.")] = None
+    plot: Annotated[str | None, option(FILES, "png|svg", "Also draw the notes over the spectrogram.")] = None
+    jobs: Jobs = None
+    threads: Threads = None
+    model: ModelFile = None
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="cpu|cuda|coreml|directml|openvino",
+            help="What computes the model; all but cpu need another build of ONNX Runtime.",
+            rich_help_panel=RUN,
+        ),
+    ] = "cpu"
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.", rich_help_panel=RUN)] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what is used.", rich_help_panel=RUN)] = (
+        False
+    )
+    debug: Debug = False
+
+
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes all options of :class:`Options` beside its own, and gets them as one, ``flags``."""
+    hints = get_type_hints(Options, include_extras=True)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Options, name), annotation=hint)
+        for name, hint in hints.items()
+    ]
+    own = [p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "flags"]
+
+    def command(**values: Any) -> None:
+        function(**{p.name: values[p.name] for p in own}, flags={name: values[name] for name in hints})
+
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+    )
+    command.__annotations__ = {p.name: p.annotation for p in own} | hints
+    return command

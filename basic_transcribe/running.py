@@ -1,0 +1,340 @@
+"""Everything between a command's settings and its exit code: work under progress bars, signals, failures, a summary."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from .console import Bars, Report, complain, silence
+from .errors import OutputError, TranscribeError, UsageError, printable
+
+if TYPE_CHECKING:
+    from .batch import Pool, Recipe
+    from .folders import Folders
+    from .plan import Job, Result
+    from .scoring import Recording
+
+BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+
+
+class Stop(BaseException):
+    """SIGINT or SIGTERM has arrived. Not an Exception, so that no handler of errors swallows it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Signals:
+    """Turns SIGINT and SIGTERM into Stop: at once, or at the next check while ``deferred``.
+
+    Audio is decoded through callbacks from C, which print and then swallow whatever is raised in them.
+    """
+
+    def __init__(self) -> None:
+        self.deferred = False
+        self.received: int | None = None
+
+    def install(self) -> None:
+        """Receive them from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, signum: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # a second one need not wait
+        self.received = signum
+        if not self.deferred:
+            raise Stop(signum)
+
+    def check(self) -> None:
+        """Raise Stop if one has arrived."""
+        if self.received is not None:
+            raise Stop(self.received)
+
+
+signals = Signals()
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Where flags are read: what is wrong with them is said, and the command ends."""
+    try:
+        yield
+    except UsageError as error:
+        complain(f"error: {printable(error)}")
+        raise typer.Exit(UsageError.exit_code) from None
+
+
+def exit_with(run: Callable[[], int]) -> NoReturn:
+    """End the command with the code that ``run`` returns, quietly if nobody reads what it says."""
+    try:
+        code = run()
+    except BrokenPipeError:
+        silence()
+        code = BROKEN_PIPE
+    raise typer.Exit(code)
+
+
+def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: Report) -> int:
+    """Transcribe recordings and folders; returns the exit code."""
+    from . import plan
+    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
+
+    def work() -> None:
+        planned = plan.plan(inputs, output_dir, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS, extras=recipe.extras)
+        report.plan(planned)
+        if planned.jobs and output_dir is not None:
+            plan.check_folder(output_dir)
+        todo, failures = plan.check_outputs(planned.jobs, recipe.extensions)
+        for failure in failures:
+            report.result(failure)
+        with ExitStack() as stack:
+            todo = stack.enter_context(_spooled(todo))
+            for result in stack.enter_context(closing(_work(todo, recipe, jobs, report))):
+                report.result(result)
+
+    return _reported(work, report)
+
+
+def _reported(work: Callable[[], None], report: Report) -> int:
+    """Exit code of what is done by ``work``, after a summary."""
+    try:
+        work()
+    except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
+        report.error(str(error))
+        return max(error.exit_code, report.exit_code)
+    except Stop as stop:
+        report.stopped(signal.Signals(stop.signum).name)
+        return 128 + stop.signum
+    report.summary()
+    return report.exit_code
+
+
+def _work(todo: Sequence[Job], recipe: Recipe, jobs: int | None, report: Report) -> Generator[Result, None, None]:
+    """The results of all jobs as they finish, under progress bars. Stop is raised between two of them."""
+    crew = _Crew(recipe, jobs, report)
+    with closing(crew), closing(crew.work(todo)) as results:
+        yield from results
+
+
+class _Crew:
+    """Processes at work under progress bars, as many as the first list of jobs has work for.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    jobs : int or None
+        Recordings at a time.
+    report : Report
+    keep : bool
+        Whether there will be other lists, so that they stay.
+    """
+
+    def __init__(self, recipe: Recipe, jobs: int | None, report: Report, *, keep: bool = False) -> None:
+        self._recipe, self._jobs, self._report, self._keep = recipe, jobs, report, keep
+        self._pool: Pool | None = None
+        self._here = False
+        self._bars: Bars | None = None
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+    def work(self, todo: Sequence[Job]) -> Generator[Result, None, None]:
+        """The results of all jobs as they finish. Stop is raised between two of them."""
+        pool = self._pool = self._pool or self._hire(len(todo))
+        before, signals.deferred = signals.deferred, signals.deferred or self._here
+        with Bars(len(todo), shown=not self._report.quiet) as self._bars, closing(pool.run(todo)) as results:
+            for result in results:
+                self._bars.finish(result)
+                yield result
+                signals.check()
+        signals.deferred = before
+
+    def _hire(self, jobs: int) -> Pool:
+        from . import batch
+        from .processors import available_cpus
+
+        cpus = available_cpus()
+        processes = self._jobs or cpus
+        if not self._keep:
+            processes = max(1, min(processes, jobs))
+        recipe = replace(self._recipe, threads=self._recipe.threads or max(1, cpus // processes))
+        self._report.settings(recipe, processes)
+        self._here = processes == 1
+        return batch.Pool(recipe, processes, self._progress, keep=self._keep)
+
+    def _progress(self, job: Job, seconds: float, total: float | None) -> None:
+        assert self._bars is not None
+        self._bars.update(job, seconds, total)
+        signals.check()
+
+
+def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report) -> int:
+    """Transcribe folders with a manifest; returns the exit code."""
+    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
+    from .folders import transcribe_folders
+
+    def work() -> None:
+        with ExitStack() as stack:
+            crew = _Crew(recipe, jobs, report, keep=folders.watch)
+            stack.enter_context(closing(crew))
+            transcribe_folders(
+                folders,
+                recipe,
+                crew.work,
+                report,
+                extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS,
+                stopped=lambda: signals.received is not None,
+            )
+        signals.check()
+
+    signals.deferred = folders.watch  # waiting for changes is done in C, too
+    return _reported(work, report)
+
+
+def preview_batch(folders: Folders, recipe: Recipe, report: Report) -> int:
+    """Show what :func:`run_batch` would do; returns the exit code."""
+    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
+    from .folders import preview
+
+    try:
+        preview(folders, recipe, report, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS)
+    except TranscribeError as error:
+        report.error(str(error))
+        return max(error.exit_code, report.exit_code)
+    report.outlook()
+    return report.exit_code
+
+
+def run_evaluation(
+    reference: Path,
+    estimates: Path | None,
+    recipe: Recipe,
+    jobs: int | None,
+    json: Path | None,
+    per_file: bool,
+    report: Report,
+) -> int:
+    """Score recordings against their references; returns the exit code."""
+    import tempfile
+
+    from . import evaluate, scoring
+    from .exports import write_atomic
+
+    scores: list[evaluate.Score] = []
+    try:
+        scoring.require_mir_eval()
+        if json is not None and not json.parent.is_dir():
+            raise OutputError(f"{json}: cannot be written: no such folder; create it first")
+        found = scoring.find(reference, leave_out=estimates)
+        report.remarks(found.remarks)
+        for path, reason in found.failures:
+            report.failure(path, TranscribeError(reason))
+        if not found.recordings:
+            raise UsageError(f"{reference}: no recordings with references in this folder; check the path")
+        with ExitStack() as stack:
+            if estimates is not None:
+                source = {"estimates": str(estimates)}
+                pairs = _given(found.recordings, estimates, report)
+            else:
+                transcriber = recipe.load()
+                used = recipe.tracker.resolved(transcriber.model.defaults)
+                source = evaluate.setup(transcriber.model.name, transcriber.model.sha256, used)
+                report.say(evaluate.heading(source))
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="basic_transcribe-"))
+                pairs = _transcribed(found.recordings, Path(folder), recipe, jobs, report)
+            for recording, estimate in stack.enter_context(closing(pairs)):
+                try:
+                    scores.append(evaluate.score(recording, estimate))
+                except TranscribeError as error:
+                    report.failure(str(recording.audio), error)
+        scores.sort(key=lambda s: (s.recording.set_name, s.recording.name))
+        lines = [*evaluate.recordings_table(scores), ""] if per_file else []
+        for line in (*lines, *evaluate.means_table(evaluate.means(scores))) if scores else ():
+            report.say(line)
+        report.say(f"{len(scores)} scored, {len(report.results)} failed")
+        if json is not None:
+            failures = [(result.label, result.message) for result in report.results]
+            write_atomic(json, evaluate.to_json(scores, failures, source=source, reference=reference).encode())
+    except TranscribeError as error:  # one that concerns all recordings
+        report.error(str(error))
+        return max(error.exit_code, report.exit_code)
+    except Stop as stop:
+        complain(f"stopped by {signal.Signals(stop.signum).name}")
+        return 128 + stop.signum
+    return report.exit_code
+
+
+def _given(
+    recordings: Sequence[Recording], folder: Path, report: Report
+) -> Generator[tuple[Recording, Path], None, None]:
+    """Each recording with its estimate in a folder."""
+    from .evaluate import given_estimate
+
+    for recording in recordings:
+        try:
+            estimate = given_estimate(recording, folder)
+        except TranscribeError as error:
+            report.failure(str(recording.audio), error)
+        else:
+            yield recording, estimate
+
+
+def _transcribed(
+    recordings: Sequence[Recording], folder: Path, recipe: Recipe, jobs: int | None, report: Report
+) -> Generator[tuple[Recording, Path], None, None]:
+    """Each recording with its transcription, written to the folder, as they finish."""
+    from . import evaluate, plan
+
+    todo, failures = plan.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
+    estimates = {job.label: job.output(".mid") for job in todo}
+    by_label = {str(recording.audio): recording for recording in recordings}
+    for failure in failures:
+        report.result(failure)
+    with closing(_work(todo, recipe, jobs, report)) as results:
+        for result in results:
+            if result.status == "failed":
+                report.result(result)
+            else:
+                yield by_label[result.label], estimates[result.label]
+
+
+@contextmanager
+def _spooled(jobs: list[Job]) -> Iterator[list[Job]]:
+    """The jobs, with standard input, if it is among them, copied to a file for as long as this lasts.
+
+    Raises
+    ------
+    TranscribeError
+        If it cannot be read or stored.
+    """
+    import shutil
+    import tempfile
+
+    from .plan import STDIN
+
+    if all(job.label != STDIN for job in jobs):
+        yield jobs
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("standard input is not a recording; pipe one into it, or give a file instead of -")
+    with tempfile.TemporaryDirectory(prefix="basic_transcribe-") as folder:
+        path = Path(folder, "stdin")
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        except OSError as error:
+            raise TranscribeError(
+                f"standard input cannot be stored in {folder}: {error.strerror}; set TMPDIR"
+            ) from error
+        yield [replace(job, source=path) if job.label == STDIN else job for job in jobs]
