@@ -33,12 +33,12 @@ PRESETS = {
     "guitar": Preset(_within(38, 88), midi=MidiSettings(program=24, bend_mode="channels")),
     "harmonica": Preset(_within(48, 98), midi=MidiSettings(program=22, bend_mode="channels")),
     "kalimba": Preset(
-        _within(48, 96, onset_threshold=0.62, split_threshold=0.78, pitch_bends=False), midi=MidiSettings(program=108)
+        _within(48, 96, onset_threshold=0.56, split_threshold=0.72, pitch_bends=False), midi=MidiSettings(program=108)
     ),
     "piano": Preset(TrackerSettings(pitch_bends=False)),
     "violin": Preset(_within(55, 103), midi=MidiSettings(program=40, bend_mode="channels")),
     "voice": Preset(
-        _within(36, 86, onset_threshold=0.62, frame_threshold=0.22, monophonic=True), midi=MidiSettings(program=53)
+        _within(36, 86, onset_threshold=0.62, frame_threshold=0.32, monophonic=True), midi=MidiSettings(program=53)
     ),
 }
 """By name. ``scripts/tune_presets.py`` measures what they gain."""
