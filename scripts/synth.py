@@ -1,5 +1,5 @@
-"""Players: note banks (sampled instruments), a source-filter synthesiser for legato lines (voice, bow, reed), one of
-chords of free reeds, and a modal one for what is struck or plucked and has no strings (tines, bars, bells).
+"""Players: note banks (sampled instruments), and synthesisers for lines of voice, bow or reed, for chords of free
+reeds, and for what is struck or plucked and has no strings (tines, bars, bells).
 
 Each player returns sound together with what was *really* played: :class:`Played` notes whose pitch is the nearest
 semitone to the sounding pitch, whose bend is the deviation from it, whose offset is where the sound dies.
@@ -275,9 +275,7 @@ VOWELS = np.array(
 )  # fmt: skip
 
 
-SETTLED = (
-    0.015  # s after a vowel has come up and its pitch has mostly been reached, where a sung note is heard to begin
-)
+SETTLED = 0.015  # s after its vowel has come up and its pitch has mostly been reached, a sung note is heard to begin
 
 
 def legato_line(
@@ -437,11 +435,8 @@ def reeds(events: list[Event], length: float, rng: np.random.Generator) -> tuple
             for h in range(1, int(min(30, 10000 / frequency.max())) + 1):
                 turn *= z
                 gain = 10 ** (np.interp(np.log2(h * frequency[0]), grid, body) / 20) / h**tilt
-                sound += (
-                    gain
-                    * np.interp(samples, t, loud * np.maximum(loud, 0.05) ** (soft * min(h - 1, 4) / 4))
-                    * turn.imag
-                )
+                swell = loud * np.maximum(loud, 0.05) ** (soft * min(h - 1, 4) / 4)
+                sound += gain * np.interp(samples, t, swell) * turn.imag
         sound += breath * np.interp(samples, t, loud) * rng.normal(0, 1, size) * (np.abs(sound).max() + 1e-9)
         start = int(e.onset * SAMPLE_RATE)
         stop = min(start + size, len(out))
@@ -510,9 +505,7 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
         sound = ring(e.pitch, amplitude, min(6 * tau, until - e.onset + 0.2, length + 2.9 - e.onset), len(ratios))
         if len(sound) < 200:
             continue
-        fall = np.arange(len(sound)) / SAMPLE_RATE - (
-            until - e.onset
-        )  # a finger or a mallet stops it before it is struck
+        fall = np.arange(len(sound)) / SAMPLE_RATE - (until - e.onset)  # something stops it before it is struck again
         sound = sound * np.exp(-np.maximum(fall, 0) / 0.02)
         start = int(e.onset * SAMPLE_RATE)
         out[start : start + len(sound)] += sound.astype(np.float32)
