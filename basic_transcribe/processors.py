@@ -53,8 +53,8 @@ def _quota(folder: Path) -> Iterator[float]:
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Results of the items, in their order, so many of them at work at a time beside whoever takes the results.
 
-    Items are taken, and nothing else is done with them, in the thread that takes the results; at most ``threads`` more
-    than have been given. With one thread all happens in that one.
+    Items are taken, and nothing else is done with them, in the thread that takes the results; at most ``threads`` and
+    one more than have been given, so that none idles while results are taken. With one thread all happens in that one.
     """
     if threads == 1:
         yield from map(work, items)
@@ -64,7 +64,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
         try:
             for item in items:
                 coming.append(pool.submit(work, item))
-                if len(coming) > threads:
+                if len(coming) > threads + 1:
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()
