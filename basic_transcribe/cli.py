@@ -7,7 +7,6 @@ exit code is the largest of theirs.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -17,14 +16,16 @@ from typing import Annotated, Any
 import typer
 
 from .console import Report, complain, mute_libraries, say
-from .errors import TranscribeError, UsageError, printable
+from .errors import UsageError, printable
 from .flags import in_and_out, over, recipe_of, report_of, shard_of, tracker_flags
 from .options import (
     FILES,
     RUN,
     WHICH,
     Debug,
+    Exclude,
     FrameThreshold,
+    Include,
     Jobs,
     MaximumFrequency,
     MinimumFrequency,
@@ -33,6 +34,7 @@ from .options import (
     Monophonic,
     OnsetThreshold,
     PresetName,
+    RetryFailed,
     Sectioned,
     SplitThreshold,
     Threads,
@@ -146,19 +148,12 @@ def batch_command(
             show_default=False,
         ),
     ],
-    include: Annotated[
-        list[str] | None,
-        option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
     shard: Annotated[
         str | None, option(WHICH, "I/N", "Only the I-th of N parts, which more recordings do not change.")
     ] = None,
-    retry_failed: Annotated[
-        bool, switch("--retry-failed", "Try again what failed before, though it has not changed.", WHICH)
-    ] = False,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, switch("--dry-run", "Show what would be done and why, and write nothing.", RUN)] = False,
     watch: Annotated[bool, switch("--watch", "Go on with what appears or changes, until stopped.", RUN)] = False,
     page: Annotated[
@@ -289,31 +284,23 @@ def live_command(
     def listen() -> int:
         from . import live
 
-        try:
-            if list_devices:
-                for line in live.input_devices():
-                    say(line)
-                return 0
-            signals.deferred = True  # sound comes through callbacks from C, which swallow exceptions
-            live.listen(
-                device=device,
-                file=file,
-                channel=channel,
-                fast=fast,
-                midi_port=midi_port,
-                show=say if show or midi_port is None else None,
-                remark=lambda text: complain(f"note: {printable(text)}"),
-                model=model,
-                settings=settings,
-                check=signals.check,
-            )
-        except TranscribeError as error:
-            if debug:
-                complain("".join(traceback.format_exception(error)).rstrip())
-            complain(f"error: {printable(error)}")
-            return error.exit_code
-        except Stop as stop:
-            return 128 + stop.signum
+        if list_devices:
+            for line in live.input_devices():
+                say(line)
+            return 0
+        signals.deferred = True  # sound comes through callbacks from C, which swallow exceptions
+        live.listen(
+            device=device,
+            file=file,
+            channel=channel,
+            fast=fast,
+            midi_port=midi_port,
+            show=say if show or midi_port is None else None,
+            remark=lambda text: complain(f"note: {printable(text)}"),
+            model=model,
+            settings=settings,
+            check=signals.check,
+        )
         return 0
 
-    exit_with(listen)
+    exit_with(listen, debug=debug)

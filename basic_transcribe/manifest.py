@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -92,6 +92,32 @@ def safe_output(text: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or not path.name or forbidden:
         raise UsageError(f"output {text!r} leads out of the folder of outputs; give a path below it, with slashes")
     return path
+
+
+def listed_output(line: Mapping[str, Any], where: str) -> PurePosixPath | None:
+    """The output that a line of a list asks for; None if it asks for none.
+
+    Parameters
+    ----------
+    line : mapping
+        With an ``output`` or without.
+    where : str
+        List and number of the line, for messages.
+
+    Raises
+    ------
+    UsageError
+        If it is no MIDI file, or could lead out of the folder of outputs.
+    """
+    output = line.get("output")
+    if output is None:
+        return None
+    if not (isinstance(output, str) and output.endswith(".mid")):
+        raise UsageError(f"{where}: output {output!r} is not the name of a MIDI file; let it end with .mid")
+    try:
+        return safe_output(output)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 class Entries:

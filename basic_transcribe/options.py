@@ -89,6 +89,14 @@ Threads = Annotated[
 ModelFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="ONNX model; the one shipped if omitted.", rich_help_panel=RUN)
 ]
+Include = Annotated[
+    list[str] | None,
+    option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
+]
+Exclude = Annotated[list[str] | None, option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")]
+RetryFailed = Annotated[
+    bool, switch("--retry-failed", "Try again what failed before, though it has not changed.", WHICH)
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.", rich_help_panel=RUN)]
 
 

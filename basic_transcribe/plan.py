@@ -15,7 +15,7 @@ from typing import Literal
 
 from . import outputs
 from .errors import OutputError, UsageError, printable
-from .manifest import Entries, Entry, safe_output
+from .manifest import Entries, Entry, listed_output
 
 STDIN = "-"
 LIST = ".jsonl"  # of a file that names recordings and their outputs
@@ -281,13 +281,7 @@ def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
             data = None
         if not isinstance(data, dict) or not isinstance(data.get("input"), str):
             raise UsageError(f'{where}: not a recording; give lines such as {{"input": "a.wav", "output": "a.mid"}}')
-        output = data.get("output")
-        if output is not None and not (isinstance(output, str) and output.endswith(".mid")):
-            raise UsageError(f"{where}: output {output!r} is not the name of a MIDI file; let it end with .mid")
-        try:
-            wanted.append((path.parent / data["input"], None if output is None else safe_output(output)))
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
+        wanted.append((path.parent / data["input"], listed_output(data, where)))
     return wanted
 
 

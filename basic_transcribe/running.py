@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -74,10 +75,24 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(UsageError.exit_code) from None
 
 
-def exit_with(run: Callable[[], int]) -> NoReturn:
-    """End the command with the code that ``run`` returns, quietly if nobody reads what it says."""
+def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
+    """End the command with the code that ``run`` returns, or that of what it raises; quietly if nobody reads it.
+
+    Parameters
+    ----------
+    run : callable
+    debug : bool
+        Whether to show the traceback of an error.
+    """
     try:
         code = run()
+    except TranscribeError as error:
+        if debug:
+            complain("".join(traceback.format_exception(error)).rstrip())
+        complain(f"error: {printable(error)}")
+        code = error.exit_code
+    except Stop as stop:
+        code = 128 + stop.signum
     except BrokenPipeError:
         silence()
         code = BROKEN_PIPE

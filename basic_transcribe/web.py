@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import complain, say
-from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
+from .errors import ModelError, OutputError, UsageError, printable
 from .options import RUN, Debug, ModelFile, Sectioned, Threads, new_app
-from .running import Stop, exit_with
+from .running import exit_with
 
 if TYPE_CHECKING:
     from .api import Limits
@@ -175,26 +175,20 @@ def web_command(
         from .pipeline import Transcriber
         from .processors import available_cpus
 
-        try:
-            if overwrite and export is None:
-                raise UsageError("--overwrite is for --export; give that too")
-            transcriber = Transcriber(model, threads=threads or max(1, available_cpus() // jobs))
-            assets = page_assets(_contents(transcriber))
-            if export is not None:
-                export_page(export, assets, overwrite=overwrite)
-                say(f"{printable(export)}: the page, for any host of static files; its README.txt says how")
-                return 0
-            limits = Limits(max_megabytes * 1_000_000, 60 * max_minutes, jobs)
-            with _server(host, port, allow_host or [], assets, transcriber, limits, verbose, debug) as server:
-                say(f"{server.url} is ready; Ctrl-C ends it")
-                if not no_browser:
-                    _open_browser(server.url)
-                server.serve_forever()
-        except TranscribeError as error:
-            complain(f"error: {printable(error)}")
-            return error.exit_code
-        except Stop as stop:
-            return 128 + stop.signum
+        if overwrite and export is None:
+            raise UsageError("--overwrite is for --export; give that too")
+        transcriber = Transcriber(model, threads=threads or max(1, available_cpus() // jobs))
+        assets = page_assets(_contents(transcriber))
+        if export is not None:
+            export_page(export, assets, overwrite=overwrite)
+            say(f"{printable(export)}: the page, for any host of static files; its README.txt says how")
+            return 0
+        limits = Limits(max_megabytes * 1_000_000, 60 * max_minutes, jobs)
+        with _server(host, port, allow_host or [], assets, transcriber, limits, verbose, debug) as server:
+            say(f"{server.url} is ready; Ctrl-C ends it")
+            if not no_browser:
+                _open_browser(server.url)
+            server.serve_forever()
         return 0
 
     exit_with(run)

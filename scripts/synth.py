@@ -392,6 +392,12 @@ def legato_line(
     return out, played
 
 
+def scaled(sound: np.ndarray, played: list[Played]) -> tuple[np.ndarray, list[Played]]:
+    """A part as loud as those of the other players, its levels with it."""
+    scale = 0.3 / (np.abs(sound).max() + 1e-9)
+    return sound * np.float32(scale), [replace(p, level=p.level + 20 * np.log10(scale)) for p in played]
+
+
 def reeds(events: list[Event], length: float, rng: np.random.Generator) -> tuple[np.ndarray, list[Played]]:
     """Free reeds in chords: harmonica, accordion, harmonium. Those of a chord share breath, and so swell and bend.
 
@@ -445,9 +451,7 @@ def reeds(events: list[Event], length: float, rng: np.random.Generator) -> tuple
         skip = round(late / FRAME)
         note = settle(e.onset + late, e.onset + duration + 0.015, e.pitch, level_of(sound), bend[skip:])
         played.append(replace(note, velocity=e.velocity))
-    out = out[:n]
-    scale = 0.3 / (np.abs(out).max() + 1e-9)
-    return out * np.float32(scale), [replace(p, level=p.level + 20 * np.log10(scale)) for p in played]
+    return scaled(out[:n], played)
 
 
 # Modes of vibration over the note's own: a tine is a bar clamped at one end, a bar is free at both; bars of marimbas,
@@ -486,6 +490,9 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
     damped = rng.random() < 0.25
     following = [next((o.onset for o in events[i + 1 :] if o.pitch == e.pitch), np.inf) for i, e in enumerate(events)]
 
+    def tau(pitch: int) -> float:
+        return decay * 2 ** (slope * (60 - pitch) / 12)
+
     def ring(pitch: int, amplitude: float, seconds: float, modes: int) -> np.ndarray:
         detune, spread = own[pitch]
         frequency = 440 * 2 ** ((pitch + tuning + detune - 69) / 12)
@@ -493,16 +500,20 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
         y = np.zeros(len(t))
         for r, db, quick in zip((ratios * spread / spread[0])[:modes], loudness, faster, strict=False):
             if frequency * r < 0.45 * SAMPLE_RATE:
-                tau = decay * 2 ** (slope * (60 - pitch) / 12) / quick
-                y += 10 ** (db / 20) * np.exp(-t / tau) * np.sin(2 * np.pi * frequency * r * t + rng.uniform(0, 6.28))
+                y += (
+                    10 ** (db / 20)
+                    * np.exp(-t / (tau(pitch) / quick))
+                    * np.sin(2 * np.pi * frequency * r * t + rng.uniform(0, 6.28))
+                )
         return y * np.minimum(t / attack, 1) * amplitude
 
     played = []
     for e, restrike in zip(events, following, strict=True):
         amplitude = (e.velocity / 127) ** dynamics * float(rng.uniform(0.8, 1.25))
         until = e.offset if damped else restrike
-        tau = decay * 2 ** (slope * (60 - e.pitch) / 12)
-        sound = ring(e.pitch, amplitude, min(6 * tau, until - e.onset + 0.2, length + 2.9 - e.onset), len(ratios))
+        sound = ring(
+            e.pitch, amplitude, min(6 * tau(e.pitch), until - e.onset + 0.2, length + 2.9 - e.onset), len(ratios)
+        )
         if len(sound) < 200:
             continue
         fall = np.arange(len(sound)) / SAMPLE_RATE - (until - e.onset)  # something stops it before it is struck again
@@ -523,6 +534,4 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
         bend = np.full(int((end - e.onset) / FRAME) + 3, tuning + own[e.pitch][0])
         note = settle(e.onset, max(end, e.onset + 0.05), e.pitch, level_of(sound), bend)
         played.append(replace(note, velocity=e.velocity))
-    out = out[:n]
-    scale = 0.3 / (np.abs(out).max() + 1e-9)
-    return out * np.float32(scale), [replace(p, level=p.level + 20 * np.log10(scale)) for p in played]
+    return scaled(out[:n], played)

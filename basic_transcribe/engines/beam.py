@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import typer
 from ..console import Report, clock, complain, count
 from ..errors import TranscribeError, UsageError, printable
 from ..flags import recipe_of, report_of
-from ..options import RUN, WHICH, Sectioned, new_app, option, switch, with_options
+from ..options import RUN, Exclude, Include, RetryFailed, Sectioned, new_app, option, with_options
 from ..plan import Choice, check_folder
 from ..running import Stop, exit_with, signals, usage_errors
 from .catalogue import LISTS, absolute, is_url, parent
@@ -68,16 +67,9 @@ def beam_command(
     runner: Annotated[
         str, option(RUN, "NAME", "Engine: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner or another.")
     ] = EMBEDDED,
-    include: Annotated[
-        list[str] | None,
-        option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, switch("--retry-failed", "Try again what failed before, though it has not changed.", WHICH)
-    ] = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Transcribe a catalogue on an engine that spreads it over many machines.
 
@@ -102,13 +94,10 @@ def beam_command(
         try:
             totals = run(source, out, recipe, choice=choice, runner=runner, options=options or ())
             return _summary(totals, absolute(out), report)
-        except TranscribeError as error:
-            if signals.received is not None:  # it went through Beam, which made a failure of it
-                return stopped(signals.received)
-            if report.debug:
-                complain("".join(traceback.format_exception(error)).rstrip())
-            complain(f"error: {printable(error)}")
-            return error.exit_code
+        except TranscribeError:
+            if signals.received is None:
+                raise
+            return stopped(signals.received)  # it went through Beam, which made a failure of it
         except Stop as stop:
             return stopped(stop.signum)
 
@@ -116,7 +105,7 @@ def beam_command(
         complain(f"stopped by {signal.Signals(number).name}; run again to go on")
         return 128 + number
 
-    exit_with(work)
+    exit_with(work, debug=report.debug)
 
 
 def run(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ..errors import UsageError
-from ..manifest import Entry, safe_output
+from ..manifest import Entry, listed_output
 
 LISTS = (".jsonl", ".txt")
 _SCHEME = re.compile(r"[A-Za-z][-A-Za-z0-9+.]*://")
@@ -117,16 +117,9 @@ def read_line(line: bytes, source: str, number: int) -> Found | None:
         raise UsageError(f"{where}: not a recording; give lines such as {wanted}")
     if not data["input"]:
         return None
-    output = data.get("output")
-    if output is not None:
-        if not (isinstance(output, str) and output.endswith(".mid")):
-            raise UsageError(f"{where}: output {output!r} is not the name of a MIDI file; let it end with .mid")
-        try:
-            output = str(safe_output(output))
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
+    output = listed_output(data, where)
     url = absolute(data["input"], parent(source))
-    return Found(url, below(url, parent(source)), output)
+    return Found(url, below(url, parent(source)), None if output is None else str(output))
 
 
 def group_of(path: str) -> str:
