@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import Float32, Note, PitchBend
+from .types import BEND_UNIT, Float32, Note, PitchBend
 
 REACH = 8  # bins on either side of the note's own that its pitch may move to
 HOME = 2  # bins on either side of the note's own where its pitch must be at its clearest
@@ -54,7 +54,7 @@ def curves(windows: Sequence[Float32], bins_per_semitone: int) -> list[Float32 |
     Returns
     -------
     list of ndarray of float32, shape (frames,), or None
-        None where the contour posterior never says anything.
+        Multiples of BEND_UNIT; None where the contour posterior never says anything.
     """
     if not windows:
         return []
@@ -84,7 +84,7 @@ def curves(windows: Sequence[Float32], bins_per_semitone: int) -> list[Float32 |
     half = SMOOTHING // 2
     around = np.stack([filled[np.clip(frames + shift, first, last)] for shift in range(-half, half + 1)])
     smooth = np.where(np.repeat(lengths >= SMOOTHING, lengths), np.sort(around, axis=0)[half], filled)
-    bends = np.split(smooth.astype(np.float32), ends[:-1])
+    bends = np.split((np.rint(smooth / BEND_UNIT) * BEND_UNIT).astype(np.float32), ends[:-1])
     return [bend if any_known else None for bend, any_known in zip(bends, said.tolist(), strict=True)]
 
 

@@ -251,10 +251,14 @@ def to_midi(
     if mpe:
         tracks = [_mpe_track(title, settings.program, channels, steps, MPE_RELEASE * clock.resolution)]
     else:
-        tracks = [
-            _track(f"{title} ({i})" if channels[1:] else title, settings.program, channel, members, steps, bend_range)
-            for i, (channel, members) in enumerate(channels, 1)
-        ]
+        names = [f"{title} ({i})" for i in range(1, len(channels) + 1)] if channels[1:] else [title]
+        tracks = []
+        del voices  # what is not needed any more must not stand beside the events
+        for name in names:
+            channel, members = channels.pop(0)
+            events = _channel_events(channel, members, steps, bend_range)
+            del members
+            tracks.append(_messages(name, settings.program, [channel], [], events))
     return MidiResult(
         _file([_conductor(clock, settings, fingerprint, beats, key, markers), *tracks], clock.resolution),
         tuple(warnings),
@@ -438,7 +442,7 @@ def _read(notes: Sequence[Note]) -> tuple[_Voices, NDArray[np.float64]]:
         seconds[1, part] = [note.offset for note in some]
         voices["pitch"][part] = [note.pitch for note in some]
         voices["velocity"][part] = np.clip(np.rint([note.velocity for note in some]), 1, 127)
-    voices["source"] = np.arange(len(notes))
+    voices["source"] = np.arange(len(notes), dtype=np.int32)
     return voices, seconds
 
 
@@ -700,13 +704,13 @@ def _range_events(channel: int, semitones: int) -> list[_Events]:
     return [_events(ticks, _SELECT, channel, controls, values)]
 
 
-def _track(title: str, program: int, channel: int, voices: _Voices, steps: _Steps, bend_range: int) -> bytes:
-    """A track of one channel. The bend range is selected if there are bends."""
+def _channel_events(channel: int, voices: _Voices, steps: _Steps, bend_range: int) -> list[_Events]:
+    """What happens on a channel. The bend range is selected if there are bends."""
     bends = _bend_track(voices, steps)
     events = _note_events(channel, voices) + _bend_events(channel, bends)
     if bends:
         events += [*_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]
-    return _messages(title, program, [channel], [], events)
+    return events
 
 
 def _mpe_track(title: str, program: int, channels: list[_Part], steps: _Steps, release: int) -> bytes:

@@ -8,18 +8,23 @@ from typing import overload
 
 import numpy as np
 
-from .types import Note, PitchBend
+from .types import BEND_UNIT, Note, PitchBend
 
 
 class NoteList(Sequence[Note]):
-    """A sequence of notes, equal to a tuple or list of the same ones, in a quarter of their memory.
+    """A sequence of notes, equal to a tuple or list of the same ones, in a fifth of their memory.
 
     Kept are columns of numbers; each :class:`Note` is made anew whenever it is asked for. A slice is a tuple of notes.
 
     Parameters
     ----------
     notes : iterable of Note
-        Pitches and velocities from 0 to 255.
+        Pitches and velocities from 0 to 255; bends within 4 semitones, rounded to multiples of ``BEND_UNIT``.
+
+    Raises
+    ------
+    ValueError
+        If a bend goes further.
 
     Examples
     --------
@@ -37,13 +42,16 @@ class NoteList(Sequence[Note]):
         # The bends: a note has ``_count`` values from ``_first`` on, or no bend if that is -1.
         self._start, self._step = array("d"), array("d")
         self._first, self._count = array("q"), array("i")
-        self._values = array("f")
+        self._values = array("h")  # in BEND_UNIT
         self.extend(notes)
 
     def extend(self, notes: Iterable[Note]) -> None:
         """Add notes at the end."""
         for note in notes:
             bend = note.bend
+            values = np.rint(np.asarray(bend.semitones if bend else [], np.float32) / BEND_UNIT)
+            if np.abs(values).max(initial=0) > 32767:
+                raise ValueError(f"a note bends by {np.abs(values).max() * BEND_UNIT:.1f} semitones")
             self._onset.append(note.onset)
             self._offset.append(note.offset)
             self._confidence.append(note.confidence)
@@ -52,9 +60,8 @@ class NoteList(Sequence[Note]):
             self._start.append(bend.start if bend else 0.0)
             self._step.append(bend.step if bend else 0.0)
             self._first.append(len(self._values) if bend else -1)
-            self._count.append(len(bend.semitones) if bend else 0)
-            if bend:
-                self._values.frombytes(np.asarray(bend.semitones, np.float32).tobytes())
+            self._count.append(len(values))
+            self._values.frombytes(values.astype(np.int16).tobytes())
 
     def sort(self) -> None:
         """Sort by onset, then pitch; equal ones keep their order."""
@@ -96,8 +103,8 @@ class NoteList(Sequence[Note]):
     def _note(self, row: int) -> Note:
         first, bend = self._first[row], None
         if first >= 0:
-            values = self._values[first : first + self._count[row]]  # a copy: no note keeps this list alive
-            bend = PitchBend(self._start[row], self._step[row], np.frombuffer(values, np.float32))
+            values = np.frombuffer(self._values[first : first + self._count[row]], np.int16)
+            bend = PitchBend(self._start[row], self._step[row], (values * BEND_UNIT).astype(np.float32))
         return Note(
             *(self._onset[row], self._offset[row], self._pitch[row], self._velocity[row], self._confidence[row]), bend
         )

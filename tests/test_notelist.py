@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basic_transcribe.notelist import NoteList
-from basic_transcribe.types import Note, PitchBend
+from basic_transcribe.types import BEND_UNIT, Note, PitchBend
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 bends = st.builds(
-    lambda start, step, values: PitchBend(start, step, np.array(values, np.float32)),
+    lambda start, step, values: PitchBend(start, step, np.array(values, np.float32) * np.float32(BEND_UNIT)),
     finite,
     finite,
-    st.lists(st.floats(-30, 30, width=32), max_size=4),
+    st.lists(st.integers(-32767, 32767), max_size=4),
 )
 notes_strategy = st.lists(
     st.builds(
@@ -70,6 +70,11 @@ def test_changing_a_bend_does_not_change_the_list() -> None:
     assert notes[0].bend == PitchBend(0.0, 0.1, np.ones(2, np.float32))
 
 
+def test_a_bend_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"bends by 4\.5 semitones"):
+        NoteList([Note(0.0, 1.0, 60, 80, 0.9, PitchBend(0.0, 0.1, np.array([0, -4.5], np.float32)))])
+
+
 def test_it_takes_little_memory() -> None:
     """A note with 22 values of bend, as on a guitar: 500 bytes as objects."""
     count = 20_000
@@ -81,5 +86,5 @@ def test_it_takes_little_memory() -> None:
         used, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert used < 180 * count
-    assert peak < 220 * count
+    assert used < 120 * count
+    assert peak < 160 * count
