@@ -19,7 +19,7 @@ class NoteList(Sequence[Note]):
     Parameters
     ----------
     notes : iterable of Note
-        Pitches and velocities from 0 to 255; bends within 4 semitones, rounded to multiples of ``BEND_UNIT``.
+        Pitches and velocities from 0 to 255; bends within 8 semitones, rounded to multiples of ``BEND_UNIT``.
 
     Raises
     ------

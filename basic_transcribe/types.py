@@ -15,7 +15,7 @@ Float32 = NDArray[np.float32]
 
 CHANNELS = ("mix", "left", "right", "mid", "side")
 BEND_MODES = ("plain", "channels", "mpe")
-BEND_UNIT = 2.0**-13  # semitones, a hundredth of a cent; the bends of notes that were found are multiples of it
+BEND_UNIT = 2.0**-12  # semitones, a fortieth of a cent; the bends of notes that were found are multiples of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -71,8 +71,8 @@ def test_changing_a_bend_does_not_change_the_list() -> None:
 
 
 def test_a_bend_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"bends by 4\.5 semitones"):
-        NoteList([Note(0.0, 1.0, 60, 80, 0.9, PitchBend(0.0, 0.1, np.array([0, -4.5], np.float32)))])
+    with pytest.raises(ValueError, match=r"bends by 8\.5 semitones"):
+        NoteList([Note(0.0, 1.0, 60, 80, 0.9, PitchBend(0.0, 0.1, np.array([0, -8.5], np.float32)))])
 
 
 def test_it_takes_little_memory() -> None:
