@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,5 +143,6 @@ def with_bends(ended: Sequence[Ended], frame_rate: float, bins_per_semitone: int
     for e in ended:
         semitones = next(found) if e.contour else None
         bend = None if semitones is None else PitchBend(e.frame / frame_rate, 1 / frame_rate, semitones)
-        notes.append(replace(e.note, bend=bend))
+        n = e.note
+        notes.append(Note(n.onset, n.offset, n.pitch, n.velocity, n.confidence, bend))
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,9 +52,9 @@ def peaks(x: Float32) -> NDArray[np.bool_]:
 
 def between_frames(onset: Float32, row: int) -> float:
     """How far the centre of an onset posterior, shape (frames,), lies after its peak in ``row``, in frames."""
-    before = min(row, CENTRE)
-    around = onset[row - before : row + CENTRE + 1].astype(float)
-    return float(around @ np.arange(-before, len(around) - before)) / max(float(around.sum()), 1e-9)
+    first = max(0, row - CENTRE)
+    around = onset[first : row + CENTRE + 1].tolist()  # plain numbers: for so few, arrays take several times as long
+    return float(sum(v * i for i, v in enumerate(around, first - row))) / max(sum(around), 1e-9)
 
 
 def level_at(onset: Float32, level: Float32, row: int) -> float:
@@ -62,8 +63,8 @@ def level_at(onset: Float32, level: Float32, row: int) -> float:
     Both arguments have shape (frames,). One frame alone says as much about where its two-frame step began.
     """
     around = slice(max(0, row - CENTRE), row + CENTRE + 1)
-    weights = onset[around].astype(float) + 1e-6
-    return float(weights @ level[around] / weights.sum())
+    weights = [v + 1e-6 for v in onset[around].tolist()]
+    return float(sum(map(operator.mul, weights, level[around].tolist()))) / sum(weights)
 
 
 def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:

@@ -43,6 +43,7 @@ from synth import MODES, Bank, Played, legato_line, play_bank, reeds, struck
 LENGTH = 12.0
 CLIPS_PER_SHARD = 60
 DB_FLOOR, DB_STEP = -120.0, 0.5  # uint8 code 0 and the step
+SPEED_OF_SOUND = 343.0  # m/s
 
 
 def encode(db: np.ndarray) -> np.ndarray:
@@ -452,6 +453,10 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
         ir = m.rooms[int(rng.integers(len(m.rooms)))] if recorded else small_room(rng)
         wet = 10 ** (rng.uniform(-22, 1 if recorded else 8) / 20)  # far from the source the room is the louder
         x = x + wet * fftconvolve(x, ir)[:n]
+        # There sound arrives later than it was played, by 3 ms a metre.
+        metres = min(10.0, wet * rng.uniform(1, 6))
+        x = np.concatenate([np.zeros(int(metres / SPEED_OF_SOUND * SAMPLE_RATE)), x])[:n]
+        timbre = timbre + 10 * np.log10(1 + wet**2 * np.sum(ir[: SAMPLE_RATE // 20] ** 2))
     if rng.random() < 0.08:
         peak = np.abs(x).max() + 1e-9
         x = np.clip(x / peak * rng.uniform(1, 4), -1, 1) * peak

@@ -18,7 +18,7 @@ from scipy.signal import lfilter
 
 FRAME = HOP / SAMPLE_RATE
 RISE = 22  # samples kept before a sample's attack
-DEAD = 10 ** (-45 / 20)  # a note ends where it has fallen this far below its loudest moment
+DEAD = 10 ** (-30 / 20)  # a note ends where it has fallen this far below its loudest moment
 
 
 @dataclass(slots=True)
@@ -190,6 +190,10 @@ def ornament(duration: float, rng: np.random.Generator, amount: float) -> np.nda
 # where its vowel is.
 SWELLING = {"strings": (0.2, 0.03), "ensemble": (0.2, 0.03), "voice": (0.5, 0.06)}
 BLOWN = ("reed", "pipe", "brass", "freereed")
+# Seconds from there to where it is heard to begin: sung notes once the vowel has settled, free reeds with the breath
+# that sets them off. In a synthesised voice: seconds after the vowel has come up and the pitch has mostly been reached.
+HEARD = {"voice": 0.010, "freereed": -0.010}
+SETTLED = 0.025
 RINGING = ("piano", "epiano", "mallet", "plucked")
 
 
@@ -258,11 +262,11 @@ def play_bank(
         stop = min(start + len(sound), len(out))
         out[start:stop] += sound[: stop - start]
         late = perceived_attack(sound, *SWELLING[bank.family]) if bank.family in SWELLING else 0.15 * rise / SAMPLE_RATE
-        onset = e.onset + min(late, duration / 2)
+        onset = max(0.0, e.onset + min(late + HEARD.get(bank.family, 0.0), duration / 2))
         # A sustained note is heard to end when it has died down, a struck one where its damper falls.
         dying = min(0.04, 0.7 * release) if bank.kind == "sustain" else 0.0
         offset = max(onset + 0.04, e.onset + min(duration + dying, max(0.05, audible_length(sound))))
-        note = settle(onset, offset, e.pitch, level_of(sound), bend[round((onset - e.onset) / FRAME) :])
+        note = settle(onset, offset, e.pitch, level_of(sound), bend[max(0, round((onset - e.onset) / FRAME)) :])
         played.append(replace(note, velocity=e.velocity))
     return out[: int(length * SAMPLE_RATE)], played
 
@@ -273,9 +277,6 @@ VOWELS = np.array(
         [570, 840, 2410, 3300], [660, 1720, 2410, 3500], [440, 1020, 2240, 3300], [390, 1990, 2550, 3600],
     ]
 )  # fmt: skip
-
-
-SETTLED = 0.015  # s after its vowel has come up and its pitch has mostly been reached, a sung note is heard to begin
 
 
 def legato_line(
@@ -447,9 +448,9 @@ def reeds(events: list[Event], length: float, rng: np.random.Generator) -> tuple
         start = int(e.onset * SAMPLE_RATE)
         stop = min(start + size, len(out))
         out[start:stop] += sound[: stop - start].astype(np.float32)
-        late = min(0.15 * rise, duration / 2)
-        skip = round(late / FRAME)
-        note = settle(e.onset + late, e.onset + duration + 0.015, e.pitch, level_of(sound), bend[skip:])
+        late = min(0.15 * rise, duration / 2) + HEARD["freereed"]
+        skip = max(0, round(late / FRAME))
+        note = settle(max(0.0, e.onset + late), e.onset + duration + 0.015, e.pitch, level_of(sound), bend[skip:])
         played.append(replace(note, velocity=e.velocity))
     return scaled(out[:n], played)
 

@@ -24,7 +24,7 @@ from network import LEVEL_SCALE, REACH, Network, normalise
 from render import DB_FLOOR, DB_STEP
 from torch import Tensor
 
-WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 0.3}
+WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 1.5}
 MAX_SHIFT = 4  # semitones
 
 
