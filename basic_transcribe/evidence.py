@@ -53,8 +53,8 @@ def peaks(x: Float32) -> NDArray[np.bool_]:
 def between_frames(onset: Float32, row: int) -> float:
     """How far the centre of an onset posterior, shape (frames,), lies after its peak in ``row``, in frames."""
     first = max(0, row - CENTRE)
-    around = onset[first : row + CENTRE + 1].tolist()  # plain numbers: for so few, arrays take several times as long
-    return float(sum(v * i for i, v in enumerate(around, first - row))) / max(sum(around), 1e-9)
+    around: list[float] = onset[first : row + CENTRE + 1].tolist()  # for so few, arrays take several times as long
+    return sum(v * i for i, v in enumerate(around, first - row)) / max(sum(around), 1e-9)
 
 
 def level_at(onset: Float32, level: Float32, row: int) -> float:
@@ -63,8 +63,9 @@ def level_at(onset: Float32, level: Float32, row: int) -> float:
     Both arguments have shape (frames,). One frame alone says as much about where its two-frame step began.
     """
     around = slice(max(0, row - CENTRE), row + CENTRE + 1)
-    weights = [v + 1e-6 for v in onset[around].tolist()]
-    return float(sum(map(operator.mul, weights, level[around].tolist()))) / sum(weights)
+    weights: list[float] = [v + 1e-6 for v in onset[around].tolist()]
+    levels: list[float] = level[around].tolist()
+    return sum(map(operator.mul, weights, levels)) / sum(weights)
 
 
 def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
