@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +64,7 @@ def level_at(onset: Float32, level: Float32, row: int) -> float:
     around = slice(max(0, row - CENTRE), row + CENTRE + 1)
     weights: list[float] = [v + 1e-6 for v in onset[around].tolist()]
     levels: list[float] = level[around].tolist()
-    return sum(map(operator.mul, weights, levels)) / sum(weights)
+    return sum(w * v for w, v in zip(weights, levels, strict=True)) / sum(weights)
 
 
 def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
