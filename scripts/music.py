@@ -26,24 +26,28 @@ PERFORMED = {"pop909"}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A note to be played: onset, offset (s), MIDI pitch, velocity 1 to 127."""
+    """A note to be played: onset, offset (s), MIDI pitch, velocity 1 to 127.
+
+    Under a sustain pedal the key is ``released`` (s) before the sound is damped at the offset.
+    """
 
     onset: float
     offset: float
     pitch: int
     velocity: float
+    released: float = np.inf
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One MIDI file: ``notes`` has columns onset, offset, pitch, velocity, track."""
+    """One MIDI file: ``notes`` has columns onset, offset, pitch, velocity, track, when the key is released."""
 
     source: str
     notes: np.ndarray
 
 
 def read_midi(path: Path) -> np.ndarray:
-    """Notes of a MIDI file, drums left out, lengthened by the sustain pedal; shape (n, 5)."""
+    """Notes of a MIDI file, drums left out, offsets at the sustain pedal's; the columns of a Piece."""
     import pretty_midi
 
     midi = pretty_midi.PrettyMIDI(str(path))
@@ -59,9 +63,8 @@ def read_midi(path: Path) -> np.ndarray:
                 j = np.searchsorted(lifts, n.end)
                 if i >= 0 and pedal[i][1] and j < len(lifts):
                     offset = max(offset, lifts[j])
-            rows.append((n.start, offset, n.pitch, n.velocity, track))
-    notes = np.array(sorted(rows), np.float32).reshape(-1, 5)
-    return notes
+            rows.append((n.start, offset, n.pitch, n.velocity, track, n.end))
+    return np.array(sorted(rows), np.float32).reshape(-1, 6)
 
 
 def _try_read(path: Path) -> np.ndarray:
@@ -69,7 +72,7 @@ def _try_read(path: Path) -> np.ndarray:
         return read_midi(path)
     except (ValueError, OSError, EOFError, IndexError, KeyError, TypeError) as error:
         print(f"{path}: left out: {error}")
-        return np.zeros((0, 5), np.float32)
+        return np.zeros((0, 6), np.float32)
 
 
 def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> None:
@@ -164,15 +167,14 @@ def excerpt(piece: Piece, length: float, rng: np.random.Generator, track: int | 
     middle, slope = float(chosen[:, 2].mean()) if len(chosen) else 60.0, 0.0 if performed else float(rng.normal(0, 0.7))
     softer = 0.0 if performed else float(rng.uniform(0, 25))
     events = []
-    for onset, offset, pitch, velocity, _ in chosen.tolist():
+    for onset, offset, pitch, velocity, _, released in chosen.tolist():
         v = velocity if performed else base + rng.normal(0, spread) + accent * np.sin(onset * 1.7)
         v += slope * (pitch - middle)
         together = chosen[np.abs(chosen[:, 0] - onset) < 0.04, 2]
         v -= softer * (len(together) > 1 and pitch < together.max())
         a = max(0.0, (onset - start) / speed + rng.normal(0, 1) * jitter)
-        events.append(
-            Event(a, a + max(0.05, (offset - onset) / speed * legato), int(pitch), float(np.clip(v, 12, 127)))
-        )
+        end, up = (a + max(0.05, (t - onset) / speed * legato) for t in (offset, released))
+        events.append(Event(a, end, int(pitch), float(np.clip(v, 12, 127)), up))
     return tidy(events, length)
 
 
@@ -265,7 +267,10 @@ def pedalled(events: list[Event], length: float, rng: np.random.Generator) -> li
     """The sustain pedal, lifted now and then: everything rings until it is lifted, or is struck again."""
     lifts = np.cumsum(rng.uniform(0.4, 3.0, 2 + int(length / 0.4)))
     ends = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
-    return tidy([replace(e, offset=float(end)) for e, end in zip(events, ends, strict=True)], length)
+    ups = [min(e.offset, e.released) for e in events]
+    return tidy(
+        [replace(e, offset=float(end), released=up) for e, end, up in zip(events, ends, ups, strict=True)], length
+    )
 
 
 def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> list[Event]:
@@ -275,6 +280,7 @@ def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> l
     soft, loud = rng.uniform(15, 55), rng.uniform(40, 100)
     root = int(rng.integers(low + 5, max(low + 6, high - 40)))
     order = rng.choice(["up", "down", "wave", "alberti", "any"])
+    finger = float(rng.spawn(1)[0].choice([0.5, 0.9, 1.0, 1.0, 1.1, 1.5, 2.0, 99.0]))  # steps a key is held
     while t < length - 0.3:
         chord = [root + i for i in ((0, 4, 7), (0, 3, 7), (0, 4, 7, 10), (0, 3, 6, 9), (0, 5, 7))[int(rng.integers(5))]]
         tones = sorted(p + 12 * o for p in chord for o in range(int(rng.integers(1, 5))) if p + 12 * o <= high)
@@ -291,13 +297,14 @@ def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> l
         while t < lift:
             for p in tones:
                 v = soft + rng.normal(0, 6)
-                events.append(Event(t, lift, p, float(np.clip(v, 8, 127))))
+                events.append(Event(t, lift, p, float(np.clip(v, 8, 127)), t + finger * step))
                 t += step
         while melody < lift and rng.random() < 0.8:
             scale = [p for p in range(max(low, high - 26), high + 1) if (p - root) % 12 in SCALES[0]]
             v = float(np.clip(loud + rng.normal(0, 8), 8, 127))
-            events.append(Event(melody, lift, int(rng.choice(scale)), v))
-            melody += step * int(rng.integers(2, 9))
+            pitch, beats = int(rng.choice(scale)), int(rng.integers(2, 9))
+            events.append(Event(melody, lift, pitch, v, melody + min(1.0, finger) * beats * step))
+            melody += beats * step
         root = int(np.clip(root + rng.choice([-5, -3, -2, 0, 0, 2, 3, 5]), low, max(low, high - 30)))
     return tidy(events, length)
 

@@ -195,6 +195,8 @@ BLOWN = ("reed", "pipe", "brass", "freereed")
 HEARD = {"voice": 0.010, "freereed": -0.010}
 SETTLED = 0.025
 RINGING = ("piano", "epiano", "mallet", "plucked")
+# Notes of these end with the key, as references have them, even where a pedal lets the string ring on.
+KEYED = ("piano", "epiano")
 
 
 def ring_through(events: list[Event]) -> list[float]:
@@ -246,7 +248,7 @@ def play_bank(
     pulsing = bank.kind == "sustain" and rng.random() < 0.25  # tremolo, a hand over a harmonica, beating reeds
     breath = float(rng.uniform(0.01, 0.1)) if bank.family in BLOWN and rng.random() < 0.4 else 0.0  # s: a soft attack
     for e, sounding in zip(events, held, strict=True):
-        duration = e.offset - e.onset
+        duration = (min(e.offset, e.released) if bank.family in KEYED else e.offset) - e.onset
         bend = np.full(int(sounding / FRAME) + 40, detune)
         if rng.random() < expression:
             bend = bend + np.resize(ornament(sounding, rng, 1.0), len(bend))

@@ -75,7 +75,11 @@ def fake_bank(
 def fake_material(folder: Path) -> render.Material:
     """Two instruments, and music of four parts that never ends."""
     banks = {f: [fake_bank(folder, f, family=f, program=i)] for i, f in enumerate(("piano", "guitar"))}
-    rows = [(0.4 * i, 0.4 * i + 0.35, 48 + 5 * k + i % 7, 60 + 10 * k, k) for i in range(200) for k in range(4)]
+    rows = [
+        (0.4 * i, 0.4 * i + 0.35, 48 + 5 * k + i % 7, 60 + 10 * k, k, 0.4 * i + 0.3)
+        for i in range(200)
+        for k in range(4)
+    ]
     piece = Piece("fake", np.array(rows, np.float32))
     sources = {*heldout.MELODIES, *heldout.CHORDS, *(s for sources in heldout.SCORES.values() for s in sources)}
     room = np.zeros(100, np.float32)

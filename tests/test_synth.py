@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pretty_midi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,43 @@ def test_bank_levels_follow_velocity(tmp_path: Path) -> None:
         _, (note,) = synth.play_bank(bank, [Event(0.1, 1, 60, velocity)], 2.0, rng, expression=0, detune=0)
         levels.append(note.level)
     assert all(b > a + 2 for a, b in pairwise(levels))
+
+
+@pytest.mark.parametrize(("family", "end"), [("piano", 0.5), ("guitar", 1.5)])
+def test_a_pedalled_note_ends_with_its_key(tmp_path: Path, family: str, end: float) -> None:
+    bank = fake_bank(tmp_path)
+    bank.family = family
+    event = Event(0.1, 1.5, 60, 90, released=0.5)
+    sound, (note,) = synth.play_bank(bank, [event], 2.0, np.random.default_rng(0), expression=0, detune=0)
+    assert note.offset == pytest.approx(end, abs=0.001)
+    assert np.abs(sound[int(1.2 * RATE) : int(1.5 * RATE)]).max() > 0.1 * np.abs(sound).max()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keys_under_the_pedal(seed: int) -> None:
+    played = music.pattern(10, 40, 90, 4, np.random.default_rng(seed))
+    pedalled = music.pedalled(played, 10, np.random.default_rng(seed))
+    released = {(e.onset, e.pitch): e.offset for e in played}
+    assert all(e.released == released[e.onset, e.pitch] for e in pedalled)
+    assert np.mean([e.offset > e.released + 0.05 for e in pedalled]) > 0.2
+    broken = music.arpeggios(10, 40, 90, np.random.default_rng(seed))
+    assert all(e.onset < e.released for e in broken)
+
+
+def test_pieces_know_key_and_pedal(tmp_path: Path) -> None:
+    midi = pretty_midi.PrettyMIDI()
+    piano = pretty_midi.Instrument(0)
+    piano.notes = [pretty_midi.Note(80, 60, 0.5, 1.0), pretty_midi.Note(80, 64, 3.0, 3.5)]
+    piano.control_changes = [pretty_midi.ControlChange(64, v, t) for v, t in ((127, 0.75), (0, 2.0))]
+    midi.instruments = [piano]
+    midi.write(str(tmp_path / "pedal.mid"))
+    notes = music.read_midi(tmp_path / "pedal.mid")
+    assert notes[:, :3] == pytest.approx(np.array([[0.5, 2.0, 60], [3.0, 3.5, 64]]), abs=0.005)
+    assert notes[:, 5] == pytest.approx([1.0, 3.5], abs=0.005)
+    piece = music.Piece("openscore_lieder", notes)
+    for seed in range(10):
+        for e in music.excerpt(piece, 10.0, np.random.default_rng(seed)):
+            assert e.released <= e.offset + 1e-6 or e.offset == 10.0
 
 
 def test_sustain_loop_lengthens_without_a_click(tmp_path: Path) -> None:
