@@ -76,6 +76,25 @@ class HarmonicBlock(nn.Module):
         return F.relu(x[:, :, self.dilation : -self.dilation] + self.local(x))
 
 
+class Head(nn.Conv2d):
+    """Features to logits: four frames of 88 onsets, notes, offsets and levels, and of 264 contour bins a step."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, (4 + BIN_PITCHES) * FRAMES_PER_STEP, (1, 1))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = super().forward(x)
+        batch, _, steps, _ = y.shape
+        # channels -> (kind, frame within the step); then interleave the frames of a step
+        n = FRAMES_PER_STEP
+        y4 = y[:, : 4 * n].reshape(batch, 4, n, steps, N_PITCHES).permute(0, 1, 3, 2, 4)
+        onset, note, offset, level = y4.reshape(batch, 4, steps * n, N_PITCHES).unbind(1)
+        bins = y[:, 4 * n :].reshape(batch, n, BIN_PITCHES, steps, N_PITCHES).permute(0, 3, 1, 2, 4).unbind(3)
+        # One transposition of all would take ONNX Runtime six times as long.
+        contour = torch.stack(bins, dim=-1).reshape(batch, steps * n, N_PITCHES * BIN_PITCHES)
+        return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
+
+
 class Network(nn.Module):
     """Spectrograms to logits."""
 
@@ -96,7 +115,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(HarmonicBlock(channels, reduced, d) for d in dilations)
         self.smooth = conv(channels, channels, (5, 1), groups=channels)
         self.point = conv(channels, channels, (1, 1), relu=False)
-        self.head = nn.Conv2d(channels, 7 * FRAMES_PER_STEP, (1, 1))
+        self.head = Head(channels)
         if 2 + FRAMES_PER_STEP * (sum(dilations) + 2) != REACH:
             raise ValueError("these dilations do not add up to REACH")
 
@@ -124,15 +143,7 @@ class Network(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = F.relu(x[:, :, 2:-2] + self.point(self.smooth(x)))
-        y = self.head(x)
-        batch, _, steps, _ = y.shape
-        # channels -> (kind, frame within the step); then interleave the frames of a step
-        n = FRAMES_PER_STEP
-        y4 = y[:, : 4 * n].reshape(batch, 4, n, steps, N_PITCHES).permute(0, 1, 3, 2, 4)
-        onset, note, offset, level = y4.reshape(batch, 4, steps * n, N_PITCHES).unbind(1)
-        contour = y[:, 4 * n :].reshape(batch, n, BIN_PITCHES, steps, N_PITCHES).permute(0, 3, 1, 4, 2)
-        contour = contour.reshape(batch, steps * n, N_PITCHES * BIN_PITCHES)
-        return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
+        return self.head(x)
 
 
 def load_network(checkpoint: Path, weights: str = "ema") -> Network:
