@@ -18,7 +18,7 @@ CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
 SHORTEST = 5  # frames from an onset to an end
-SUPPORT = 9  # frames from an onset over whose note posterior its support is the mean
+SUPPORT = 9  # frames from an onset over which note and contour posteriors support it
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
 # Struck or blown equally hard, high notes carry less power, and the ear forgives it: dB per semitone above middle C.
@@ -36,6 +36,29 @@ def support(note: Float32) -> Float32:
     """Mean of the note posterior over this frame and the next ones, SUPPORT in all."""
     support: Float32 = _sum_of_rows(note, 0, SUPPORT - 1) / np.float32(SUPPORT)
     return support
+
+
+def support_at(note: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
+    """:func:`support` in these places only."""
+    total: Float32 = note[rows, pitches]
+    for i in range(1, SUPPORT):
+        total = total + note[rows + i, pitches]
+    return total / np.float32(SUPPORT)
+
+
+def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
+    """Mean of the contour posterior, in the best bin of each pitch, over these rows and the next ones, SUPPORT in all.
+
+    A fundamental has to lie within the semitone: harmonics and rooms fool the contour less than the note posterior.
+    """
+    first = pitches * p.bins_per_semitone
+    total = np.zeros(len(rows), np.float32)
+    for i in range(SUPPORT):
+        best = p.contour[rows + i, first]
+        for k in range(1, p.bins_per_semitone):
+            best = np.maximum(best, p.contour[rows + i, first + k])
+        total = total + best
+    return total / np.float32(SUPPORT)
 
 
 def peaks(x: Float32) -> NDArray[np.bool_]:

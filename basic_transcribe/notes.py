@@ -1,9 +1,8 @@
 """From posteriors to notes, in one pass and in flat memory.
 
-A note begins at an onset that the note posterior after it supports, or where the note posterior is very strong without
-one. It is over where the note posterior stays low, or at the next clear onset of its pitch, and ends at the likeliest
-offset before that. All decisions look at most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very
-notes that it gives whole.
+A note begins at an onset that the note and contour posteriors after it support. It is over where the note posterior
+stays low, or at the next clear onset of its pitch, and ends at the likeliest offset before that. All decisions look at
+most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very notes that it gives whole.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from .evidence import (
     SUPPORT,
     Limits,
     between_frames,
+    clarity_at,
     end_by,
     level_at,
     mass,
     peaks,
     pitch_range,
     silence,
-    support,
+    support_at,
     velocity,
 )
 from .monophonic import MonophonicTracker
@@ -37,16 +37,14 @@ from .types import Float32, Note, Posteriors, TrackerSettings
 
 LEAST_OFFSET = 0.1  # mass of an end that is considered
 FADED = 0.9  # support above which a note has not ended
-STRONG = 0.9  # support that starts a note without an onset
-ONSET_SOON = 7  # frames: an onset peak this soon takes precedence over a start without one
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
-AHEAD = ONSET_SOON + max(BACK + SPREAD, SUPPORT - 1) + 1
-OFFSET, ONSET, RISE = range(3)
+AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
+OFFSET, ONSET = range(2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """Where a note may begin or end: row of the buffer, index of the pitch, ONSET, RISE or OFFSET, mass of the peak."""
+    """Where a note may begin or end: row of the buffer, index of the pitch, ONSET or OFFSET, mass of the peak."""
 
     row: int
     pitch: int
@@ -165,7 +163,7 @@ class NoteTracker:
                     continue
                 if end <= start + event.row:
                     finished.append(self._close(event.pitch, end))
-                elif event.kind == ONSET and event.mass >= self._limits.split_threshold:
+                elif event.mass >= self._limits.split_threshold:
                     finished.append(self._close(event.pitch, start + event.row))
                 else:
                     continue
@@ -194,37 +192,28 @@ class NoteTracker:
 
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
         """Where notes may begin or end between two rows, in order."""
-        onset, offset, sounding = mass(p.onset), mass(p.offset), support(p.note)
-        evidence = 0.5 * (onset + sounding)
-        onsets = peaks(onset) & (onset >= LEAST_ONSET) & (evidence >= self._limits.onset_threshold)
-        offsets = peaks(offset) & (offset >= LEAST_OFFSET) & (sounding < FADED)
-        strong = sounding >= STRONG
-        rising = strong.copy()
-        rising[1:] &= ~strong[:-1]
-        soon = onsets.copy()
-        for shift in range(1, ONSET_SOON + 1):
-            soon[:-shift] |= onsets[shift:]
-        rising &= ~soon
         low, high = pitch_range(p, self.settings)
         events = []
-        for kind, where, weight, confidence in (
-            (OFFSET, offsets, offset, offset),
-            (ONSET, onsets, onset, evidence),
-            (RISE, rising, onset, sounding),
-        ):
-            rows, pitches = np.nonzero(where[first:last, low:high])
+        for kind, posterior, least in ((OFFSET, p.offset, LEAST_OFFSET), (ONSET, p.onset, LEAST_ONSET)):
+            masses = mass(posterior)
+            rows, pitches = np.nonzero((peaks(masses) & (masses >= least))[first:last, low:high])
             rows, pitches = rows + first, pitches + low
-            columns = (x.tolist() for x in (rows, pitches, weight[rows, pitches], confidence[rows, pitches]))
+            found, sounding = masses[rows, pitches], support_at(p.note, rows, pitches)
+            if kind == OFFSET:
+                evidence, chosen = found, sounding < FADED
+            else:
+                evidence = (found + sounding + clarity_at(p, rows, pitches)) / np.float32(3)
+                chosen = evidence >= self._limits.onset_threshold
+            columns = (x[chosen].tolist() for x in (rows, pitches, found, evidence))
             events += [_Event(row, pitch, kind, m, c) for row, pitch, m, c in zip(*columns, strict=True)]
         return sorted(events, key=lambda e: (e.row, e.pitch))
 
     def _begin(self, p: Posteriors, event: _Event) -> None:
-        row, pitch, fraction = event.row, event.pitch, 0.0
-        if event.kind == ONSET:
-            fraction = between_frames(p.onset[:, pitch], row)
+        row, pitch = event.row, event.pitch
         level = level_at(p.onset[:, pitch], p.level[:, pitch], row)
         frame = self._start + row
-        onset = max((frame + fraction) / p.frame_rate + self._limits.onset_delay, self._ended.get(pitch, 0.0))
+        moment = frame + between_frames(p.onset[:, pitch], row)
+        onset = max(moment / p.frame_rate + self._limits.onset_delay, self._ended.get(pitch, 0.0))
         self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:

@@ -146,7 +146,8 @@ class TrackerSettings:
     Attributes
     ----------
     onset_threshold : float or None
-        Smallest evidence (mean of the onset's mass and of the note posterior after it) that starts a note, 0 to 1.
+        Smallest evidence (mean of the onset's mass, and of note and contour posteriors after it) that starts a note,
+        0 to 1.
         Lower finds more notes.
     split_threshold : float or None
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.

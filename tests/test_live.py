@@ -436,7 +436,7 @@ def test_listening_to_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(sent) > 50
     assert port.closed
     assert not port.sounding()
-    assert "a note is known within 105" in remarks[0]
+    assert "a note is known within 97" in remarks[0]
     assert remarks[1].startswith("latency from onset to note-on: median ")
 
 

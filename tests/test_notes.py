@@ -284,18 +284,21 @@ def test_a_long_dip_ends_the_note() -> None:
     assert first.offset == pytest.approx(40 / RATE, abs=1.5 / RATE)
 
 
-def test_a_strong_note_without_an_onset_is_found() -> None:
+@pytest.mark.parametrize("note", [0.4, 1.0])
+def test_a_note_without_an_onset_is_not_found(note: float) -> None:
     p = empty(100)
-    draw(p, 30, 80, 62, onset=0, note=0.95)
-    (note,) = track_notes(p, SETTINGS)
-    assert note.onset == pytest.approx(30 / RATE, abs=4 / RATE)
-    assert note.confidence > 0.5
-
-
-def test_a_weak_note_without_an_onset_is_not_found() -> None:
-    p = empty(100)
-    draw(p, 30, 80, 62, onset=0, note=0.4)
+    draw(p, 30, 80, 62, onset=0, note=note)
     assert track_notes(p, SETTINGS) == []
+
+
+def test_a_note_needs_a_fundamental_in_its_semitone() -> None:
+    p = empty(100)
+    for pitch in (60, 64):
+        draw(p, 30, 80, pitch, onset=0.7, note=0.7)
+    p.contour[:, 12:] = 0
+    assert [n.pitch for n in track_notes(p, SETTINGS)] == [60]
+    p.contour[30:80, 14] = 0.7  # off the middle of the semitone
+    assert [n.pitch for n in track_notes(p, SETTINGS)] == [60, 64]
 
 
 def test_an_onset_below_the_threshold_starts_no_note() -> None:

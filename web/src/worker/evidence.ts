@@ -21,13 +21,10 @@ const TILT = 0.2; // dB per semitone above middle C that the ear forgives
 
 const LEAST_OFFSET = 0.1; // mass of an end that is considered
 const FADED = 0.9; // support above which a note has not ended
-const STRONG = 0.9; // support that starts a note without an onset
-export const ONSET_SOON = 7;
-export const AHEAD = ONSET_SOON + Math.max(BACK + SPREAD, SUPPORT - 1) + 1;
+export const AHEAD = Math.max(BACK + SPREAD, SUPPORT - 1) + 1;
 
 export const OFFSET = 0;
 export const ONSET = 1;
-export const RISE = 2;
 
 const BEFORE = BACK + SPREAD; // rows kept before the first whose events are still to be found
 const AFTER = Math.max(BACK + SPREAD, SUPPORT - 1); // rows after a frame that its events depend on
@@ -76,14 +73,18 @@ export class EventFinder {
   /** Frames whose events are all known. */
   found = 0;
   readonly #pitches: number;
+  readonly #bins: number;
   #rows = BEFORE; // in the buffers; they begin with silence before the recording
   #onset: Float32Array;
   #note: Float32Array;
   #offset: Float32Array;
   #level: Float32Array;
+  #contour: Float32Array;
 
-  constructor(pitches: number) {
+  constructor(pitches: number, binsPerSemitone: number) {
     this.#pitches = pitches;
+    this.#bins = binsPerSemitone;
+    this.#contour = new Float32Array(BEFORE * pitches * binsPerSemitone);
     this.#onset = new Float32Array(BEFORE * pitches);
     this.#note = new Float32Array(BEFORE * pitches);
     this.#offset = new Float32Array(BEFORE * pitches);
@@ -91,30 +92,31 @@ export class EventFinder {
   }
 
   push(block: Posteriors): void {
-    this.#take(block.frames, block.onset, block.note, block.offset, block.level);
+    this.#take(block.frames, block);
     this.#find(this.#rows - AFTER);
   }
 
   /** The recording is over; silence follows. */
   flush(): void {
     const silence = new Float32Array(2 * AFTER * this.#pitches);
-    this.#take(2 * AFTER, silence, silence, silence, silence);
+    const contour = new Float32Array(2 * AFTER * this.#pitches * this.#bins);
+    this.#take(2 * AFTER, { onset: silence, note: silence, offset: silence, level: silence, contour });
     this.#find(this.#rows - AFTER);
   }
 
-  #take(frames: number, onset: Float32Array, note: Float32Array, offset: Float32Array, level: Float32Array): void {
-    const kept = this.#rows * this.#pitches;
-    const size = kept + frames * this.#pitches;
-    const joined = (old: Float32Array, next: Float32Array): Float32Array => {
-      const both = new Float32Array(size);
+  #take(frames: number, block: Omit<Posteriors, 'frames'>): void {
+    const joined = (old: Float32Array, next: Float32Array, width: number): Float32Array => {
+      const kept = this.#rows * width;
+      const both = new Float32Array(kept + frames * width);
       both.set(old.subarray(0, kept));
-      both.set(next.subarray(0, size - kept), kept);
+      both.set(next.subarray(0, frames * width), kept);
       return both;
     };
-    this.#onset = joined(this.#onset, onset);
-    this.#note = joined(this.#note, note);
-    this.#offset = joined(this.#offset, offset);
-    this.#level = joined(this.#level, level);
+    this.#onset = joined(this.#onset, block.onset, this.#pitches);
+    this.#note = joined(this.#note, block.note, this.#pitches);
+    this.#offset = joined(this.#offset, block.offset, this.#pitches);
+    this.#level = joined(this.#level, block.level, this.#pitches);
+    this.#contour = joined(this.#contour, block.contour, this.#pitches * this.#bins);
     this.#rows += frames;
   }
 
@@ -124,7 +126,7 @@ export class EventFinder {
     const width = this.#pitches;
     const onset = masses(this.#onset, width, BEFORE - BACK, last + BACK);
     const offset = masses(this.#offset, width, BEFORE - BACK, last + BACK);
-    const support = supports(this.#note, width, BEFORE - 1, last);
+    const support = supports(this.#note, width, BEFORE, last);
     for (let row = BEFORE; row < last; row++) {
       const frame = this.found + row - BEFORE;
       const at = row * width;
@@ -135,11 +137,8 @@ export class EventFinder {
           this.events.add(frame, pitch, OFFSET, offset[i]!, offset[i]!);
         }
         if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, width)) {
-          const evidence = fround(0.5 * fround(onset[i]! + sounding));
-          this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch, true);
-        }
-        if (sounding >= STRONG_32 && !(frame > 0 && support[i - width]! >= STRONG_32)) {
-          this.#describe(this.events.add(frame, pitch, RISE, onset[i]!, sounding), row, pitch, false);
+          const evidence = fround(fround(fround(onset[i]! + sounding) + this.#clarity(row, pitch)) / 3);
+          this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch);
         }
       }
     }
@@ -150,11 +149,25 @@ export class EventFinder {
     this.#note = this.#note.slice(from, to);
     this.#offset = this.#offset.slice(from, to);
     this.#level = this.#level.slice(from, to);
+    this.#contour = this.#contour.slice(from * this.#bins, to * this.#bins);
     this.#rows -= last - BEFORE;
   }
 
+  /** Mean of the contour posterior in the best bin of a pitch, over this frame and the next ones, SUPPORT in all. */
+  #clarity(row: number, pitch: number): number {
+    const bins = this.#bins;
+    let sum = 0;
+    for (let k = 0; k < SUPPORT; k++) {
+      const first = ((row + k) * this.#pitches + pitch) * bins;
+      let best = this.#contour[first]!;
+      for (let bin = 1; bin < bins; bin++) best = Math.max(best, this.#contour[first + bin]!);
+      sum = fround(sum + best);
+    }
+    return fround(sum / SUPPORT);
+  }
+
   /** Fill in when exactly, and how loud, a note begins in a row. */
-  #describe(event: number, row: number, pitch: number, between: boolean): void {
+  #describe(event: number, row: number, pitch: number): void {
     const width = this.#pitches;
     let mass = 0;
     let moment = 0;
@@ -169,7 +182,7 @@ export class EventFinder {
       weights += onset + 1e-6;
       level += (onset + 1e-6) * this.#level[i]!;
     }
-    this.events.fraction[event] = between ? moment / Math.max(mass, 1e-9) : 0;
+    this.events.fraction[event] = moment / Math.max(mass, 1e-9);
     this.events.level[event] = level / weights;
   }
 }
@@ -177,7 +190,6 @@ export class EventFinder {
 const LEAST_ONSET_32 = fround(LEAST_ONSET);
 const LEAST_OFFSET_32 = fround(LEAST_OFFSET);
 const FADED_32 = fround(FADED);
-const STRONG_32 = fround(STRONG);
 const TIE_32 = fround(TIE);
 const WHOLE_32 = fround(1 + TIE);
 

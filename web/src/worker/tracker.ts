@@ -2,7 +2,7 @@
 
 import type { Note, TrackerSettings } from '../engine/types.ts';
 import { curve } from './bends.ts';
-import { AHEAD, EventFinder, OFFSET, ONSET, ONSET_SOON, RISE, velocityOf } from './evidence.ts';
+import { AHEAD, EventFinder, OFFSET, ONSET, velocityOf } from './evidence.ts';
 import type { Grid, Posteriors } from './posteriors.ts';
 import { Columns } from './store.ts';
 
@@ -30,7 +30,7 @@ export class Recording {
 
   constructor(grid: Grid) {
     this.grid = grid;
-    this.finder = new EventFinder(grid.pitches);
+    this.finder = new EventFinder(grid.pitches, grid.binsPerSemitone);
     this.note = new Columns(grid.pitches, 1, LEAST_NOTE);
     this.contour = new Columns(grid.pitches, grid.binsPerSemitone, LEAST_CONTOUR);
   }
@@ -121,7 +121,6 @@ export class NoteTracker {
       const kind = events.kind[i]!;
       if (pitch < low || pitch > high) continue;
       if (kind === ONSET && events.confidence[i]! < this.#onsetThreshold) continue;
-      if (kind === RISE && this.#onsetSoon(i)) continue;
       const frame = events.frame[i]!;
       const current = this.#open.get(pitch);
       if (current !== undefined) {
@@ -135,7 +134,7 @@ export class NoteTracker {
           continue;
         }
         if (end <= frame) this.#close(pitch, current, end);
-        else if (kind === ONSET && events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame);
+        else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame);
         else continue;
       }
       if (kind !== OFFSET) this.#begin(i);
@@ -145,19 +144,6 @@ export class NoteTracker {
       if (end + GAP < limit) this.#close(pitch, current, end);
     }
     return this.#finished;
-  }
-
-  /** Whether an onset of the same pitch begins a note as soon as this rise, or little later. */
-  #onsetSoon(rise: number): boolean {
-    const { events } = this.#recording.finder;
-    const [frame, pitch] = [events.frame[rise]!, events.pitch[rise]!];
-    const begins = (i: number): boolean =>
-      events.pitch[i] === pitch && events.kind[i] === ONSET && events.confidence[i]! >= this.#onsetThreshold;
-    if (rise > 0 && events.frame[rise - 1] === frame && begins(rise - 1)) return true;
-    for (let i = rise + 1; i < events.length && events.frame[i]! <= frame + ONSET_SOON; i++) {
-      if (begins(i)) return true;
-    }
-    return false;
   }
 
   #begin(event: number): void {
