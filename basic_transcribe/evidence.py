@@ -39,7 +39,7 @@ def support(note: Float32) -> Float32:
 
 
 def support_at(note: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
-    """:func:`support` in these places only."""
+    """:func:`support` in these places only; there must be SUPPORT - 1 rows after each."""
     total: Float32 = note[rows, pitches]
     for i in range(1, SUPPORT):
         total = total + note[rows + i, pitches]
@@ -69,6 +69,16 @@ def peaks(x: Float32) -> NDArray[np.bool_]:
         peaks &= (x > padded[BACK - shift : len(padded) - BACK - shift]) & (
             x >= padded[BACK + shift : len(padded) - BACK + shift]
         )
+    return peaks
+
+
+def peaks_at(x: Float32, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """:func:`peaks` in these places only; there must be BACK rows after each."""
+    here = x[rows, columns]
+    peaks = np.ones(len(rows), bool)
+    for shift in range(1, BACK + 1):
+        before = np.where(rows >= shift, x[rows - shift, columns], 0)
+        peaks &= (here > before) & (here >= x[rows + shift, columns])
     return peaks
 
 

@@ -26,7 +26,7 @@ from .evidence import (
     end_by,
     level_at,
     mass,
-    peaks,
+    peaks_at,
     pitch_range,
     silence,
     support_at,
@@ -196,8 +196,10 @@ class NoteTracker:
         events = []
         for kind, posterior, least in ((OFFSET, p.offset, LEAST_OFFSET), (ONSET, p.onset, LEAST_ONSET)):
             masses = mass(posterior)
-            rows, pitches = np.nonzero((peaks(masses) & (masses >= least))[first:last, low:high])
+            rows, pitches = np.nonzero(masses[first:last, low:high] >= least)
             rows, pitches = rows + first, pitches + low
+            peak = peaks_at(masses, rows, pitches)
+            rows, pitches = rows[peak], pitches[peak]
             found, sounding = masses[rows, pitches], support_at(p.note, rows, pitches)
             if kind == OFFSET:
                 evidence, chosen = found, sounding < FADED
