@@ -36,7 +36,6 @@ from .monophonic import MonophonicTracker
 from .types import Float32, Note, Posteriors, TrackerSettings
 
 LEAST_OFFSET = 0.1  # mass of an end that is considered
-FADED = 0.9  # support above which a note has not ended
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
 OFFSET, ONSET = range(2)
@@ -200,13 +199,12 @@ class NoteTracker:
             rows, pitches = rows + first, pitches + low
             peak = peaks_at(masses, rows, pitches)
             rows, pitches = rows[peak], pitches[peak]
-            found, sounding = masses[rows, pitches], support_at(p.note, rows, pitches)
-            if kind == OFFSET:
-                evidence, chosen = found, sounding < FADED
-            else:
-                evidence = (found + sounding + clarity_at(p, rows, pitches)) / np.float32(3)
+            found = evidence = masses[rows, pitches]
+            if kind == ONSET:
+                evidence = (found + support_at(p.note, rows, pitches) + clarity_at(p, rows, pitches)) / np.float32(3)
                 chosen = evidence >= self._limits.onset_threshold
-            columns = (x[chosen].tolist() for x in (rows, pitches, found, evidence))
+                rows, pitches, found, evidence = rows[chosen], pitches[chosen], found[chosen], evidence[chosen]
+            columns = (x.tolist() for x in (rows, pitches, found, evidence))
             events += [_Event(row, pitch, kind, m, c) for row, pitch, m, c in zip(*columns, strict=True)]
         return sorted(events, key=lambda e: (e.row, e.pitch))
 

@@ -29,7 +29,7 @@ GOLDEN = ROOT / "tests" / "golden"
 SECONDS = 4.0
 PITCHES = range(45, 81)
 SETTINGS = TrackerSettings(
-    onset_threshold=0.38, split_threshold=0.56, frame_threshold=0.34, onset_delay=0.0, minimum_note_length=30.0
+    onset_threshold=0.47, split_threshold=0.61, frame_threshold=0.39, onset_delay=0.0, minimum_note_length=30.0
 )
 
 

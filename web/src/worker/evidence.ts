@@ -20,7 +20,6 @@ const STEPS_PER_DB = 2;
 const TILT = 0.2; // dB per semitone above middle C that the ear forgives
 
 const LEAST_OFFSET = 0.1; // mass of an end that is considered
-const FADED = 0.9; // support above which a note has not ended
 export const AHEAD = Math.max(BACK + SPREAD, SUPPORT - 1) + 1;
 
 export const OFFSET = 0;
@@ -126,18 +125,16 @@ export class EventFinder {
     const width = this.#pitches;
     const onset = masses(this.#onset, width, BEFORE - BACK, last + BACK);
     const offset = masses(this.#offset, width, BEFORE - BACK, last + BACK);
-    const support = supports(this.#note, width, BEFORE, last);
     for (let row = BEFORE; row < last; row++) {
       const frame = this.found + row - BEFORE;
       const at = row * width;
       for (let pitch = 0; pitch < width; pitch++) {
         const i = at + pitch;
-        const sounding = support[i]!;
-        if (offset[i]! >= LEAST_OFFSET_32 && sounding < FADED_32 && isPeak(offset, i, width)) {
+        if (offset[i]! >= LEAST_OFFSET_32 && isPeak(offset, i, width)) {
           this.events.add(frame, pitch, OFFSET, offset[i]!, offset[i]!);
         }
         if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, width)) {
-          const evidence = fround(fround(fround(onset[i]! + sounding) + this.#clarity(row, pitch)) / 3);
+          const evidence = fround(fround(fround(onset[i]! + this.#support(i)) + this.#clarity(row, pitch)) / 3);
           this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch);
         }
       }
@@ -151,6 +148,13 @@ export class EventFinder {
     this.#level = this.#level.slice(from, to);
     this.#contour = this.#contour.slice(from * this.#bins, to * this.#bins);
     this.#rows -= last - BEFORE;
+  }
+
+  /** Mean of the note posterior at an index over this frame and the next ones, SUPPORT in all. */
+  #support(i: number): number {
+    let sum = this.#note[i]!;
+    for (let k = 1; k < SUPPORT; k++) sum = fround(sum + this.#note[i + k * this.#pitches]!);
+    return fround(sum / SUPPORT);
   }
 
   /** Mean of the contour posterior in the best bin of a pitch, over this frame and the next ones, SUPPORT in all. */
@@ -189,7 +193,6 @@ export class EventFinder {
 
 const LEAST_ONSET_32 = fround(LEAST_ONSET);
 const LEAST_OFFSET_32 = fround(LEAST_OFFSET);
-const FADED_32 = fround(FADED);
 const TIE_32 = fround(TIE);
 const WHOLE_32 = fround(1 + TIE);
 
@@ -206,17 +209,6 @@ function masses(x: Float32Array, width: number, first: number, last: number): Fl
     sum = fround(sum + x[i + b3]!);
     const mass = Math.min(sum / TRIANGLE_MASS, 1);
     out[i] = fround(mass + fround(TIE_32 * x[i]!)) / WHOLE_32;
-  }
-  return out;
-}
-
-/** Mean of the note posterior over this frame and the next ones, SUPPORT in all. */
-function supports(x: Float32Array, width: number, first: number, last: number): Float32Array {
-  const out = new Float32Array(last * width);
-  for (let i = first * width; i < last * width; i++) {
-    let sum = x[i]!;
-    for (let k = 1; k < SUPPORT; k++) sum = fround(sum + x[i + k * width]!);
-    out[i] = sum / SUPPORT;
   }
   return out;
 }
