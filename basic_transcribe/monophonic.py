@@ -180,8 +180,8 @@ class MonophonicTracker:
         rows = slice(chunk.first, chunk.last)
         above = chunk.sounding[rows] - self._limits.frame_threshold
         begun = np.where(chunk.struck[rows], chunk.onset_mass[rows], 0)
-        # A note of SUPPORT frames, on which NoteTracker decides, is worth its beginning if its evidence, the mean
-        # of its onset's mass and of its frames, exceeds the onset threshold.
+        # A note of SUPPORT frames is worth its beginning if the mean of its onset's mass and of its frames exceeds the
+        # onset threshold.
         clear = ONSET_WEIGHT * (begun - max(0.0, 2 * self._limits.onset_threshold - self._limits.frame_threshold))
         states = chunk.enters.shape[1]
         gains, costs = np.zeros((CHUNK, states)), np.zeros((CHUNK, states))
