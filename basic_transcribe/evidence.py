@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,10 +41,7 @@ def support(note: Float32) -> Float32:
 
 def support_at(note: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
     """:func:`support` in these places only; there must be SUPPORT - 1 rows after each."""
-    total: Float32 = note[rows, pitches]
-    for i in range(1, SUPPORT):
-        total = total + note[rows + i, pitches]
-    return total / np.float32(SUPPORT)
+    return _mean_ahead(rows, lambda at: note[at, pitches])
 
 
 def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
@@ -51,13 +49,15 @@ def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp])
 
     A fundamental has to lie within the semitone: harmonics and rooms fool the contour less than the note posterior.
     """
-    first = pitches * p.bins_per_semitone
-    total = np.zeros(len(rows), np.float32)
-    for i in range(SUPPORT):
-        best = p.contour[rows + i, first]
-        for k in range(1, p.bins_per_semitone):
-            best = np.maximum(best, p.contour[rows + i, first + k])
-        total = total + best
+    bins = p.contour.reshape(len(p), -1, p.bins_per_semitone)
+    return _mean_ahead(rows, lambda at: bins[at, pitches].max(axis=1))
+
+
+def _mean_ahead(rows: NDArray[np.intp], values: Callable[[NDArray[np.intp]], Float32]) -> Float32:
+    """Mean of the values in these rows and in the next ones, SUPPORT in all."""
+    total = values(rows)
+    for i in range(1, SUPPORT):
+        total = total + values(rows + i)
     return total / np.float32(SUPPORT)
 
 

@@ -34,7 +34,7 @@ from music import Event, fit_range, monophonic, tidy
 from prepare import deviation_cents, running_rms
 from render import Material, Part, drum_track, from_library, load_material, merge_unisons, noise, thin
 from scipy.signal import fftconvolve
-from synth import FRAME, KEYED, SAMPLE_RATE, Bank, Played, Touch, audible_length, level_of, perceived_attack, settle
+from synth import FRAME, SAMPLE_RATE, Bank, Played, Touch, audible_length, level_of, perceived_attack, settle
 
 from basic_transcribe import scoring
 from basic_transcribe.pipeline import Transcriber
@@ -199,8 +199,7 @@ def play(bank: Bank, events: list[Event], bends: list[np.ndarray], m: Material, 
         stop = min(start + len(sound), len(out))
         out[start:stop] += sound[: stop - start]
         late = perceived_attack(sound, 0.2, 0.03)
-        held = min(duration, e.released - e.onset) if bank.family in KEYED else duration
-        offset = e.onset + max(late + 0.03, min(held, audible_length(sound)))
+        offset = e.onset + max(late + 0.03, min(bank.held(e), audible_length(sound)))
         note = settle(e.onset + late, offset, e.pitch, level_of(sound), bend[round(late / FRAME) :])
         played.append(replace(note, velocity=e.velocity if sounds else np.nan))
     return out[: int(m.length * SAMPLE_RATE)], played

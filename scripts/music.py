@@ -267,10 +267,10 @@ def pedalled(events: list[Event], length: float, rng: np.random.Generator) -> li
     """The sustain pedal, lifted now and then: everything rings until it is lifted, or is struck again."""
     lifts = np.cumsum(rng.uniform(0.4, 3.0, 2 + int(length / 0.4)))
     ends = [min(lifts[np.searchsorted(lifts, e.offset)], e.offset + 4) for e in events]
-    ups = [min(e.offset, e.released) for e in events]
-    return tidy(
-        [replace(e, offset=float(end), released=up) for e, end, up in zip(events, ends, ups, strict=True)], length
-    )
+    held = [
+        replace(e, offset=float(end), released=min(e.offset, e.released)) for e, end in zip(events, ends, strict=True)
+    ]
+    return tidy(held, length)
 
 
 def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> list[Event]:
@@ -280,7 +280,8 @@ def arpeggios(length: float, low: int, high: int, rng: np.random.Generator) -> l
     soft, loud = rng.uniform(15, 55), rng.uniform(40, 100)
     root = int(rng.integers(low + 5, max(low + 6, high - 40)))
     order = rng.choice(["up", "down", "wave", "alberti", "any"])
-    finger = float(rng.spawn(1)[0].choice([0.5, 0.9, 1.0, 1.0, 1.1, 1.5, 2.0, 99.0]))  # steps a key is held
+    # Steps a key is held; drawn apart, so that what is played is what the seed gave before keys were known.
+    finger = float(rng.spawn(1)[0].choice([0.5, 0.9, 1.0, 1.0, 1.1, 1.5, 2.0, 99.0]))
     while t < length - 0.3:
         chord = [root + i for i in ((0, 4, 7), (0, 3, 7), (0, 4, 7, 10), (0, 3, 6, 9), (0, 5, 7))[int(rng.integers(5))]]
         tones = sorted(p + 12 * o for p in chord for o in range(int(rng.integers(1, 5))) if p + 12 * o <= high)

@@ -69,6 +69,10 @@ class Bank:
         distance = np.abs(self.pitch - pitch) * 10 + np.abs(self.velocity - velocity) / 12
         return int(np.argmin(distance + rng.random(len(distance)) * 1.5))
 
+    def held(self, event: Event) -> float:
+        """Seconds for which a note of this instrument is held, as references have it: its key's, if it has keys."""
+        return (min(event.offset, event.released) if self.family in KEYED else event.offset) - event.onset
+
     def sound(
         self, event: Event, duration: float, bend: np.ndarray, touch: Touch, rng: np.random.Generator
     ) -> np.ndarray:
@@ -248,7 +252,7 @@ def play_bank(
     pulsing = bank.kind == "sustain" and rng.random() < 0.25  # tremolo, a hand over a harmonica, beating reeds
     breath = float(rng.uniform(0.01, 0.1)) if bank.family in BLOWN and rng.random() < 0.4 else 0.0  # s: a soft attack
     for e, sounding in zip(events, held, strict=True):
-        duration = (min(e.offset, e.released) if bank.family in KEYED else e.offset) - e.onset
+        duration = bank.held(e)
         bend = np.full(int(sounding / FRAME) + 40, detune)
         if rng.random() < expression:
             bend = bend + np.resize(ornament(sounding, rng, 1.0), len(bend))

@@ -91,19 +91,21 @@ export class EventFinder {
   }
 
   push(block: Posteriors): void {
-    this.#take(block.frames, block);
+    this.#take(block);
     this.#find(this.#rows - AFTER);
   }
 
   /** The recording is over; silence follows. */
   flush(): void {
-    const silence = new Float32Array(2 * AFTER * this.#pitches);
-    const contour = new Float32Array(2 * AFTER * this.#pitches * this.#bins);
-    this.#take(2 * AFTER, { onset: silence, note: silence, offset: silence, level: silence, contour });
+    const frames = 2 * AFTER;
+    const silence = new Float32Array(frames * this.#pitches);
+    const contour = new Float32Array(frames * this.#pitches * this.#bins);
+    this.#take({ frames, onset: silence, note: silence, offset: silence, level: silence, contour });
     this.#find(this.#rows - AFTER);
   }
 
-  #take(frames: number, block: Omit<Posteriors, 'frames'>): void {
+  #take(block: Posteriors): void {
+    const { frames } = block;
     const joined = (old: Float32Array, next: Float32Array, width: number): Float32Array => {
       const kept = this.#rows * width;
       const both = new Float32Array(kept + frames * width);
