@@ -17,10 +17,10 @@ __version__ = "0.7.0"
 if TYPE_CHECKING:
     from .errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
     from .exports import load_posteriors
-    from .notes import track_notes
     from .pipeline import Transcriber, Transcription, transcribe
     from .shaping import ShapeSettings
     from .streaming import StreamingTranscriber
+    from .tracking import track_notes
     from .types import (
         Beats,
         BeatSettings,
@@ -63,7 +63,7 @@ __all__ = [
 _ROOMS = {
     "errors": ("AudioError", "ModelError", "OutputError", "TranscribeError", "UsageError"),
     "exports": ("load_posteriors",),
-    "notes": ("track_notes",),
+    "tracking": ("track_notes",),
     "pipeline": ("Transcriber", "Transcription", "transcribe"),
     "shaping": ("ShapeSettings",),
     "streaming": ("StreamingTranscriber",),

@@ -209,7 +209,7 @@ def evaluate_command(
     minimum_note_length: MinimumNoteLength = None,
     minimum_frequency: MinimumFrequency = None,
     maximum_frequency: MaximumFrequency = None,
-    monophonic: Monophonic = False,
+    monophonic: Monophonic = None,
     jobs: Jobs = None,
     threads: Threads = None,
     model: ModelFile = None,
@@ -263,7 +263,7 @@ def live_command(
     minimum_note_length: MinimumNoteLength = None,
     minimum_frequency: MinimumFrequency = None,
     maximum_frequency: MaximumFrequency = None,
-    monophonic: Monophonic = False,
+    monophonic: Monophonic = None,
     model: ModelFile = None,
     debug: Debug = False,
 ) -> None:

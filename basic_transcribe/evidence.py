@@ -18,6 +18,7 @@ TRIANGLE_MASS = 2.0
 CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
+LEAST_OFFSET = 0.1  # mass of an end that is considered
 SHORTEST = 5  # frames from an onset to an end
 SUPPORT = 9  # frames from an onset over which note and contour posteriors support it
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
@@ -130,15 +131,22 @@ class Limits:
             If one of them is None.
         """
         return cls(
-            _given(settings.onset_threshold),
-            _given(settings.split_threshold),
-            _given(settings.frame_threshold),
-            _given(settings.onset_delay) / 1000,
-            _given(settings.minimum_note_length) / 1000,
+            given(settings.onset_threshold),
+            given(settings.split_threshold),
+            given(settings.frame_threshold),
+            given(settings.onset_delay) / 1000,
+            given(settings.minimum_note_length) / 1000,
         )
 
 
-def _given(value: float | None) -> float:
+def given(value: float | None) -> float:
+    """A threshold that has been filled in.
+
+    Raises
+    ------
+    ValueError
+        If it is None.
+    """
     if value is None:
         raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
     return value

@@ -112,7 +112,7 @@ def tracker_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: flags[name] for name in thresholds},
         **{name: frequency_of(f"--{name.replace('_', '-')}", flags[name]) for name in ends},
-        "monophonic": flags["monophonic"] or None,
+        "monophonic": flags["monophonic"],
     }
 
 

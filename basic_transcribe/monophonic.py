@@ -23,6 +23,7 @@ from . import bends
 from .evidence import (
     BACK,
     CENTRE,
+    LEAST_OFFSET,
     LEAST_ONSET,
     SHORTEST,
     SPREAD,
@@ -46,6 +47,7 @@ CONTOUR_MASS = 0.6  # semitones times posterior: what the contour posterior of o
 BESIDE = 0.5  # part of a neighbouring semitone's onset posterior that a pitch is given
 ONSET_WEIGHT = 9.0  # what an onset of mass 1 is worth, in frames of a sounding pitch
 SILENT_WEIGHT = 3.0  # how much more than a frame above the frame threshold counts one as far below
+FADING = 12  # frames before the line leaves a note in which an end says when it was over
 BEFORE = BACK + SPREAD  # frames before a chunk that decide what begins in it
 AFTER = max(BACK + SPREAD, SUPPORT - 1)  # and after it
 
@@ -60,6 +62,7 @@ class _Open:
     level: float
     confidence: float
     contour: list[Float32] = field(default_factory=list)
+    damped: int = 0  # frame of the latest end that is considered
 
 
 class _Chunk:
@@ -83,6 +86,8 @@ class _Chunk:
         self.support = support(self.sounding)
         self.onset_mass = mass(self.onset)
         self.struck = peaks(self.onset_mass) & (self.onset_mass >= LEAST_ONSET)
+        offset_mass = mass(p.offset)
+        self.damped = peaks(offset_mass) & (offset_mass >= LEAST_OFFSET)
         # By row of the chunk and state, whether the best line into the state enters it there, and if so, from where.
         self.enters = np.zeros((CHUNK, p.note.shape[1] + 1), bool)
         self.origin = np.zeros(CHUNK, np.intp)
@@ -98,19 +103,21 @@ class MonophonicTracker:
     ----------
     settings : TrackerSettings
         With thresholds filled in (:meth:`TrackerSettings.resolved`).
+    first : int
+        Frame of the recording with which the posteriors begin.
     """
 
     lookahead = 2 * CHUNK + AFTER + CENTRE  # frames after an onset that must be known for its note to begin, at most
 
-    def __init__(self, settings: TrackerSettings) -> None:
+    def __init__(self, settings: TrackerSettings, first: int = 0) -> None:
         self.settings = settings
         self._limits = Limits.of(settings)
         self._frame_rate, self._lowest_pitch, self._bins = 1.0, 0, 1
         self._blocks: list[Posteriors] = []  # what is not searched yet, and BEFORE rows before it
         self._rows = 0  # in the blocks
-        self._start = 0  # absolute frame of the blocks' first row
-        self._searched = 0  # frames through which the best lines are known
-        self._decided = 0  # frames through which the line is chosen: a chunk less
+        self._start = first  # absolute frame of the blocks' first row
+        self._searched = first  # frame up to which the best lines are known
+        self._decided = first  # frame up to which the line is chosen: a chunk less
         self._gain: NDArray[np.float64] | None = None  # of the best line into each state; the last state is silence
         self._undecided: _Chunk | None = None
         self._open: _Open | None = None
@@ -180,13 +187,14 @@ class MonophonicTracker:
         rows = slice(chunk.first, chunk.last)
         above = chunk.sounding[rows] - self._limits.frame_threshold
         begun = np.where(chunk.struck[rows], chunk.onset_mass[rows], 0)
-        # A note of SUPPORT frames is worth its beginning if the mean of its onset's mass and of its frames exceeds the
-        # onset threshold.
-        clear = ONSET_WEIGHT * (begun - max(0.0, 2 * self._limits.onset_threshold - self._limits.frame_threshold))
+        # To begin a note costs what SUPPORT frames must gain: twice the onset threshold, less the mass of its onset. An
+        # onset above the threshold also draws the line to its pitch, away from what still rings.
+        least = self._limits.onset_threshold
         states = chunk.enters.shape[1]
         gains, costs = np.zeros((CHUNK, states)), np.zeros((CHUNK, states))
-        gains[:, :-1] = np.where(above < 0, SILENT_WEIGHT * above, above) + np.maximum(clear, 0)
-        costs[:, :-1] = np.maximum(-clear, 0)
+        gains[:, :-1] = np.where(above < 0, SILENT_WEIGHT * above, above)
+        gains[:, :-1] += ONSET_WEIGHT * np.maximum(begun - least, 0)
+        costs[:, :-1] = ONSET_WEIGHT * np.maximum(2 * least - begun, 0)
         low, high = pitch_range(chunk.p, self.settings)
         costs[:, :low] = costs[:, high:-1] = np.inf
         gain = self._gain
@@ -233,7 +241,10 @@ class MonophonicTracker:
         return notes
 
     def _listen(self, chunk: _Chunk, note: _Open, row: int, stop: int) -> None:
-        """Read the contour of a note in these rows."""
+        """Read the contour of a note in these rows, and where it may end."""
+        ends = np.flatnonzero(chunk.damped[row:stop, note.pitch])
+        if len(ends):
+            note.damped = chunk.frame + row + int(ends[-1])
         if self.settings.pitch_bends:
             centre = note.pitch * self._bins + self._bins // 2
             note.contour.append(bends.window(chunk.p.contour[row:stop], centre))
@@ -260,12 +271,15 @@ class MonophonicTracker:
 
     def _close(self, note: _Open, end: int, latest: float) -> list[Note]:
         """A note finished by absolute frame ``end`` and the time ``latest``; nothing if it is too short."""
+        if note.damped >= max(note.frame + SHORTEST, end - FADING):
+            end = min(note.damped, end)
         self._ended = offset = max(self._ended, min(end / self._frame_rate, latest))
         if offset - note.onset < max(self._limits.minimum_length, 0.5 / self._frame_rate):
             return []
         number = self._lowest_pitch + note.pitch
         ended = Note(note.onset, offset, number, velocity(note.level, number), note.confidence)
-        return bends.with_bends([bends.Ended(ended, note.frame, note.contour)], self._frame_rate, self._bins)
+        contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
+        return bends.with_bends([bends.Ended(ended, note.frame, contour)], self._frame_rate, self._bins)
 
 
 def _sounding(p: Posteriors) -> Float32:

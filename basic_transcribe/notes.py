@@ -16,6 +16,7 @@ from . import bends
 from .evidence import (
     BACK,
     CENTRE,
+    LEAST_OFFSET,
     LEAST_ONSET,
     SHORTEST,
     SPREAD,
@@ -32,10 +33,8 @@ from .evidence import (
     support_at,
     velocity,
 )
-from .monophonic import MonophonicTracker
 from .types import Float32, Note, Posteriors, TrackerSettings
 
-LEAST_OFFSET = 0.1  # mass of an end that is considered
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
 OFFSET, ONSET = range(2)
@@ -74,6 +73,8 @@ class NoteTracker:
     ----------
     settings : TrackerSettings
         With thresholds filled in (:meth:`TrackerSettings.resolved`).
+    first : int
+        Frame of the recording with which the posteriors begin.
 
     Examples
     --------
@@ -83,12 +84,12 @@ class NoteTracker:
 
     lookahead = AHEAD + CENTRE  # frames after an onset that must be known for its note to begin, at most
 
-    def __init__(self, settings: TrackerSettings) -> None:
+    def __init__(self, settings: TrackerSettings, first: int = 0) -> None:
         self.settings = settings
         self._limits = Limits.of(settings)
         self._buffer: Posteriors | None = None
-        self._start = 0  # absolute frame of the buffer's first row
-        self._next = 0  # first frame whose events have not been handled
+        self._first = self._start = first  # absolute frame of the buffer's first row; and what it was at the beginning
+        self._next = first  # first frame whose events have not been handled
         self._open: dict[int, _Open] = {}
         self._ended: dict[int, float] = {}  # by pitch, when its last note ended
 
@@ -213,7 +214,8 @@ class NoteTracker:
         level = level_at(p.onset[:, pitch], p.level[:, pitch], row)
         frame = self._start + row
         moment = frame + between_frames(p.onset[:, pitch], row)
-        onset = max(moment / p.frame_rate + self._limits.onset_delay, self._ended.get(pitch, 0.0))
+        earliest = self._ended.get(pitch, self._first / p.frame_rate)
+        onset = max(moment / p.frame_rate + self._limits.onset_delay, earliest)
         self._open[pitch] = _Open(frame, onset, level, event.confidence, frame)
 
     def _read_contour(self, note: _Open, pitch: int, end: int) -> None:
@@ -242,30 +244,3 @@ class NoteTracker:
         contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
         ended = Note(note.onset, offset, number, velocity(note.level, number), min(1.0, note.confidence))
         return bends.Ended(ended, note.frame, contour)
-
-
-def tracker_for(settings: TrackerSettings) -> NoteTracker | MonophonicTracker:
-    """The tracker that the settings ask for."""
-    return MonophonicTracker(settings) if settings.monophonic else NoteTracker(settings)
-
-
-def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: float | None = None) -> list[Note]:
-    """Notes of a whole recording.
-
-    Parameters
-    ----------
-    posteriors : Posteriors
-        Model outputs of the whole recording.
-    settings : TrackerSettings
-        With thresholds filled in, such as ``transcription.settings`` with some replaced.
-    duration : float, optional
-        Length of the recording in seconds.
-
-    Returns
-    -------
-    list of Note
-        Sorted by onset, then pitch; no two of one pitch overlap.
-    """
-    tracker = tracker_for(settings)
-    notes = end_by(tracker.push(posteriors) + tracker.flush(), duration)
-    return sorted(notes, key=lambda n: (n.onset, n.pitch))

@@ -74,7 +74,12 @@ MinimumNoteLength = Annotated[float | None, option(NOTES, "MS", "Shortest note k
 MinimumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")]
 MaximumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")]
 Monophonic = Annotated[
-    bool, switch("--monophonic", "Find the best single line: for a voice, a bass or a wind alone.", NOTES)
+    bool | None,
+    switch(
+        "--monophonic/--no-monophonic",
+        "Find the best single line, for a voice, a bass or a wind alone, or all notes; found out if omitted.",
+        NOTES,
+    ),
 ]
 Jobs = Annotated[
     int | None,
@@ -114,7 +119,7 @@ class Options:
     minimum_note_length: MinimumNoteLength = None
     minimum_frequency: MinimumFrequency = None
     maximum_frequency: MaximumFrequency = None
-    monophonic: Monophonic = False
+    monophonic: Monophonic = None
     polyphony: Annotated[int | None, option(NOTES, "N", "At most so many notes at a time.")] = None
     legato: Annotated[float | None, option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")] = (
         None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from . import audio
 from .model import Model
 from .notelist import NoteList
-from .notes import track_notes, tracker_for
+from .tracking import track_notes, tracker_for
 from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:

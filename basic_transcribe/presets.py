@@ -29,14 +29,15 @@ def _hertz(pitch: float) -> float:
 
 
 PRESETS = {
-    "bass": Preset(_within(23, 67), midi=MidiSettings(program=33, bend_mode="channels")),
-    "guitar": Preset(_within(38, 88), midi=MidiSettings(program=24, bend_mode="channels")),
-    "harmonica": Preset(_within(48, 98), midi=MidiSettings(program=22, bend_mode="channels")),
+    "bass": Preset(_within(23, 67, monophonic=False), midi=MidiSettings(program=33, bend_mode="channels")),
+    "guitar": Preset(_within(38, 88, monophonic=False), midi=MidiSettings(program=24, bend_mode="channels")),
+    "harmonica": Preset(_within(48, 98, monophonic=False), midi=MidiSettings(program=22, bend_mode="channels")),
     "kalimba": Preset(
-        _within(48, 96, onset_threshold=0.56, split_threshold=0.72, pitch_bends=False), midi=MidiSettings(program=108)
+        _within(48, 96, onset_threshold=0.56, split_threshold=0.72, pitch_bends=False, monophonic=False),
+        midi=MidiSettings(program=108),
     ),
-    "piano": Preset(TrackerSettings(pitch_bends=False)),
-    "violin": Preset(_within(55, 103), midi=MidiSettings(program=40, bend_mode="channels")),
+    "piano": Preset(TrackerSettings(pitch_bends=False, monophonic=False)),
+    "violin": Preset(_within(55, 103, monophonic=False), midi=MidiSettings(program=40, bend_mode="channels")),
     "voice": Preset(
         _within(36, 86, onset_threshold=0.62, frame_threshold=0.32, monophonic=True), midi=MidiSettings(program=53)
     ),

@@ -13,7 +13,7 @@ from .audio import MAX_SAMPLE
 from .decoders import check_format
 from .errors import AudioError, UsageError
 from .model import Model
-from .notes import tracker_for
+from .tracking import prompt_tracker
 from .types import Float32, Note, TrackerSettings
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
@@ -23,7 +23,7 @@ class StreamingTranscriber:
     """Takes sound in chunks of any length, gives notes as soon as they are known.
 
     All notes together, once flushed, are those that :class:`~basic_transcribe.pipeline.Transcriber` finds in the whole
-    recording, and the memory used does not depend on its length.
+    recording if it is told the same of ``monophonic``, and the memory used does not depend on its length.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class StreamingTranscriber:
         A loaded model, which several transcribers may share, or an ONNX file; the one shipped with the package if
         omitted.
     settings : TrackerSettings, optional
-        Thresholds and ranges; the model's own where omitted. Monophonic lines are decided some seconds late.
+        Thresholds and ranges; the model's own where omitted. All notes are looked for unless ``monophonic`` is true: to
+        find out would take seconds. A line is decided some seconds late.
     threads : int
         Threads of ONNX Runtime, unless the model is a loaded one.
     block_seconds : float
@@ -69,7 +70,7 @@ class StreamingTranscriber:
         self.settings = (settings or TrackerSettings()).resolved(self.model.defaults)
         self._resampler = _resampler(sample_rate, self.model.sample_rate)
         self._feed = self.model.feed(block_seconds)
-        self._tracker = tracker_for(self.settings)
+        self._tracker = prompt_tracker(self.settings)
         self._taken = 0  # samples, at the given rate
         self._samples = 0  # at the model's rate
         self._flushed = False

@@ -161,8 +161,8 @@ class TrackerSettings:
         Range of note pitches kept, in Hz (``None``: the model's whole range).
     pitch_bends : bool
         Whether to estimate pitch bends.
-    monophonic : bool
-        Find the best single line instead of all notes.
+    monophonic : bool or None
+        Find the best single line instead of all notes. None finds out: a line for a voice alone, else all notes.
     """
 
     onset_threshold: float | None = None
@@ -173,7 +173,7 @@ class TrackerSettings:
     minimum_frequency: float | None = None
     maximum_frequency: float | None = None
     pitch_bends: bool = True
-    monophonic: bool = False
+    monophonic: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("onset_threshold", "split_threshold", "frame_threshold"):

@@ -74,7 +74,7 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
     from basic_transcribe.exports import write_atomic
     from basic_transcribe.midi import to_midi
     from basic_transcribe.model import Model
-    from basic_transcribe.notes import NoteTracker
+    from basic_transcribe.tracking import tracker_for
     from basic_transcribe.types import TrackerSettings
 
     net = Model(model, threads=threads)
@@ -83,7 +83,7 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
         waited = [0.0]
         with open_audio(source, target_rate=net.sample_rate) as stream:
             clock.append(time.perf_counter())
-            tracker, notes, tracking = NoteTracker(TrackerSettings().resolved(net.defaults)), [], 0.0
+            tracker, notes, tracking = tracker_for(TrackerSettings().resolved(net.defaults)), [], 0.0
             for block in net.posteriors(timed(stream, waited)):
                 begin = time.perf_counter()
                 notes += tracker.push(block)

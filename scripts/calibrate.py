@@ -28,7 +28,7 @@ import onnx
 from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
 from basic_transcribe.model import Model, default_model_path
-from basic_transcribe.notes import track_notes
+from basic_transcribe.tracking import track_notes
 from basic_transcribe.types import Posteriors, TrackerSettings
 
 Point = dict[str, float]

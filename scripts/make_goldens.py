@@ -21,15 +21,20 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from basic_transcribe import exports  # noqa: E402
-from basic_transcribe.notes import track_notes  # noqa: E402
 from basic_transcribe.pipeline import Transcriber  # noqa: E402
+from basic_transcribe.tracking import track_notes  # noqa: E402
 from basic_transcribe.types import Posteriors, TrackerSettings  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 SECONDS = 4.0
 PITCHES = range(45, 81)
 SETTINGS = TrackerSettings(
-    onset_threshold=0.47, split_threshold=0.61, frame_threshold=0.39, onset_delay=0.0, minimum_note_length=30.0
+    onset_threshold=0.47,
+    split_threshold=0.61,
+    frame_threshold=0.39,
+    onset_delay=0.0,
+    minimum_note_length=30.0,
+    monophonic=False,
 )
 
 

@@ -21,9 +21,9 @@ from calibrate import compute, load, network_digest
 
 from basic_transcribe import scoring
 from basic_transcribe.model import Model, default_model_path
-from basic_transcribe.notes import track_notes
 from basic_transcribe.presets import PRESETS, Preset
 from basic_transcribe.shaping import shape
+from basic_transcribe.tracking import track_notes
 from basic_transcribe.types import TrackerSettings
 
 SETS = {

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "basic_transcribe"
 
 # What each room may know of: other rooms, and libraries beside the standard one. Imports for types only are free.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": ({"errors", "exports", "notes", "pipeline", "shaping", "streaming", "types"}, set()),
+    "__init__": ({"errors", "exports", "pipeline", "shaping", "streaming", "tracking", "types"}, set()),
     "__main__": ({"cli"}, set()),
     "errors": (set(), set()),
     "types": ({"errors"}, {"numpy"}),
@@ -28,7 +28,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "onnxfile": (set(), set()),
     "processors": (set(), set()),
     "evidence": ({"types"}, {"numpy"}),
-    "notes": ({"bends", "evidence", "monophonic", "types"}, {"numpy"}),
+    "notes": ({"bends", "evidence", "types"}, {"numpy"}),
+    "tracking": ({"evidence", "monophonic", "notes", "types"}, {"numpy"}),
     "monophonic": ({"bends", "evidence", "types"}, {"numpy"}),
     "bends": ({"types"}, {"numpy"}),
     "timing": ({"errors", "types"}, {"librosa", "numpy", "scipy"}),
@@ -41,10 +42,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "picture": ({"errors", "types"}, {"matplotlib", "numpy"}),
     "notelist": ({"types"}, {"numpy"}),
     "pipeline": (
-        {"audio", "errors", "keys", "midi", "model", "monophonic", "notelist", "notes", "shaping", "timing", "types"},
+        {"audio", "errors", "keys", "midi", "model", "notelist", "shaping", "timing", "tracking", "types"},
         {"numpy"},
     ),
-    "streaming": ({"audio", "decoders", "errors", "model", "notes", "types"}, {"numpy", "soxr"}),
+    "streaming": ({"audio", "decoders", "errors", "model", "tracking", "types"}, {"numpy", "soxr"}),
     "live": ({"audio", "errors", "keys", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
     "presets": ({"errors", "shaping", "types"}, set()),
     "outputs": (

@@ -315,6 +315,8 @@ def test_one_line(cli: Run, made: Path, tmp_path: Path) -> None:
     notes = sorted(notes_of(tmp_path / "guitar.mid"))
     assert len(notes) > 5
     assert all(before[1] <= after[0] + 1e-3 for before, after in itertools.pairwise(notes))
+    assert cli(made / "guitar.npz", "-o", ".", "--no-monophonic", "--overwrite").returncode == 0
+    assert notes_of(tmp_path / "guitar.mid") == notes_of(made / "guitar.mid")  # of a guitar, which is found out
 
 
 def test_the_bars_follow_the_recording(cli: Run, made: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from basic_transcribe import model as model_room
 from basic_transcribe.errors import ModelError, UsageError
 from basic_transcribe.model import Model, default_model_path
-from basic_transcribe.notes import track_notes
+from basic_transcribe.tracking import track_notes
 from basic_transcribe.types import Float32, Posteriors, TrackerSettings
 
 

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from test_notes import BINS, EXAMPLES, LOWEST, PITCHES, RATE, Recipe, empty, keys, last_frame, tracker_settings
 
 from basic_transcribe import monophonic
+from basic_transcribe.evidence import CENTRE
 from basic_transcribe.monophonic import AFTER, CHUNK, MonophonicTracker
-from basic_transcribe.notes import NoteTracker, track_notes, tracker_for
+from basic_transcribe.notes import NoteTracker
+from basic_transcribe.tracking import track_notes, tracker_for
 from basic_transcribe.types import Note, Posteriors, TrackerSettings
 
 SETTINGS = TrackerSettings(
@@ -69,6 +71,7 @@ def test_notes_are_well_formed_and_never_sound_together(recipe: Recipe, chosen: 
         assert 1 <= n.velocity <= 127
         assert 0 <= n.confidence <= 1
         assert n.bend is None or (len(n.bend.semitones) and np.isfinite(n.bend.semitones).all())
+        assert n.bend is None or len(n.bend.semitones) <= max(1, (n.offset - n.onset) * RATE + CENTRE + 1)
         assert chosen.pitch_bends or n.bend is None
     for before, after in pairwise(notes):
         assert before.offset <= after.onset

@@ -16,14 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import exports
-from basic_transcribe.notes import GAP, NoteTracker, track_notes
+from basic_transcribe.notes import GAP, NoteTracker
+from basic_transcribe.tracking import track_notes
 from basic_transcribe.types import Float32, Note, Posteriors, TrackerSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 RATE = 22050 / 256
 LOWEST, PITCHES, BINS = 60, 5, 3
 SETTINGS = TrackerSettings(
-    onset_threshold=0.5, split_threshold=0.5, frame_threshold=0.3, onset_delay=0.0, minimum_note_length=0.0
+    onset_threshold=0.5,
+    split_threshold=0.5,
+    frame_threshold=0.3,
+    onset_delay=0.0,
+    minimum_note_length=0.0,
+    monophonic=False,
 )
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -86,6 +92,7 @@ tracker_settings = st.builds(
     onset_delay=st.sampled_from([-8.0, 0.0, 8.0]),
     minimum_note_length=st.sampled_from([0.0, 30.0, 100.0]),
     pitch_bends=st.booleans(),
+    monophonic=st.just(False),
 )
 
 

@@ -14,8 +14,8 @@ import soundfile
 import soxr
 
 from basic_transcribe.model import Model
-from basic_transcribe.notes import track_notes
 from basic_transcribe.pipeline import Transcriber, Transcription, transcribe
+from basic_transcribe.tracking import track_notes
 from basic_transcribe.types import Float32, Note, TrackerSettings
 
 RATE = 22050
@@ -151,6 +151,27 @@ def test_kept_posteriors_give_the_notes_again(
     loose = TrackerSettings(onset_threshold=0.1).resolved(defaults)
     few, many = (len(track_notes(result.posteriors, s, result.duration)) for s in (strict, loose))
     assert few < len(result.notes) < many
+
+
+def hum(pitches: Sequence[float], seconds: float = 0.6) -> Float32:
+    """A voice, of a kind: harmonics, vibrato, glides from note to note."""
+    t = np.arange(int(RATE * seconds * len(pitches))) / RATE
+    pitch = np.repeat(pitches, int(RATE * seconds)) + 0.2 * np.sin(2 * np.pi * 5.5 * t)
+    pitch = np.convolve(np.pad(pitch, 441, mode="edge"), np.ones(883) / 883, "valid")
+    phase = 2 * np.pi * np.cumsum(440 * 2 ** ((pitch - 69) / 12)) / RATE
+    envelope = np.minimum(1, np.minimum((t % seconds) / 0.05, (seconds - t % seconds) / 0.08))
+    return np.asarray(0.1 * envelope * sum(np.sin(k * phase) / k for k in range(1, 9)), np.float32)
+
+
+@pytest.mark.parametrize(("astray", "line"), [(0.0, False), (0.4, True)])
+def test_a_voice_alone_is_followed_as_a_line(astray: float, line: bool, transcriber: Transcriber) -> None:
+    melody = [57, 59, 60, 62, 64, 62, 60, 59, 57, 55] * 2
+    found = transcriber.transcribe(hum([pitch + astray for pitch in melody]), RATE)
+    told = transcriber.transcribe(
+        hum([pitch + astray for pitch in melody]), RATE, settings=TrackerSettings(monophonic=line)
+    )
+    assert [n.pitch for n in found.notes] == melody
+    assert found.notes == told.notes
 
 
 def test_settings_reach_the_tracker(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:

@@ -53,6 +53,11 @@ test('a recording is transcribed, and tracked again', async () => {
   const low = { ...engine.defaults, minimumPitch: 61 };
   assert.deepEqual(await engine.track(low), []);
   assert.deepEqual(await engine.track(engine.defaults), result.notes);
+  assert.equal(engine.defaults.monophonic, null);
+  assert.deepEqual(await engine.track({ ...engine.defaults, monophonic: false }), result.notes);
+  const line = await engine.track({ ...engine.defaults, monophonic: true });
+  assert.ok(line.length > 50);
+  assert.notDeepEqual(line, result.notes);
   const strict = await engine.track({ ...engine.defaults, onsetThreshold: 0.99 });
   const faint = await engine.candidates();
   assert.ok(faint.every((note) => !strict.some((n) => n.onset < note.offset && n.offset > note.onset)));

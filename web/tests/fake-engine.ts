@@ -9,6 +9,7 @@ export const DEFAULTS: TrackerSettings = {
   minimumNoteLength: 40,
   minimumPitch: 21,
   maximumPitch: 108,
+  monophonic: null,
 };
 
 /** Numbers from 0 to 1, the same for the same seed (mulberry32). */

@@ -36,16 +36,69 @@ export class Dice {
   }
 }
 
-export function inventedPosteriors(seed: number, frames: number, pitches: number, bins: number): [Posteriors, Grid] {
-  const dice = new Dice(seed);
+/** Noise up to a height, to be drawn on; and what makes posteriors of it. */
+function canvas(dice: Dice, frames: number, pitches: number, bins: number, height: number) {
   const noise = (width: number, map: (x: number) => number): Float64Array =>
     Float64Array.from({ length: frames * width }, () => map(dice.throw()));
-  const faint = (x: number): number => 0.3 * x * x * x;
+  const faint = (x: number): number => height * x * x * x;
   const onset = noise(pitches, faint);
   const note = noise(pitches, faint);
   const offset = noise(pitches, faint);
   const contour = noise(pitches * bins, faint);
   const level = noise(pitches, (x) => -60 * x);
+  const done = (): [Posteriors, Grid] => {
+    const [a, b, c, d, e] = [onset, note, offset, contour, level].map((x) => Float32Array.from(x));
+    const posteriors = { frames, onset: a!, note: b!, offset: c!, contour: d!, level: e! };
+    return [posteriors, { frameRate: 22050 / 256, lowestPitch: 45, pitches, binsPerSemitone: bins }];
+  };
+  return { onset, note, offset, contour, done };
+}
+
+/** A line. Its pitches wander so many bins from the middles of their semitones; from a frame on others join it. */
+export function inventedLine(
+  seed: number,
+  frames: number,
+  pitches: number,
+  bins: number,
+  { start, wander, others }: { start: number; wander: number; others: number },
+): [Posteriors, Grid] {
+  const dice = new Dice(seed);
+  const { onset, note, offset, contour, done } = canvas(dice, frames, pitches, bins, 0.1);
+  const draw = (first: number, last: number, pitch: number): void => {
+    const [strength, clear] = [0.5 + 0.5 * dice.throw(), dice.throw()];
+    const drift = wander * (2 * dice.throw() - 1);
+    for (let k = -2; k <= 2; k++) {
+      for (const [array, at] of [[onset, first + k], [offset, last + k]] as const) {
+        if (at < 0 || at >= frames) continue;
+        const i = at * pitches + pitch;
+        array[i] = Math.max(array[i]!, clear * (1 - Math.abs(k) / 3));
+      }
+    }
+    for (let frame = first; frame < last; frame++) {
+      const wave = Math.abs(((frame - first) % 14) / 7 - 1) - 0.5;
+      const centre = pitch * bins + (bins >> 1) + drift + wander * wave;
+      const nearest = Math.min(pitches - 1, Math.max(0, Math.floor((centre + 0.5) / bins)));
+      note[frame * pitches + nearest] = strength * (0.7 + 0.3 * dice.throw());
+      for (let bin = 0; bin < pitches * bins; bin++) {
+        const i = frame * pitches * bins + bin;
+        contour[i] = Math.max(contour[i]!, strength * (1 - Math.abs(bin - centre) / 2));
+      }
+    }
+  };
+  let pitch = pitches >> 1;
+  for (let at = start; at < frames - 20; ) {
+    const last = Math.min(frames - 1, at + 10 + dice.below(80));
+    draw(at, last, pitch);
+    if (at >= others) draw(at + dice.below(3), last, (pitch + 4) % pitches);
+    pitch = Math.min(pitches - 1, Math.max(0, pitch + dice.below(5) - 2));
+    at = last + dice.below(2) * dice.below(16);
+  }
+  return done();
+}
+
+export function inventedPosteriors(seed: number, frames: number, pitches: number, bins: number): [Posteriors, Grid] {
+  const dice = new Dice(seed);
+  const { onset, note, offset, contour, done } = canvas(dice, frames, pitches, bins, 0.3);
   for (let n = 0; n < Math.floor((frames * pitches) / 200); n++) {
     const [pitch, start] = [dice.below(pitches), dice.below(frames)];
     const end = Math.min(frames - 1, start + 4 + dice.below(60));
@@ -67,9 +120,7 @@ export function inventedPosteriors(seed: number, frames: number, pitches: number
       }
     }
   }
-  const [a, b, c, d, e] = [onset, note, offset, contour, level].map((x) => Float32Array.from(x));
-  const posteriors = { frames, onset: a!, note: b!, offset: c!, contour: d!, level: e! };
-  return [posteriors, { frameRate: 22050 / 256, lowestPitch: 45, pitches, binsPerSemitone: bins }];
+  return done();
 }
 
 export function inventedNotes(seed: number, count: number): Note[] {
@@ -116,17 +167,4 @@ export function readNpz(path: string): [Posteriors, Grid] {
       binsPerSemitone: bins,
     },
   ];
-}
-
-/** Rows `first` to `last` of posteriors. */
-export function rows(p: Posteriors, { pitches, binsPerSemitone }: Grid, first: number, last: number): Posteriors {
-  const cut = (x: Float32Array, width: number): Float32Array => x.slice(first * width, last * width);
-  return {
-    frames: last - first,
-    onset: cut(p.onset, pitches),
-    note: cut(p.note, pitches),
-    offset: cut(p.offset, pitches),
-    contour: cut(p.contour, pitches * binsPerSemitone),
-    level: cut(p.level, pitches),
-  };
 }

@@ -20,21 +20,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from basic_transcribe.exports import load_posteriors, notes_to_csv  # noqa: E402
 from basic_transcribe.midi import to_midi  # noqa: E402
-from basic_transcribe.notes import track_notes  # noqa: E402
 from basic_transcribe.shaping import ShapeSettings, shape  # noqa: E402
 from basic_transcribe.timing import metre, parse_division  # noqa: E402
+from basic_transcribe.tracking import track_notes  # noqa: E402
 from basic_transcribe.types import Beats, MidiSettings, Note, PitchBend, Posteriors, TrackerSettings  # noqa: E402
 
 PATH = Path(__file__).parent / "cases.json"
 GOLDEN = ROOT / "tests" / "golden" / "posteriors.npz"
 THRESHOLDS = ({}, {"onset_threshold": 0.35, "frame_threshold": 0.15}, {"split_threshold": 0.4, "frame_threshold": 0.5})
 RANGES = ({}, {"minimum_pitch": 50, "maximum_pitch": 58})
+PLAIN = {
+    "onset_threshold": 0.56,
+    "split_threshold": 0.68,
+    "frame_threshold": 0.28,
+    "onset_delay": 4.0,
+    "minimum_note_length": 40.0,
+}
+NOISES = tuple(
+    {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
+    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3))
+)
+# Steady, unsteady, short, after a long silence; joined by others once it is followed, and before.
+LINES = tuple(
+    {"seed": seed, "frames": frames, "pitches": 9, "bins": bins, "start": start, "wander": wander, "others": others}
+    for seed, frames, bins, start, wander, others in (
+        (41, 700, 3, 5, 0.0, 9999),
+        (42, 1100, 3, 5, 1.5, 9999),
+        (43, 150, 5, 40, 2.5, 9999),
+        (44, 1200, 3, 500, 1.2, 9999),
+        (45, 1400, 3, 5, 1.5, 800),
+        (46, 600, 3, 5, 1.5, 250),
+    )
+)
 
 
 class Dice:
@@ -56,14 +80,53 @@ class Dice:
         return int(self.throw() * n)
 
 
-def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Posteriors:
-    """Noise, and notes in it."""
-    dice = Dice(seed)
+def canvas(dice: Dice, frames: int, pitches: int, bins: int, height: float) -> dict[str, NDArray[np.float64]]:
+    """Noise up to a height, to be drawn on."""
     arrays = {}
     for name in Posteriors.ARRAYS:
         width = pitches * bins if name == "contour" else pitches
         noise = np.array([dice.throw() for _ in range(frames * width)]).reshape(frames, width)
-        arrays[name] = -60 * noise if name == "level" else 0.3 * noise * noise * noise
+        arrays[name] = -60 * noise if name == "level" else height * noise * noise * noise
+    return arrays
+
+
+def invented_line(
+    seed: int, frames: int, pitches: int, bins: int, *, start: int, wander: float, others: int
+) -> Posteriors:
+    """A line. Its pitches wander so many bins from the middles of their semitones; from a frame on others join it."""
+    dice = Dice(seed)
+    arrays = canvas(dice, frames, pitches, bins, 0.1)
+
+    def draw(first: int, last: int, pitch: int) -> None:
+        strength, clear = 0.5 + 0.5 * dice.throw(), dice.throw()
+        drift = wander * (2 * dice.throw() - 1)
+        for k in range(-2, 3):
+            for name, at in (("onset", first + k), ("offset", last + k)):
+                if 0 <= at < frames:
+                    arrays[name][at, pitch] = max(arrays[name][at, pitch], clear * (1 - abs(k) / 3))
+        for frame in range(first, last):
+            wave = abs((frame - first) % 14 / 7 - 1) - 0.5
+            centre = pitch * bins + bins // 2 + drift + wander * wave
+            nearest = min(pitches - 1, max(0, int(np.floor((centre + 0.5) / bins))))
+            arrays["note"][frame, nearest] = strength * (0.7 + 0.3 * dice.throw())
+            line = strength * (1 - np.abs(np.arange(pitches * bins) - centre) / 2)
+            arrays["contour"][frame] = np.maximum(arrays["contour"][frame], line)
+
+    pitch, at = pitches // 2, start
+    while at < frames - 20:
+        last = min(frames - 1, at + 10 + dice.below(80))
+        draw(at, last, pitch)
+        if at >= others:
+            draw(at + dice.below(3), last, (pitch + 4) % pitches)
+        pitch = min(pitches - 1, max(0, pitch + dice.below(5) - 2))
+        at = last + dice.below(2) * dice.below(16)
+    return posteriors_of(arrays)
+
+
+def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Posteriors:
+    """Noise, and notes in it."""
+    dice = Dice(seed)
+    arrays = canvas(dice, frames, pitches, bins, 0.3)
     for _ in range(frames * pitches // 200):
         pitch, start = dice.below(pitches), dice.below(frames)
         end = min(frames - 1, start + 4 + dice.below(60))
@@ -78,6 +141,10 @@ def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Post
             for k in range(-1, 2):
                 if 0 <= centre + k < pitches * bins:
                     arrays["contour"][frame, centre + k] = strength * (1 - 0.4 * abs(k) * dice.throw() - 0.3 * abs(k))
+    return posteriors_of(arrays)
+
+
+def posteriors_of(arrays: dict[str, NDArray[np.float64]]) -> Posteriors:
     floats = {name: array.astype(np.float32) for name, array in arrays.items()}
     return Posteriors(**floats, frame_rate=22050 / 256, lowest_pitch=45)
 
@@ -100,32 +167,54 @@ def invented_notes(seed: int, count: int) -> list[Note]:
     return sorted(notes, key=lambda n: (n.onset, n.pitch))
 
 
-def written(note: Note) -> list[Any]:
-    bend = note.bend and [round(note.bend.start, 6), *(round(float(x), 4) for x in note.bend.semitones)]
+def written(note: Note, every: int = 1) -> list[Any]:
+    """A note; of its bend one value in so many."""
+    bend = note.bend and [round(note.bend.start, 6), *(round(float(x), 4) for x in note.bend.semitones[::every])]
     return [round(note.onset, 6), round(note.offset, 6), note.pitch, note.velocity, round(note.confidence, 6), bend]
 
 
 def tracker_cases() -> list[dict[str, Any]]:
+    """All notes."""
     cases = []
-    sources: list[tuple[dict[str, int], Posteriors]] = [({}, load_posteriors(GOLDEN))]
-    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3)):
-        made = {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
-        sources.append((made, invented_posteriors(**made)))
-    plain = {"onset_threshold": 0.56, "split_threshold": 0.68, "frame_threshold": 0.28, "onset_delay": 4.0}
+    sources: list[tuple[dict[str, Any], Posteriors]] = [({}, load_posteriors(GOLDEN))]
+    sources += [(made, invented_posteriors(**made)) for made in NOISES]
     for invented, posteriors in sources:
         for thresholds in THRESHOLDS:
             for pitch_range in RANGES if not cases else RANGES[:1]:
-                limits = {
-                    f"{end}_frequency": 440 * 2 ** ((pitch_range[f"{end}_pitch"] - 69) / 12)
-                    for end in ("minimum", "maximum")
-                    if pitch_range
-                }
-                given = {**plain, "minimum_note_length": 40.0, **thresholds}
-                duration = len(posteriors) / posteriors.frame_rate
-                notes = track_notes(posteriors, TrackerSettings(**given, **limits), duration)
-                settings = {camel(k): v for k, v in {**given, **pitch_range}.items()}
-                cases.append({**invented, "settings": settings, "notes": [written(note) for note in notes]})
+                case = tracked(posteriors, {**thresholds, **pitch_range}, False)
+                cases.append({**invented, **case})
     return cases
+
+
+def line_cases() -> list[dict[str, Any]]:
+    """One line, and what is found out to be one, or not."""
+    golden = load_posteriors(GOLDEN)
+    cases = [tracked(golden, changes, True, every=16) for changes in (*THRESHOLDS, RANGES[1])]
+    for made in NOISES:
+        posteriors = invented_posteriors(**made)
+        for monophonic, thresholds in ((True, THRESHOLDS[0]), (True, THRESHOLDS[1]), (None, THRESHOLDS[0])):
+            cases.append({**made, **tracked(posteriors, thresholds, monophonic, every=16)})
+    for made in LINES:
+        posteriors = invented_line(**made)
+        for monophonic, changes in ((None, {}), (None, THRESHOLDS[2]), (None, RANGES[1]), (True, THRESHOLDS[1])):
+            cases.append({**made, **tracked(posteriors, changes, monophonic, every=16)})
+    return cases
+
+
+def tracked(posteriors: Posteriors, changes: dict[str, Any], monophonic: bool | None, every: int = 1) -> dict[str, Any]:
+    """Settings, named as the page names them, and the notes that they give."""
+    given = {**PLAIN, **changes, "monophonic": monophonic}
+    hertz = {
+        name.replace("pitch", "frequency"): 440 * 2 ** ((value - 69) / 12)
+        for name, value in given.items()
+        if name.endswith("_pitch")
+    }
+    known = {name: value for name, value in given.items() if not name.endswith("_pitch")}
+    duration = len(posteriors) / posteriors.frame_rate
+    notes = track_notes(posteriors, TrackerSettings(**known, **hertz), duration)
+    settings = {camel(name): value for name, value in given.items()}
+    case = {"settings": settings, "notes": [written(note, every) for note in notes]}
+    return case if every == 1 else {"every": every, **case}
 
 
 def camel(name: str) -> str:
@@ -243,6 +332,7 @@ def main() -> None:
     args = parser.parse_args()
     cases = {
         "tracker": tracker_cases(),
+        "line": line_cases(),
         "midi": midi_cases(),
         "shape": shape_cases(),
         "csv": csv_cases(),

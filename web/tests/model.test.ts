@@ -7,8 +7,8 @@ import { test } from 'node:test';
 import { EngineError } from '../src/engine/types.ts';
 import { readMetadata } from '../src/worker/metadata.ts';
 import { Feed, gridOf, Model, type Network } from '../src/worker/model.ts';
-import type { Posteriors } from '../src/worker/posteriors.ts';
-import { Dice, ROOT, rows } from './invented.ts';
+import { rowsOf, type Posteriors } from '../src/worker/posteriors.ts';
+import { Dice, ROOT } from './invented.ts';
 import { EchoNetwork } from './networks.ts';
 
 const FILE = new Uint8Array(readFileSync(`${ROOT}models/basic_transcribe.onnx`));
@@ -96,9 +96,9 @@ test('posteriors of the shipped model do not depend on the blocks', async () => 
   assert.equal(whole!.frames, Math.ceil(audio.length / model.meta.hop));
   let at = 0;
   for (const piece of pieces) {
-    const same = rows(whole!, grid, at, at + piece.frames);
+    const same = rowsOf(whole!, grid, at, at + piece.frames);
     for (const name of ['onset', 'note', 'offset', 'contour', 'level'] as const) {
-      const values = rows(piece, grid, 0, piece.frames)[name];
+      const values = rowsOf(piece, grid, 0, piece.frames)[name];
       const difference = Math.max(...values.map((x, i) => Math.abs(x - same[name][i]!)));
       assert.ok(difference < 2e-3 * (name === 'level' ? 100 : 1), `${name} from frame ${at}: ${difference}`);
     }

@@ -38,6 +38,8 @@ export interface TrackerSettings {
   minimumPitch: number;
   /** Highest MIDI pitch kept. */
   maximumPitch: number;
+  /** Find the best single line instead of all notes; null finds out: a line for a voice alone, else all notes. */
+  monophonic: boolean | null;
 }
 
 /** What to do to notes that have been found, as basic_transcribe.ShapeSettings. */

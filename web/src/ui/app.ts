@@ -39,6 +39,7 @@ const ANY: TrackerSettings = {
   minimumNoteLength: 40,
   minimumPitch: 21,
   maximumPitch: 108,
+  monophonic: null,
 };
 const CLOSE = 20; // seconds that are shown at first of a long recording
 const SHORT = 40; // seconds of a recording that is shown whole

@@ -46,6 +46,7 @@ const TRACKER: Record<keyof TrackerSettings, string> = {
   minimumNoteLength: 'shortest note',
   minimumPitch: 'lowest note',
   maximumPitch: 'highest note',
+  monophonic: 'all notes or one line',
 };
 const SHAPE: Record<keyof ShapeSettings, string> = {
   scale: 'scale',

@@ -17,6 +17,8 @@ const THRESHOLDS: readonly (readonly [id: string, name: Threshold])[] = [
   ['split', 'splitThreshold'],
   ['length', 'frameThreshold'],
 ];
+/** What the menu of lines says, and what it means. */
+const LINES: Record<string, boolean | null> = { automatic: null, all: false, line: true };
 const round = (value: number): number => Math.round(value * 1000) / 1000;
 
 export class SettingsPanel {
@@ -50,6 +52,8 @@ export class SettingsPanel {
     }
     const shortest = byId('shortest', 'input');
     shortest.addEventListener('input', () => this.editor.setTracker({ minimumNoteLength: shortest.valueAsNumber }));
+    const lines = byId('lines', 'select');
+    lines.addEventListener('change', () => this.editor.setTracker({ monophonic: LINES[lines.value] }));
     const [low, high] = [byId('range-low', 'input'), byId('range-high', 'input')];
     low.addEventListener('input', () => {
       const { maximumPitch } = this.editor.doc.tracker;
@@ -117,8 +121,13 @@ export class SettingsPanel {
     setText(byId('shortest-value'), `${tracker.minimumNoteLength} ms`);
     byId('shortest').setAttribute('aria-valuetext', `${tracker.minimumNoteLength} milliseconds`);
     this.showRange(tracker.minimumPitch, tracker.maximumPitch);
+    const lines = Object.keys(LINES).find((name) => LINES[name] === tracker.monophonic);
+    byId('lines', 'select').value = lines ?? 'automatic';
     const names = Object.keys(this.defaults) as (keyof TrackerSettings)[];
-    byId('reset').hidden = names.every((name) => Math.abs(tracker[name] - this.defaults[name]) < 1e-6);
+    byId('reset').hidden = names.every((name) => {
+      const [now, own] = [tracker[name], this.defaults[name]];
+      return typeof now === 'number' && typeof own === 'number' ? Math.abs(now - own) < 1e-6 : now === own;
+    });
     const [, root = '', kind = 'major'] = /^(\S+) (.*)$/.exec(shape.scale ?? '') ?? [];
     byId('scale-root', 'select').value = root;
     byId('scale-kind', 'select').disabled = !root;

@@ -1,11 +1,13 @@
 /**
- * Where notes may begin or end: what of the posteriors no setting changes (basic_transcribe/evidence.py and
- * NoteTracker._events). It is found once, as the recording is read; to track again is then to walk through a list.
+ * Where notes may begin or end: what of the posteriors no setting changes (basic_transcribe/evidence.py,
+ * NoteTracker._events and _Chunk of monophonic.py). It is found once, as the recording is read; to track again is then
+ * to walk through a list.
  *
  * Sums are rounded to 32 bits at each step, as numpy does, so that ties are decided alike.
  */
 
-import type { Posteriors } from './posteriors.ts';
+import { joined, rowsOf, silence, type Grid, type Posteriors } from './posteriors.ts';
+import { Columns } from './store.ts';
 
 const BACK = 2; // frames before a frame that decide whether it is a peak
 const TRIANGLE_MASS = 2;
@@ -13,6 +15,7 @@ const CENTRE = 2;
 const SPREAD = 3;
 const TIE = 1e-3;
 const LEAST_ONSET = 0.3;
+export const SHORTEST = 5; // frames from an onset to an end
 export const SUPPORT = 9;
 // Velocity: 127 at this level (dB relative to full scale), and so many steps a dB below it.
 const LOUDEST = -10;
@@ -22,11 +25,19 @@ const TILT = 0.2; // dB per semitone above middle C that the ear forgives
 const LEAST_OFFSET = 0.1; // mass of an end that is considered
 export const AHEAD = Math.max(BACK + SPREAD, SUPPORT - 1) + 1;
 
+// Of a line: see monophonic.py.
+const NEAR = 2 / 3;
+const CONTOUR_MASS = 0.6;
+const BESIDE = 0.5;
+const LEAST_SOUNDING = 0.02; // kept; frame thresholds are higher
+export const VELOCITIES = 128;
+
 export const OFFSET = 0;
 export const ONSET = 1;
+export const STROKE = 2; // an onset in a line, to which the neighbouring semitones add theirs
 
-const BEFORE = BACK + SPREAD; // rows kept before the first whose events are still to be found
-const AFTER = Math.max(BACK + SPREAD, SUPPORT - 1); // rows after a frame that its events depend on
+export const BEFORE = BACK + SPREAD; // rows before a frame that its events depend on
+export const AFTER = Math.max(BACK + SPREAD, SUPPORT - 1); // and after it
 
 const fround = Math.fround;
 
@@ -43,6 +54,26 @@ export class Events {
   fraction = new Float64Array(1024);
   /** Of a note that begins here, in dB. */
   level = new Float64Array(1024);
+
+  /** Number of the first event of a frame or of a later one. */
+  from(frame: number): number {
+    let [low, high] = [0, this.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.frame[middle]! < frame) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Add another's events from number `first` on. */
+  take(other: Events, first: number): void {
+    for (let i = first; i < other.length; i++) {
+      const to = this.add(other.frame[i]!, other.pitch[i]!, other.kind[i]!, other.mass[i]!, other.confidence[i]!);
+      this.fraction[to] = other.fraction[i]!;
+      this.level[to] = other.level[i]!;
+    }
+  }
 
   /** A new last event; fraction and level are still to be filled in. */
   add(frame: number, pitch: number, kind: number, mass: number, confidence: number): number {
@@ -69,128 +100,141 @@ export class Events {
 /** Finds the events of consecutive blocks; they do not depend on how a recording is cut into blocks. */
 export class EventFinder {
   readonly events = new Events();
-  /** Frames whose events are all known. */
-  found = 0;
-  readonly #pitches: number;
-  readonly #bins: number;
-  #rows = BEFORE; // in the buffers; they begin with silence before the recording
-  #onset: Float32Array;
-  #note: Float32Array;
-  #offset: Float32Array;
-  #level: Float32Array;
-  #contour: Float32Array;
+  /** Frame up to which all events are known. */
+  found: number;
+  readonly #first: number;
+  readonly #grid: Grid;
+  readonly #line: Columns | null;
+  #rows: Posteriors; // they begin with silence before the recording
 
-  constructor(pitches: number, binsPerSemitone: number) {
-    this.#pitches = pitches;
-    this.#bins = binsPerSemitone;
-    this.#contour = new Float32Array(BEFORE * pitches * binsPerSemitone);
-    this.#onset = new Float32Array(BEFORE * pitches);
-    this.#note = new Float32Array(BEFORE * pitches);
-    this.#offset = new Float32Array(BEFORE * pitches);
-    this.#level = new Float32Array(BEFORE * pitches);
+  /** `line` is given what columnsOfLine() describes; `first` is the frame that the blocks begin with. */
+  constructor(grid: Grid, line: Columns | null = null, first = 0) {
+    this.#grid = grid;
+    this.#line = line;
+    this.#first = this.found = first;
+    this.#rows = silence(BEFORE, grid);
   }
 
   push(block: Posteriors): void {
-    this.#take(block);
-    this.#find(this.#rows - AFTER);
+    this.#rows = joined(this.#rows, block, this.#grid);
+    this.#find(this.#rows.frames - AFTER);
   }
 
   /** The recording is over; silence follows. */
   flush(): void {
-    const frames = 2 * AFTER;
-    const silence = new Float32Array(frames * this.#pitches);
-    const contour = new Float32Array(frames * this.#pitches * this.#bins);
-    this.#take({ frames, onset: silence, note: silence, offset: silence, level: silence, contour });
-    this.#find(this.#rows - AFTER);
-  }
-
-  #take(block: Posteriors): void {
-    const { frames } = block;
-    const joined = (old: Float32Array, next: Float32Array, width: number): Float32Array => {
-      const kept = this.#rows * width;
-      const both = new Float32Array(kept + frames * width);
-      both.set(old.subarray(0, kept));
-      both.set(next.subarray(0, frames * width), kept);
-      return both;
-    };
-    this.#onset = joined(this.#onset, block.onset, this.#pitches);
-    this.#note = joined(this.#note, block.note, this.#pitches);
-    this.#offset = joined(this.#offset, block.offset, this.#pitches);
-    this.#level = joined(this.#level, block.level, this.#pitches);
-    this.#contour = joined(this.#contour, block.contour, this.#pitches * this.#bins);
-    this.#rows += frames;
+    this.push(silence(2 * AFTER, this.#grid));
   }
 
   /** Find the events of rows BEFORE to `last`, and forget the rows that no other needs. */
   #find(last: number): void {
     if (last <= BEFORE) return;
-    const width = this.#pitches;
-    const onset = masses(this.#onset, width, BEFORE - BACK, last + BACK);
-    const offset = masses(this.#offset, width, BEFORE - BACK, last + BACK);
+    const { pitches } = this.#grid;
+    const shared = withNeighbours(this.#rows.onset, pitches);
+    const onset = masses(this.#rows.onset, pitches, BEFORE - BACK, last + BACK);
+    const stroke = masses(shared, pitches, BEFORE - BACK, last + BACK);
+    const offset = masses(this.#rows.offset, pitches, BEFORE - BACK, last + BACK);
     for (let row = BEFORE; row < last; row++) {
       const frame = this.found + row - BEFORE;
-      const at = row * width;
-      for (let pitch = 0; pitch < width; pitch++) {
+      const at = row * pitches;
+      for (let pitch = 0; pitch < pitches; pitch++) {
         const i = at + pitch;
-        if (offset[i]! >= LEAST_OFFSET_32 && isPeak(offset, i, width)) {
+        if (offset[i]! >= LEAST_OFFSET_32 && isPeak(offset, i, pitches)) {
           this.events.add(frame, pitch, OFFSET, offset[i]!, offset[i]!);
         }
-        if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, width)) {
+        if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, pitches)) {
           const evidence = fround(fround(fround(onset[i]! + this.#support(i)) + this.#clarity(row, pitch)) / 3);
-          this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch);
+          this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch, this.#rows.onset);
+        }
+        if (stroke[i]! >= LEAST_ONSET_32 && isPeak(stroke, i, pitches)) {
+          this.#describe(this.events.add(frame, pitch, STROKE, stroke[i]!, stroke[i]!), row, pitch, shared);
         }
       }
     }
+    this.#line?.append(last - BEFORE, this.#lineOf(last));
     this.found += last - BEFORE;
-    const from = (last - BEFORE) * width;
-    const to = this.#rows * width;
-    this.#onset = this.#onset.slice(from, to);
-    this.#note = this.#note.slice(from, to);
-    this.#offset = this.#offset.slice(from, to);
-    this.#level = this.#level.slice(from, to);
-    this.#contour = this.#contour.slice(from * this.#bins, to * this.#bins);
-    this.#rows -= last - BEFORE;
+    this.#rows = rowsOf(this.#rows, this.#grid, last - BEFORE, this.#rows.frames);
   }
 
   /** Mean of the note posterior at an index over this frame and the next ones, SUPPORT in all. */
   #support(i: number): number {
-    let sum = this.#note[i]!;
-    for (let k = 1; k < SUPPORT; k++) sum = fround(sum + this.#note[i + k * this.#pitches]!);
+    const { note } = this.#rows;
+    let sum = note[i]!;
+    for (let k = 1; k < SUPPORT; k++) sum = fround(sum + note[i + k * this.#grid.pitches]!);
     return fround(sum / SUPPORT);
   }
 
   /** Mean of the contour posterior in the best bin of a pitch, over this frame and the next ones, SUPPORT in all. */
   #clarity(row: number, pitch: number): number {
-    const bins = this.#bins;
+    const { pitches, binsPerSemitone: bins } = this.#grid;
+    const { contour } = this.#rows;
     let sum = 0;
     for (let k = 0; k < SUPPORT; k++) {
-      const first = ((row + k) * this.#pitches + pitch) * bins;
-      let best = this.#contour[first]!;
-      for (let bin = 1; bin < bins; bin++) best = Math.max(best, this.#contour[first + bin]!);
+      const first = ((row + k) * pitches + pitch) * bins;
+      let best = contour[first]!;
+      for (let bin = 1; bin < bins; bin++) best = Math.max(best, contour[first + bin]!);
       sum = fround(sum + best);
     }
     return fround(sum / SUPPORT);
   }
 
-  /** Fill in when exactly, and how loud, a note begins in a row. */
-  #describe(event: number, row: number, pitch: number): void {
-    const width = this.#pitches;
+  /** Fill in when exactly, by an onset posterior, and how loud, a note begins in a row. */
+  #describe(event: number, row: number, pitch: number, posterior: Float32Array): void {
     let mass = 0;
     let moment = 0;
-    let weights = 0;
-    let level = 0;
-    const before = Math.min(CENTRE, this.found + row - BEFORE); // rows before the recording do not count
-    for (let k = -before; k <= CENTRE; k++) {
-      const i = (row + k) * width + pitch;
-      const onset = this.#onset[i]!;
-      mass += onset;
-      moment += onset * k;
-      weights += onset + 1e-6;
-      level += (onset + 1e-6) * this.#level[i]!;
+    for (let k = -CENTRE; k <= CENTRE; k++) {
+      const value = posterior[(row + k) * this.#grid.pitches + pitch]!;
+      mass += value;
+      moment += value * k;
     }
     this.events.fraction[event] = moment / Math.max(mass, 1e-9);
-    this.events.level[event] = level / weights;
+    this.events.level[event] = this.#levelAt(row, pitch);
   }
+
+  /** Level of a note that begins in a row. */
+  #levelAt(row: number, pitch: number): number {
+    const { onset, level } = this.#rows;
+    let weights = 0;
+    let sum = 0;
+    const before = Math.min(CENTRE, this.found + row - BEFORE - this.#first); // rows before the first do not count
+    for (let k = -before; k <= CENTRE; k++) {
+      const i = (row + k) * this.#grid.pitches + pitch;
+      const weight = onset[i]! + 1e-6;
+      weights += weight;
+      sum += weight * level[i]!;
+    }
+    return sum / weights;
+  }
+
+  /** What columnsOfLine() describes, of rows BEFORE to `last`. */
+  #lineOf(last: number): Float32Array {
+    const { pitches, binsPerSemitone: bins, lowestPitch } = this.#grid;
+    const { contour } = this.#rows;
+    const reach = roundHalfEven(NEAR * bins);
+    const whole = fround(CONTOUR_MASS * bins);
+    const out = new Float32Array((last - BEFORE) * pitches * 2);
+    for (let row = BEFORE, to = 0; row < last; row++) {
+      const from = row * pitches * bins;
+      for (let pitch = 0; pitch < pitches; pitch++, to += 2) {
+        const centre = pitch * bins + (bins >> 1);
+        let sum = 0;
+        for (let bin = Math.max(0, centre - reach); bin <= Math.min(pitches * bins - 1, centre + reach); bin++) {
+          sum = fround(sum + contour[from + bin]!);
+        }
+        out[to] = Math.min(fround(sum / whole), 1);
+        if (out[to]! < LEAST_SOUNDING) continue;
+        out[to + 1] = velocityOf(this.#levelAt(row, pitch), lowestPitch + pitch) / VELOCITIES;
+      }
+    }
+    return out;
+  }
+}
+
+/**
+ * Where an EventFinder puts what a line is made of besides events, two columns a pitch: how surely it sounds, 0 to 1,
+ * which is the mass of the contour posterior near it; and the velocity of a note that begins there, over VELOCITIES.
+ */
+export function columnsOfLine(pitches: number): Columns {
+  return new Columns(pitches, 2, LEAST_SOUNDING);
 }
 
 const LEAST_ONSET_32 = fround(LEAST_ONSET);
@@ -211,6 +255,19 @@ function masses(x: Float32Array, width: number, first: number, last: number): Fl
     sum = fround(sum + x[i + b3]!);
     const mass = Math.min(sum / TRIANGLE_MASS, 1);
     out[i] = fround(mass + fround(TIE_32 * x[i]!)) / WHOLE_32;
+  }
+  return out;
+}
+
+/** An onset posterior with a part of the stronger of its neighbouring semitones. */
+function withNeighbours(onset: Float32Array, pitches: number): Float32Array {
+  const out = new Float32Array(onset.length);
+  for (let row = 0; row < onset.length; row += pitches) {
+    for (let pitch = 0; pitch < pitches; pitch++) {
+      const i = row + pitch;
+      const beside = Math.max(pitch > 0 ? onset[i - 1]! : 0, pitch < pitches - 1 ? onset[i + 1]! : 0);
+      out[i] = Math.min(onset[i]! + BESIDE * beside, 1);
+    }
   }
   return out;
 }

@@ -1,7 +1,7 @@
 /** The contour posterior as a picture to draw notes on. */
 
 import type { Spectrogram } from '../engine/types.ts';
-import type { Recording } from './tracker.ts';
+import type { Recording } from './recording.ts';
 
 const MOST_COLUMNS = 16_384;
 

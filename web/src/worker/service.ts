@@ -7,8 +7,9 @@ import type { Metadata } from './metadata.ts';
 import { Mixer, Peaks } from './mono.ts';
 import { Feed, gridOf, type Network } from './model.ts';
 import { pictureOf } from './picture.ts';
+import { Recording, type FullSettings } from './recording.ts';
 import { Resampler } from './resample.ts';
-import { inOrder, NoteTracker, Recording, trackNotes, type FullSettings } from './tracker.ts';
+import { inOrder, trackerFor, trackNotes } from './tracking.ts';
 
 const FAINT = 0.7; // of the threshold: what reaches it is a candidate
 
@@ -36,7 +37,7 @@ export class Service {
     const sound = await open(source);
     const recording = new Recording(gridOf(meta));
     const settings = defaultsOf(meta);
-    const tracker = new NoteTracker(recording, settings);
+    const tracker = trackerFor(recording, settings);
     const feed = new Feed(this.#network);
     const peaks = new Peaks(meta.sample_rate);
     const notes: Note[] = [];
@@ -183,6 +184,7 @@ export function defaultsOf(meta: Metadata): FullSettings {
     minimumNoteLength: meta.defaults.minimum_note_length,
     minimumPitch: meta.lowest_pitch,
     maximumPitch: meta.lowest_pitch + meta.pitches - 1,
+    monophonic: null,
   };
 }
 

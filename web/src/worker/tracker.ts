@@ -1,67 +1,10 @@
 /** From events and posteriors to notes, in one pass (basic_transcribe/notes.py, whose rules these are). */
 
-import type { Note, TrackerSettings } from '../engine/types.ts';
-import { curve } from './bends.ts';
-import { AHEAD, EventFinder, OFFSET, ONSET, velocityOf } from './evidence.ts';
-import type { Grid, Posteriors } from './posteriors.ts';
-import { Columns } from './store.ts';
+import type { Note } from '../engine/types.ts';
+import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, velocityOf, type Events } from './evidence.ts';
+import type { FullSettings, Recording, Span } from './recording.ts';
 
-const SHORTEST = 5; // frames from an onset to an end
-// What is kept: frame thresholds are higher, and a bend a cent off at most.
-const LEAST_NOTE = 0.03;
-const LEAST_CONTOUR = 0.02;
 const GAP = 4; // frames the note posterior must stay low for the note to be over: shorter dips are bridged
-
-/** Settings, and what of them only the model says. */
-export interface FullSettings extends TrackerSettings {
-  /** Milliseconds by which sounds begin later than this model's onset posteriors say. */
-  onsetDelay: number;
-}
-
-/** All that is kept of a recording so that its notes can be tracked again. */
-export class Recording {
-  readonly grid: Grid;
-  readonly finder: EventFinder;
-  readonly note: Columns;
-  readonly contour: Columns;
-  /** Seconds; known at the end. */
-  duration = 0;
-  readonly #curves = new Map<number, { end: number; semitones: Float32Array | null }>();
-
-  constructor(grid: Grid) {
-    this.grid = grid;
-    this.finder = new EventFinder(grid.pitches, grid.binsPerSemitone);
-    this.note = new Columns(grid.pitches, 1, LEAST_NOTE);
-    this.contour = new Columns(grid.pitches, grid.binsPerSemitone, LEAST_CONTOUR);
-  }
-
-  get frames(): number {
-    return this.note.rows;
-  }
-
-  push(block: Posteriors): void {
-    this.finder.push(block);
-    this.note.append(block.frames, block.note);
-    this.contour.append(block.frames, block.contour);
-  }
-
-  /** The recording is over. */
-  finish(duration: number): void {
-    this.finder.flush();
-    this.duration = duration;
-  }
-
-  /** The bend of a note. Most stay as they were when notes are tracked again, so they are kept. */
-  curve(pitch: number, first: number, end: number): Float32Array | null {
-    const key = first * this.grid.pitches + pitch;
-    let found = this.#curves.get(key);
-    if (found?.end !== end) {
-      found = { end, semitones: curve(this.contour, first, end, pitch, this.grid.binsPerSemitone) };
-      this.#curves.set(key, found);
-    }
-    return found.semitones;
-  }
-}
 
 /** A note that has begun: its first frame, what is known of it, and how far it has been looked at. */
 interface Open {
@@ -87,15 +30,17 @@ export class NoteTracker {
   readonly #frameThreshold: number;
   readonly #open = new Map<number, Open>();
   readonly #ended: Float64Array; // by pitch, when its last note ended
-  #next = 0; // the first event that has not been handled
+  readonly #events: Span[]; // that have not been handled
   #finished: Note[] = [];
 
-  constructor(recording: Recording, settings: FullSettings) {
+  /** `first` is the frame that it begins with. */
+  constructor(recording: Recording, settings: FullSettings, first = 0) {
     this.#recording = recording;
     this.#settings = settings;
+    this.#events = recording.eventsFrom(first);
     this.#onsetThreshold = Math.fround(settings.onsetThreshold);
     this.#frameThreshold = Math.fround(settings.frameThreshold);
-    this.#ended = new Float64Array(recording.grid.pitches);
+    this.#ended = new Float64Array(recording.grid.pitches).fill(first / recording.grid.frameRate);
   }
 
   /** The notes that are finished by what has been pushed, in order of their ends. */
@@ -110,34 +55,17 @@ export class NoteTracker {
 
   /** Handle all events of frames before `limit`. */
   #advance(limit: number): Note[] {
-    const { grid, finder } = this.#recording;
-    const { events } = finder;
+    const { grid } = this.#recording;
     const low = Math.max(0, this.#settings.minimumPitch - grid.lowestPitch);
     const high = Math.min(grid.pitches - 1, this.#settings.maximumPitch - grid.lowestPitch);
     this.#finished = [];
-    for (; this.#next < events.length && events.frame[this.#next]! < limit; this.#next++) {
-      const i = this.#next;
-      const pitch = events.pitch[i]!;
-      const kind = events.kind[i]!;
-      if (pitch < low || pitch > high) continue;
-      if (kind === ONSET && events.confidence[i]! < this.#onsetThreshold) continue;
-      const frame = events.frame[i]!;
-      const current = this.#open.get(pitch);
-      if (current !== undefined) {
-        const end = this.#endOf(pitch, current, limit);
-        if (kind === OFFSET) {
-          const inside = current.frame + SHORTEST <= frame && frame < end + GAP;
-          if (inside && events.mass[i]! > current.offsetMass) {
-            current.offsetMass = events.mass[i]!;
-            current.offsetFrame = frame;
-          }
-          continue;
-        }
-        if (end <= frame) this.#close(pitch, current, end);
-        else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame);
-        else continue;
+    for (const span of this.#events) {
+      const { events } = span;
+      const end = Math.min(limit, span.end);
+      for (; span.next < events.length && events.frame[span.next]! < end; span.next++) {
+        const pitch = events.pitch[span.next]!;
+        if (pitch >= low && pitch <= high) this.#handle(events, span.next, pitch, limit);
       }
-      if (kind !== OFFSET) this.#begin(i);
     }
     for (const [pitch, current] of this.#open) {
       const end = this.#endOf(pitch, current, limit);
@@ -146,9 +74,30 @@ export class NoteTracker {
     return this.#finished;
   }
 
-  #begin(event: number): void {
-    const { grid, finder } = this.#recording;
-    const { events } = finder;
+  #handle(events: Events, i: number, pitch: number, limit: number): void {
+    const kind = events.kind[i]!;
+    if (kind === STROKE || (kind === ONSET && events.confidence[i]! < this.#onsetThreshold)) return;
+    const frame = events.frame[i]!;
+    const current = this.#open.get(pitch);
+    if (current !== undefined) {
+      const end = this.#endOf(pitch, current, limit);
+      if (kind === OFFSET) {
+        const inside = current.frame + SHORTEST <= frame && frame < end + GAP;
+        if (inside && events.mass[i]! > current.offsetMass) {
+          current.offsetMass = events.mass[i]!;
+          current.offsetFrame = frame;
+        }
+        return;
+      }
+      if (end <= frame) this.#close(pitch, current, end);
+      else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame);
+      else return;
+    }
+    if (kind !== OFFSET) this.#begin(events, i);
+  }
+
+  #begin(events: Events, event: number): void {
+    const { grid } = this.#recording;
     const frame = events.frame[event]!;
     const pitch = events.pitch[event]!;
     const onset = (frame + events.fraction[event]!) / grid.frameRate + this.#settings.onsetDelay / 1000;
@@ -197,17 +146,4 @@ export class NoteTracker {
       bend: semitones && { start: note.frame / grid.frameRate, step: 1 / grid.frameRate, semitones },
     });
   }
-}
-
-/** The notes of a recording that has been read, sorted by onset, then pitch. */
-export function trackNotes(recording: Recording, settings: FullSettings): Note[] {
-  return inOrder(new NoteTracker(recording, settings).finish(), recording.duration);
-}
-
-/** Notes cut at the end of the recording, sorted by onset, then pitch. */
-export function inOrder(notes: Note[], duration: number): Note[] {
-  return notes
-    .filter((note) => note.onset < duration)
-    .map((note) => (note.offset > duration ? { ...note, offset: duration } : note))
-    .sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
 }

@@ -1,0 +1,179 @@
+"""Which tracker follows a recording: the one for all notes, or the one for the best single line.
+
+Unless the settings say, it is found out from what comes in. A voice alone is one line that often strays from the middle
+of a semitone; all else, and everything from where a second part joins in, is searched for all notes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .evidence import end_by, given
+from .monophonic import MonophonicTracker
+from .notes import NoteTracker
+from .types import Note, Posteriors, TrackerSettings
+
+CHUNK = 86  # frames judged at once, about a second, whatever the blocks
+ENOUGH = 6 * CHUNK  # frames with a note that settle what a recording is
+LEAST = CHUNK // 2  # and the fewest that say anything, if it is shorter
+PATIENCE = 30 * CHUNK  # frames after which it is settled by what has been heard until then
+UNSTEADY = 0.25  # share of the line's frames that lie nearer to a third of a semitone beside it than to its middle
+CHORDS = CHUNK // 2  # frames with several notes, those of the last seconds, that show that others play along
+FORGET = 0.8  # how much the frames with several notes count a chunk later
+STRAY = 0.05  # share of frames with several notes that a line alone may have: harmonics and echoes
+DELAY = 2  # chunks by which the line is followed late, so that it can end where others join in
+
+
+class AutomaticTracker:
+    """Turns consecutive posteriors into notes by the tracker that suits them.
+
+    Nothing is given until it is known which; that takes a second of chords or ENOUGH frames of a line. A line is
+    followed by :class:`~basic_transcribe.monophonic.MonophonicTracker` until others join in, anything else by
+    :class:`~basic_transcribe.notes.NoteTracker` to its end.
+
+    Parameters
+    ----------
+    settings : TrackerSettings
+        With thresholds filled in (:meth:`TrackerSettings.resolved`).
+    """
+
+    def __init__(self, settings: TrackerSettings) -> None:
+        self.settings = settings
+        self._threshold = given(settings.frame_threshold)
+        self._all: NoteTracker | None = None
+        self._line: MonophonicTracker | None = None
+        self._coming: list[Posteriors] = []  # not judged yet, less than a chunk
+        self._held: list[Posteriors] = []  # chunks that are judged, but that no tracker has
+        self._frame = 0  # first one that no tracker has
+        self._heard = self._several = 0  # frames with a note, and with more than one
+        self._unsteady = 0  # frames with a single note that lies beside the middle of its semitone
+        self._chords = 0.0  # frames with several notes, the earlier the less
+
+    @property
+    def seconds(self) -> float:
+        """Time up to which all events are known, or would be if it were settled which tracker is to look."""
+        tracker = self._all or self._line
+        if tracker is not None:
+            return tracker.seconds
+        return (self._frame + sum(map(len, self._held))) / self._held[0].frame_rate if self._held else 0.0
+
+    def push(self, block: Posteriors) -> list[Note]:
+        """Take the next frames; return the notes that are finished by them, in order of their ends."""
+        if self._all is not None:
+            return self._all.push(block)
+        coming = Posteriors.concatenate([*self._coming, block])
+        notes: list[Note] = []
+        while len(coming) >= CHUNK and self._all is None:
+            notes += self._take(coming.slice(0, CHUNK))
+            coming = coming.slice(CHUNK)
+        if self._all is not None:
+            return notes + self._all.push(coming)
+        self._coming = [coming]
+        return notes
+
+    def flush(self, duration: float | None = None) -> list[Note]:
+        """The recording is over: finish what still sounds.
+
+        Parameters
+        ----------
+        duration : float, optional
+            Length of the recording in seconds; no note ends after it.
+        """
+        notes: list[Note] = []
+        if self._all is None:
+            for rest in self._coming:
+                self._listen(rest)
+                self._held.append(rest)
+            if self._line is None:
+                notes += self._settle()
+            notes += self._give(len(self._held))
+        tracker = self._all or self._line
+        return notes + tracker.flush(duration) if tracker else notes
+
+    def _take(self, chunk: Posteriors) -> list[Note]:
+        """Judge the next chunk, and give the tracker what it may have."""
+        self._listen(chunk)
+        self._held.append(chunk)
+        if self._line is not None:
+            if self._chords >= CHORDS:
+                return self._join()
+            return self._give(len(self._held) - DELAY)
+        if self._chords >= CHORDS or self._heard >= ENOUGH or len(self._held) * CHUNK >= PATIENCE:
+            return self._settle()
+        if not self._heard:  # a silence before the first note need not be kept
+            self._drop(len(self._held) - DELAY)
+        return []
+
+    def _listen(self, p: Posteriors) -> None:
+        """Count frames with a note, with several, and with one beside the middle of its semitone."""
+        beside = np.pad(p.note, ((0, 0), (1, 1)))
+        sounds = (p.note >= self._threshold) & (p.note >= beside[:, :-2]) & (p.note > beside[:, 2:])
+        count = sounds.sum(axis=1)
+        rows = np.flatnonzero(count == 1)
+        bins = p.contour.reshape(*p.note.shape, p.bins_per_semitone)[rows, sounds[rows].argmax(axis=1)]
+        self._heard += int(np.count_nonzero(count))
+        self._unsteady += int(np.count_nonzero(bins.argmax(axis=1) != p.bins_per_semitone // 2))
+        several = int(np.count_nonzero(count > 1))
+        self._several += several
+        self._chords = FORGET * self._chords + several
+
+    def _settle(self) -> list[Note]:
+        """Choose the tracker, and give it what is held."""
+        alone = self._heard >= LEAST and self._chords < CHORDS and self._several <= STRAY * self._heard
+        if alone and self._unsteady >= UNSTEADY * self._heard:
+            self._line = MonophonicTracker(self.settings, self._frame)
+            return self._give(len(self._held) - DELAY)
+        self._all = NoteTracker(self.settings, self._frame)
+        return self._give(len(self._held))
+
+    def _join(self) -> list[Note]:
+        """End the line where others have joined in, and look for all notes from there on."""
+        if self._line is None or not self._held:
+            raise RuntimeError("no line")
+        notes = self._line.flush(self._frame / self._held[0].frame_rate)
+        self._all = NoteTracker(self.settings, self._frame)
+        return notes + self._give(len(self._held))
+
+    def _give(self, chunks: int) -> list[Note]:
+        """Give the tracker the first held chunks."""
+        tracker, first = self._all or self._line, self._drop(chunks)
+        return tracker.push(Posteriors.concatenate(first)) if tracker and first else []
+
+    def _drop(self, chunks: int) -> list[Posteriors]:
+        """The first held chunks, which are held no longer."""
+        count = max(0, chunks)
+        dropped, self._held = self._held[:count], self._held[count:]
+        self._frame += sum(len(chunk) for chunk in dropped)
+        return dropped
+
+
+def tracker_for(settings: TrackerSettings) -> NoteTracker | MonophonicTracker | AutomaticTracker:
+    """The tracker that the settings ask for."""
+    return AutomaticTracker(settings) if settings.monophonic is None else prompt_tracker(settings)
+
+
+def prompt_tracker(settings: TrackerSettings) -> NoteTracker | MonophonicTracker:
+    """One that need not find out: for all notes unless the settings ask for a line."""
+    return MonophonicTracker(settings) if settings.monophonic else NoteTracker(settings)
+
+
+def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: float | None = None) -> list[Note]:
+    """Notes of a whole recording.
+
+    Parameters
+    ----------
+    posteriors : Posteriors
+        Model outputs of the whole recording.
+    settings : TrackerSettings
+        With thresholds filled in, such as ``transcription.settings`` with some replaced.
+    duration : float, optional
+        Length of the recording in seconds.
+
+    Returns
+    -------
+    list of Note
+        Sorted by onset, then pitch; no two of one pitch overlap.
+    """
+    tracker = tracker_for(settings)
+    notes = end_by(tracker.push(posteriors) + tracker.flush(), duration)
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))

@@ -1,0 +1,195 @@
+"""Which tracker follows what: a voice alone as a line, all else as many notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_monophonic import sing
+from test_notes import EXAMPLES, PITCHES, RATE, Recipe, empty, last_frame, tracker_settings
+
+from basic_transcribe.monophonic import MonophonicTracker
+from basic_transcribe.notes import NoteTracker
+from basic_transcribe.tracking import CHUNK, DELAY, ENOUGH, PATIENCE, AutomaticTracker, track_notes, tracker_for
+from basic_transcribe.types import Note, Posteriors, TrackerSettings
+
+ALL = TrackerSettings(
+    onset_threshold=0.5,
+    split_threshold=0.6,
+    frame_threshold=0.3,
+    onset_delay=0.0,
+    minimum_note_length=0.0,
+    monophonic=False,
+)
+LINE, FOUND_OUT = replace(ALL, monophonic=True), replace(ALL, monophonic=None)
+VOICE, FLUTE, CHORDS = (60.4, 61.6, 61.4), (60.0, 62.0, 64.0), (64.0, 60.0, 62.0)
+LENGTH = 40  # frames of a note
+
+
+def play(kind: Sequence[float], frames: int, p: Posteriors | None = None, start: int = 0) -> Posteriors:
+    """Posteriors in which notes of these pitches follow each other; a chord of all of them if they are CHORDS."""
+    p = empty(start + frames) if p is None else p
+    for number, begin in enumerate(range(start, start + frames - LENGTH + 1, LENGTH)):
+        for pitch in kind if kind is CHORDS else (kind[number % len(kind)],):
+            sing(p, begin + 2, begin + LENGTH - 2, pitch)
+    return p
+
+
+def fed(p: Posteriors, settings: TrackerSettings, size: int) -> list[Note]:
+    tracker = AutomaticTracker(settings)
+    return [n for i in range(0, len(p), size) for n in tracker.push(p.slice(i, i + size))] + tracker.flush()
+
+
+# ---------------------------------------------------------------- what is chosen
+
+
+@pytest.mark.parametrize("frames", [2 * LENGTH, ENOUGH - 10, ENOUGH + 500])
+@pytest.mark.parametrize(("kind", "expected"), [(VOICE, LINE), (FLUTE, ALL), (CHORDS, ALL)])
+def test_a_voice_alone_is_a_line(kind: tuple[float, ...], expected: TrackerSettings, frames: int) -> None:
+    p = play(kind, frames)
+    notes = track_notes(p, FOUND_OUT)
+    assert notes == track_notes(p, expected)
+    assert kind is FLUTE or notes != track_notes(p, replace(expected, monophonic=not expected.monophonic))
+    assert len(notes) == len(range(0, frames - LENGTH + 1, LENGTH)) * (3 if kind is CHORDS else 1)
+
+
+def test_a_few_frames_are_not_called_a_voice() -> None:
+    p = empty(200)
+    sing(p, 20, 40, 60.4)
+    assert track_notes(p, FOUND_OUT) == track_notes(p, ALL)
+
+
+def test_harmonics_and_echoes_do_not_hide_a_voice() -> None:
+    p = play(VOICE, 1200)
+    for start in range(100, 1100, 200):
+        sing(p, start, start + 8, 64)
+    assert track_notes(p, FOUND_OUT) == track_notes(p, LINE)
+
+
+def test_a_voice_that_accompanies_itself_is_no_line() -> None:
+    p = play(VOICE, 1200)
+    for start in range(100, 1100, 100):
+        sing(p, start, start + 20, 64)
+    assert track_notes(p, FOUND_OUT) == track_notes(p, ALL)
+
+
+@pytest.mark.parametrize("silent", [0, 100, 3 * PATIENCE])
+def test_silence_before_it_does_not_matter(silent: int) -> None:
+    p = play(VOICE, ENOUGH + 300, start=silent)
+    notes = track_notes(p, FOUND_OUT)
+    assert len(notes) == len(range(0, ENOUGH + 300 - LENGTH + 1, LENGTH))
+    assert notes == pytest.approx(track_notes(p, LINE)) if silent == 0 else True
+    for before, after in pairwise(notes):
+        assert before.offset <= after.onset
+
+
+def test_others_may_join_in() -> None:
+    begin = 12 * CHUNK
+    p = play(CHORDS, 800, play(VOICE, begin, empty(begin + 800)), begin)
+    notes = track_notes(p, FOUND_OUT)
+    moment = (begin - DELAY * CHUNK) / RATE
+    before = [n for n in notes if n.offset < moment]
+    assert before == [n for n in track_notes(p, LINE) if n.offset < moment]
+    assert len(before) > 15
+    after = (begin + DELAY * CHUNK) / RATE
+    assert [n for n in notes if n.onset > after] == [n for n in track_notes(p, ALL) if n.onset > after]
+    chords = {round(n.onset, 2) for n in notes if n.onset >= begin / RATE}
+    assert len(chords) == len(range(0, 800 - LENGTH + 1, LENGTH))  # not one is lost
+
+
+def test_what_has_been_many_notes_stays_so() -> None:
+    p = play(VOICE, 1000, play(CHORDS, 400, empty(1400)), 400)
+    assert track_notes(p, FOUND_OUT) == track_notes(p, ALL)
+
+
+def test_the_settings_choose() -> None:
+    assert isinstance(tracker_for(ALL), NoteTracker)
+    assert isinstance(tracker_for(LINE), MonophonicTracker)
+    assert isinstance(tracker_for(FOUND_OUT), AutomaticTracker)
+    assert TrackerSettings().monophonic is None
+    with pytest.raises(ValueError, match="no thresholds"):
+        AutomaticTracker(TrackerSettings())
+
+
+# ---------------------------------------------------------------- what must hold for anything
+
+kinds = st.sampled_from([VOICE, FLUTE, CHORDS, ()])
+medleys = st.lists(st.tuples(kinds, st.integers(1, 900)), min_size=1, max_size=4)
+
+
+def medley(parts: list[tuple[tuple[float, ...], int]]) -> Posteriors:
+    p, start = empty(sum(frames for _, frames in parts)), 0
+    for kind, frames in parts:
+        if kind:
+            play(kind, frames, p, start)
+        start += frames
+    return p
+
+
+@EXAMPLES
+@given(medleys, tracker_settings, st.lists(st.integers(0, 700), max_size=8), last_frame)
+def test_pieces_of_any_size_give_the_same_well_formed_notes(
+    parts: list[tuple[tuple[float, ...], int]], chosen: TrackerSettings, sizes: list[int], part: float
+) -> None:
+    p, chosen = medley(parts), replace(chosen, monophonic=None)
+    duration = (len(p) - 1 + part) / p.frame_rate
+    tracker, notes, start = tracker_for(chosen), [], 0
+    for size in [*sizes, len(p)]:
+        notes += tracker.push(p.slice(start, start + size))
+        start = min(len(p), start + size)
+    notes = sorted(notes + tracker.flush(duration), key=lambda n: (n.onset, n.pitch))
+    assert notes == track_notes(p, chosen, duration)
+    for pitch in {n.pitch for n in notes}:
+        line = [n for n in notes if n.pitch == pitch]
+        assert all(0 <= n.onset < n.offset <= duration for n in line)
+        assert all(before.offset <= after.onset for before, after in pairwise(line))
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["noise", "smooth", "steps", "binary"]), tracker_settings)
+def test_noise_gives_the_same_notes_in_pieces(seed: int, kind: str, chosen: TrackerSettings) -> None:
+    p, chosen = Recipe(seed, 700, kind).posteriors(), replace(chosen, monophonic=None)
+    whole = track_notes(p, chosen)
+    assert sorted(fed(p, chosen, 23), key=lambda n: (n.onset, n.pitch)) == whole
+
+
+def test_nothing() -> None:
+    assert AutomaticTracker(FOUND_OUT).flush() == []
+    assert track_notes(empty(0), FOUND_OUT) == []
+    assert track_notes(empty(3 * PATIENCE), FOUND_OUT) == []
+
+
+# ---------------------------------------------------------------- in time
+
+
+@pytest.mark.parametrize(("kind", "chunks"), [(CHORDS, 3), (FLUTE, ENOUGH // CHUNK + 2), (VOICE, ENOUGH // CHUNK + 6)])
+def test_notes_are_not_held_for_long(kind: tuple[float, ...], chunks: int) -> None:
+    tracker, p = AutomaticTracker(FOUND_OUT), play(kind, 20 * CHUNK)
+    given = [bool(tracker.push(p.slice(start, start + CHUNK))) for start in range(0, len(p), CHUNK)]
+    assert given.index(True) < chunks
+    assert sum(given[chunks:]) >= len(given[chunks:]) - 2  # and then they come as they end
+
+
+def test_memory_does_not_grow_while_it_waits() -> None:
+    tracker, held = AutomaticTracker(FOUND_OUT), 0
+    for _ in range(100):
+        tracker.push(empty(CHUNK))
+        held = max(held, len(tracker._held))
+    assert held <= DELAY + 1
+    one = empty(CHUNK)
+    sing(one, 10, 12, 60.4)
+    for _ in range(100):
+        tracker.push(one)
+        held = max(held, len(tracker._held))
+    assert held * CHUNK <= PATIENCE
+
+
+def test_a_model_without_bins_knows_no_voice() -> None:
+    p = play(VOICE, ENOUGH + 100)
+    coarse = replace(p, contour=p.contour.reshape(len(p), PITCHES, -1).max(axis=2))
+    assert coarse.bins_per_semitone == 1
+    assert track_notes(coarse, FOUND_OUT) == track_notes(coarse, ALL)
