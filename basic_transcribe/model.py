@@ -49,6 +49,7 @@ INTEGERS = {  # and the largest that makes sense
 DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "onset_delay", "minimum_note_length")
 MAX_MODEL_BYTES = 100_000_000
 MAX_TENSOR_BYTES = 2 << 30  # of all models of a process, while they run
+AT_ONCE = 1.5  # blocks: a recording of up to that length is not cut, since each cut costs its context
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
 
 
@@ -300,7 +301,8 @@ class Model:
             Consecutive frames, ``ceil(samples / hop)`` in all. Cutting the audio otherwise changes nothing: each
             block is run with all the context that the network can see.
         """
-        yield from in_order(self._run_window, _windows(Cutter(self, self.block_frames), blocks), self.threads)
+        cutter = Cutter(self, self.block_frames, int(AT_ONCE * self.block_frames))
+        yield from in_order(self._run_window, _windows(cutter, blocks), self.threads)
 
     def _run_window(self, window: Window) -> Posteriors:
         return self.run(window.audio).slice(0, window.frames)
@@ -327,15 +329,19 @@ class Cutter:
     block_frames : int
         Frames of a window, a multiple of the model's step. The context of each is computed again: shorter ones answer
         sooner and cost more.
+    at_once : int
+        Frames up to which a recording is one window. None is given before it is known to be longer.
     """
 
-    def __init__(self, model: Model, block_frames: int) -> None:
+    def __init__(self, model: Model, block_frames: int, at_once: int = 0) -> None:
         self._context, self._hop, self._multiple = model.context, model.hop, model.frames_multiple
         before, after = model.context
         self._block_frames = block_frames
+        self._at_once = max(at_once // self._multiple * self._multiple, block_frames)
         self._step = block_frames * model.hop
         self._whole = before + self._step + after - model.hop
-        self._buffer = np.zeros(self._whole + model.sample_rate, np.float32)
+        self._awaited = self._whole + (self._at_once - block_frames) * model.hop  # of samples, for the first window
+        self._buffer = np.zeros(self._awaited + model.sample_rate, np.float32)
         self._filled = before  # silence before the recording is its first context
         self._samples = self._frames = 0  # taken and given so far
 
@@ -355,7 +361,8 @@ class Cutter:
             take = min(len(samples), len(buffer) - self._filled)
             buffer[self._filled : self._filled + take] = samples[:take]
             self._filled, samples = self._filled + take, samples[take:]
-            while self._filled >= self._whole:
+            while self._filled >= self._awaited:
+                self._awaited = self._whole
                 window = Window(buffer[: self._whole].copy(), self._block_frames)
                 self._frames += self._block_frames
                 buffer[: self._filled - self._step] = buffer[self._step : self._filled]
@@ -370,7 +377,8 @@ class Cutter:
         while self._frames < frames:
             # The last one is padded with silence to the next multiple of the model's step.
             left = frames - self._frames
-            wanted = min(self._block_frames, -(-left // self._multiple) * self._multiple)
+            most = self._block_frames if self._frames or left > self._at_once else self._at_once
+            wanted = min(most, -(-left // self._multiple) * self._multiple)
             length = before + (wanted - 1) * self._hop + after
             buffer[self._filled :] = 0
             window = Window(buffer[:length].copy(), min(left, wanted))

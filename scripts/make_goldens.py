@@ -29,11 +29,11 @@ GOLDEN = ROOT / "tests" / "golden"
 SECONDS = 4.0
 PITCHES = range(45, 81)
 SETTINGS = TrackerSettings(
-    onset_threshold=0.47,
+    onset_threshold=0.46,
     split_threshold=0.61,
-    frame_threshold=0.39,
+    frame_threshold=0.3,
     onset_delay=0.0,
-    minimum_note_length=30.0,
+    minimum_note_length=35.0,
     monophonic=False,
 )
 

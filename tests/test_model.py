@@ -99,11 +99,23 @@ def test_number_of_frames(samples: int, model: Model) -> None:
         assert p.contour.shape == (len(p), 264)
 
 
-@pytest.mark.parametrize("frames", [83, 84, 85, 86, 87, 168, 169])
-def test_number_of_frames_around_a_whole_block(frames: int) -> None:
-    short = Model(threads=1, block_seconds=1.0)
-    parts = list(short.posteriors(pieces(np.zeros(frames * 256 - 100, np.float32), 4096)))
-    assert sum(len(p) for p in parts) == frames
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [(1, [1]), (87, [87]), (88, [88]), (89, [89]), (131, [131]), (132, [132]), (133, [88, 45]), (168, [88, 80]),
+     (176, [88, 88]), (177, [88, 88, 1]), (220, [88, 88, 44]), (264, [88, 88, 88])],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1000, 10**6])
+def test_frames_of_each_block(frames: int, expected: list[int], size: int) -> None:
+    short = Model(threads=1, block_seconds=88 * 256 / 22050)  # up to 132 frames are run at once
+    parts = list(short.posteriors(pieces(np.zeros(frames * 256 - 100, np.float32), size)))
+    assert [len(p) for p in parts] == expected
+
+
+@pytest.mark.parametrize("frames", [4, 5, 8, 12])
+def test_tiny_blocks(frames: int) -> None:
+    tiny = Model(threads=1, block_seconds=0.0)
+    assert tiny.block_frames == 4
+    assert sum(len(p) for p in tiny.posteriors([np.zeros(frames * 256, np.float32)])) == frames
 
 
 def test_feeds_of_one_model_do_not_meet(model: Model, music: Float32) -> None:
