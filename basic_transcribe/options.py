@@ -77,7 +77,7 @@ Monophonic = Annotated[
     bool | None,
     switch(
         "--monophonic/--no-monophonic",
-        "Find the best single line, for a voice, a bass or a wind alone, or all notes; found out if omitted.",
+        "Find the best single line, for a voice, bass or wind alone, or all notes; found out if omitted (live: all).",
         NOTES,
     ),
 ]
