@@ -96,7 +96,7 @@ class AutomaticTracker:
         self._held.append(chunk)
         if self._line is not None:
             if self._chords >= CHORDS:
-                return self._join()
+                return self._join(self._line, chunk.frame_rate)
             return self._give(len(self._held) - DELAY)
         if self._chords >= CHORDS or self._heard >= ENOUGH or len(self._held) * CHUNK >= PATIENCE:
             return self._settle()
@@ -126,11 +126,9 @@ class AutomaticTracker:
         self._all = NoteTracker(self.settings, self._frame)
         return self._give(len(self._held))
 
-    def _join(self) -> list[Note]:
+    def _join(self, line: MonophonicTracker, frame_rate: float) -> list[Note]:
         """End the line where others have joined in, and look for all notes from there on."""
-        if self._line is None or not self._held:
-            raise RuntimeError("no line")
-        notes = self._line.flush(self._frame / self._held[0].frame_rate)
+        notes = line.flush(self._frame / frame_rate)
         self._all = NoteTracker(self.settings, self._frame)
         return notes + self._give(len(self._held))
 
