@@ -50,11 +50,15 @@ class AutomaticTracker:
         self._chords = 0.0  # frames with several notes, the earlier the less
 
     @property
+    def _tracker(self) -> NoteTracker | MonophonicTracker | None:
+        """The one at work; None until it is settled."""
+        return self._all or self._line
+
+    @property
     def seconds(self) -> float:
         """Time up to which all events are known, or would be if it were settled which tracker is to look."""
-        tracker = self._all or self._line
-        if tracker is not None:
-            return tracker.seconds
+        if self._tracker:
+            return self._tracker.seconds
         return (self._frame + sum(map(len, self._held))) / self._held[0].frame_rate if self._held else 0.0
 
     def push(self, block: Posteriors) -> list[Note]:
@@ -87,8 +91,7 @@ class AutomaticTracker:
             if self._line is None:
                 notes += self._settle()
             notes += self._give(len(self._held))
-        tracker = self._all or self._line
-        return notes + tracker.flush(duration) if tracker else notes
+        return notes + self._tracker.flush(duration) if self._tracker else notes
 
     def _take(self, chunk: Posteriors) -> list[Note]:
         """Judge the next chunk, and give the tracker what it may have."""
@@ -134,8 +137,8 @@ class AutomaticTracker:
 
     def _give(self, chunks: int) -> list[Note]:
         """Give the tracker the first held chunks."""
-        tracker, first = self._all or self._line, self._drop(chunks)
-        return tracker.push(Posteriors.concatenate(first)) if tracker and first else []
+        first = self._drop(chunks)
+        return self._tracker.push(Posteriors.concatenate(first)) if self._tracker and first else []
 
     def _drop(self, chunks: int) -> list[Posteriors]:
         """The first held chunks, which are held no longer."""

@@ -166,10 +166,9 @@ def hum(pitches: Sequence[float], seconds: float = 0.6) -> Float32:
 @pytest.mark.parametrize(("astray", "line"), [(0.0, False), (0.4, True)])
 def test_a_voice_alone_is_followed_as_a_line(astray: float, line: bool, transcriber: Transcriber) -> None:
     melody = [57, 59, 60, 62, 64, 62, 60, 59, 57, 55] * 2
-    found = transcriber.transcribe(hum([pitch + astray for pitch in melody]), RATE)
-    told = transcriber.transcribe(
-        hum([pitch + astray for pitch in melody]), RATE, settings=TrackerSettings(monophonic=line)
-    )
+    audio = hum([pitch + astray for pitch in melody])
+    found = transcriber.transcribe(audio, RATE)
+    told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(monophonic=line))
     assert [n.pitch for n in found.notes] == melody
     assert found.notes == told.notes
 
