@@ -6,6 +6,7 @@ exit code is the largest of theirs.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -51,6 +52,7 @@ app, batch_app, evaluate_app, live_app = new_app(), new_app(), new_app(), new_ap
 
 def main() -> None:
     """Run the command line, and exit."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy has next to nothing for them to do, and starts them all
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

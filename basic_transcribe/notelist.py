@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import overload
 
 import numpy as np
 
 from .types import BEND_UNIT, Note, PitchBend
+
+AT_ONCE = 256  # notes added by the same few operations on arrays
+NO_BEND = np.zeros(0, np.float32)
 
 
 class NoteList(Sequence[Note]):
@@ -47,11 +51,19 @@ class NoteList(Sequence[Note]):
 
     def extend(self, notes: Iterable[Note]) -> None:
         """Add notes at the end."""
-        for note in notes:
+        coming = iter(notes)
+        while some := list(islice(coming, AT_ONCE)):
+            self._append(some)
+
+    def _append(self, notes: list[Note]) -> None:
+        bends = [np.asarray(note.bend.semitones, np.float32) if note.bend else NO_BEND for note in notes]
+        values = np.rint(np.concatenate([NO_BEND, *bends]) / BEND_UNIT)
+        if np.abs(values).max(initial=0) > 32767:
+            raise ValueError(f"a note bends by {np.abs(values).max() * BEND_UNIT:.1f} semitones")
+        first = len(self._values)
+        self._values.frombytes(values.astype(np.int16).tobytes())
+        for note, semitones in zip(notes, bends, strict=True):
             bend = note.bend
-            values = np.rint(np.asarray(bend.semitones if bend else [], np.float32) / BEND_UNIT)
-            if np.abs(values).max(initial=0) > 32767:
-                raise ValueError(f"a note bends by {np.abs(values).max() * BEND_UNIT:.1f} semitones")
             self._onset.append(note.onset)
             self._offset.append(note.offset)
             self._confidence.append(note.confidence)
@@ -59,9 +71,9 @@ class NoteList(Sequence[Note]):
             self._velocity.append(note.velocity)
             self._start.append(bend.start if bend else 0.0)
             self._step.append(bend.step if bend else 0.0)
-            self._first.append(len(self._values) if bend else -1)
-            self._count.append(len(values))
-            self._values.frombytes(values.astype(np.int16).tobytes())
+            self._first.append(first if bend else -1)
+            self._count.append(len(semitones))
+            first += len(semitones)
 
     def sort(self) -> None:
         """Sort by onset, then pitch; equal ones keep their order."""

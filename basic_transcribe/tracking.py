@@ -70,8 +70,8 @@ class AutomaticTracker:
         while len(coming) >= CHUNK and self._all is None:
             notes += self._take(coming.slice(0, CHUNK))
             coming = coming.slice(CHUNK)
-        if self._all is not None:
-            return notes + self._all.push(coming)
+        if self._all is not None:  # what is held and what has come, all at once: each push costs more than its frames
+            return notes + self._all.push(Posteriors.concatenate([*self._drop(len(self._held)), coming]))
         self._coming = [coming]
         return notes
 
@@ -121,19 +121,18 @@ class AutomaticTracker:
         self._chords = FORGET * self._chords + several
 
     def _settle(self) -> list[Note]:
-        """Choose the tracker, and give it what is held."""
+        """Choose the tracker. A line is given what it may have; for all notes, what is held is not dropped yet."""
         alone = self._heard >= LEAST and self._chords < CHORDS and self._several <= STRAY * self._heard
         if alone and self._unsteady >= UNSTEADY * self._heard:
             self._line = MonophonicTracker(self.settings, self._frame)
             return self._give(len(self._held) - DELAY)
         self._all = NoteTracker(self.settings, self._frame)
-        return self._give(len(self._held))
+        return []
 
     def _join(self, line: MonophonicTracker, frame_rate: float) -> list[Note]:
         """End the line where others have joined in, and look for all notes from there on."""
-        notes = line.flush(self._frame / frame_rate)
         self._all = NoteTracker(self.settings, self._frame)
-        return notes + self._give(len(self._held))
+        return line.flush(self._frame / frame_rate)
 
     def _give(self, chunks: int) -> list[Note]:
         """Give the tracker the first held chunks."""

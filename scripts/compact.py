@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-QUANTISED = ("Conv", "Relu", "Add", "Concat", "Slice", "Pad")
+QUANTISED = ("Gemm", "Conv", "Relu", "Add", "Concat", "Slice", "Pad")
 
 
 class Blocks(CalibrationDataReader):
@@ -58,9 +59,31 @@ def quantise(model: onnx.ModelProto, blocks: Iterable[np.ndarray], scope: str, k
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
-            nodes_to_quantize=[n.name for n in nodes if not n.name.startswith(keep)],
+            nodes_to_quantize=[n.name for n in nodes if n.op_type == "Gemm" or not n.name.startswith(keep)],
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
-        return onnx.load(target)
+        model = onnx.load(target)
+    pad_in_8_bits(model.graph)
+    return model
+
+
+def pad_in_8_bits(graph: onnx.GraphProto) -> None:
+    """Let Pad work on the quantised values, in place, where 0 stands for 0: ONNX Runtime would convert to and fro."""
+    makers = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    for node in [n for n in graph.node if n.op_type == "Pad"]:
+        before, after = makers.get(node.input[0]), users[node.output[0]]
+        if before is None or before.op_type != "DequantizeLinear" or len(after) != 1:
+            continue
+        scales = [[constants[name] for name in end.input[1:3]] for end in (before, after[0])]
+        if scales[0] == scales[1] and scales[0][1] == 0:
+            node.input[0], node.output[0] = before.input[0], after[0].output[0]
+            del node.input[2:]
+            graph.node.remove(after[0])
 
 
 def shorten(model: onnx.ModelProto) -> None:

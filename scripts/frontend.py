@@ -3,12 +3,12 @@
 Two spectrograms on one frame grid (hop 256 at 22,050 Hz, frame ``t`` centred on sample ``256 t``):
 
 * ``fine``: 36 bins per octave, gamma 2 Hz, resolves a third of a semitone; its window is 0.4 s at A0. Only on
-  every second frame.
+  every second frame; a network may look at fewer bins and frames.
 * ``sharp``: 12 bins per octave, gamma 15 Hz, blurs low pitches but sees attacks: 0.06 s at A0.
 
-Scheme: the signal is decimated by two per octave (Schörkhuber and Klapuri, "Constant-Q transform toolbox for
-music processing", SMC 2010) and each octave's complex wavelets (``librosa.filters.wavelet``, variable Q after
-Schörkhuber et al., AES 2014) are one strided convolution at that octave's rate.
+Scheme: the signal is decimated by two again and again (Schörkhuber and Klapuri, "Constant-Q transform toolbox for
+music processing", SMC 2010) and the complex wavelets (``librosa.filters.wavelet``, variable Q after Schörkhuber et
+al., AES 2014) of the bins that a rate still passes are one strided convolution at that rate.
 
 Nothing is padded: the caller supplies ``context`` samples on either side, so a block of a long recording yields exactly
 what the whole recording would.
@@ -32,6 +32,7 @@ FRAME_RATE = SAMPLE_RATE / HOP
 N_PITCHES = 88
 LOWEST_PITCH = 21
 BINS_PER_SEMITONE = 3
+DEEPEST = 7  # decimations by two
 EPSILON = 1e-12  # power; -120 dB
 
 # Loudness reference: mean square of the past, fading out over REF_PAST seconds, and a little of the future so that
@@ -42,13 +43,18 @@ REF_FLOOR = 1e-5  # mean square; -50 dB: quieter recordings are left a little qu
 
 @dataclass(frozen=True)
 class Spec:
-    """A variable-Q transform: bins per octave, number of bins, lowest frequency (Hz), gamma (Hz), frames a column."""
+    """A variable-Q transform: bins per octave, number of bins, lowest frequency (Hz), gamma (Hz), frames a column.
+
+    ``passing`` is the part of the Nyquist frequency up to which a bin may lie where it is computed: the more, the fewer
+    samples to multiply.
+    """
 
     bins_per_octave: int
     n_bins: int
     fmin: float
     gamma: float
     every: int = 1
+    passing: float = 0.46
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -61,31 +67,40 @@ class Spec:
         ratio = 2 ** (2 / self.bins_per_octave)
         return (ratio - 1) / (ratio + 1)
 
+    def level(self, index: int) -> int:
+        """How often the signal is decimated by two for a bin."""
+        passes = math.floor(math.log2(self.passing * SAMPLE_RATE / 2 / self.frequencies[index]))
+        return min(DEEPEST, max(0, passes))
+
 
 # The middle one of each semitone's three bins is centred on the pitch.
-FINE = Spec(36, 309, 27.5 * 2 ** (-1 / 36), 2.0, every=2)
+FINE = Spec(36, 309, 27.5 * 2 ** (-1 / 36), 2.0, every=2, passing=0.78)
 SHARP = Spec(12, 103, 27.5, 15.0)
 
 
 class HalfBand(nn.Module):
-    """Low-pass and decimate by two, without padding. Pass band to 0.24, stop band from 0.76 of Nyquist."""
+    """Low-pass and decimate by two, without padding. Pass band to 0.38, stop band from 0.62 of Nyquist."""
 
-    HALF = 11
+    HALF = 16
 
     def __init__(self, at_once: int) -> None:
-        """``at_once`` output samples are computed as channels of one convolution; 16 are three times as fast as one."""
+        """``at_once`` output samples are one row of a product of matrices."""
         super().__init__()
-        self.at_once = at_once
-        taps = firwin(2 * self.HALF + 1, 0.5, window=("kaiser", 8.0))
-        kernel = np.zeros((at_once, 1, len(taps) + 2 * (at_once - 1)), np.float32)
+        self.row = 2 * at_once
+        taps = firwin(2 * self.HALF + 1, 0.5, window=("kaiser", 6.0))
+        rows = -(-(len(taps) + self.row - 2) // self.row)
+        kernels = np.zeros((rows * self.row, at_once), np.float32)
         for i in range(at_once):
-            kernel[i, 0, 2 * i : 2 * i + len(taps)] = taps
-        self.register_buffer("kernel", torch.from_numpy(kernel))
+            kernels[2 * i : 2 * i + len(taps), i] = taps
+        self.register_buffer("kernels", torch.from_numpy(kernels.reshape(rows, self.row, at_once)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From shape (batch, 1, n) to (batch, 1, at least (n - 23) // 2 + 1); what is more has seen zeros beyond x."""
-        y = F.conv1d(F.pad(x, (0, 2 * (self.at_once - 1))), self.kernel, stride=2 * self.at_once)
-        return y.transpose(1, 2).reshape(x.shape[0], 1, -1)
+        """From shape (batch, n), whole rows, to (batch, n // 2); the last ones have seen zeros beyond x."""
+        x = x.reshape(x.shape[0], -1, self.row)
+        y = x @ self.kernels[0]
+        for i, kernel in enumerate(self.kernels[1:], 1):
+            y = y + F.pad(x[:, i:] @ kernel, (0, 0, 0, i))
+        return y.reshape(x.shape[0], -1)
 
 
 def wavelet_shapes(frequencies: np.ndarray, spec: Spec, rate: float) -> tuple[Tensor, int]:
@@ -127,53 +142,55 @@ class VariableQ(nn.Module):
     ----------
     specs : sequence of Spec
     context : int
-        Samples before the first frame's centre in the input of :meth:`forward`; a multiple of the hop.
+        Samples before the first frame's centre in the input of :meth:`forward`, at least.
     """
 
     def __init__(self, specs: tuple[Spec, ...], context: int) -> None:
         super().__init__()
-        self.specs, self.context = specs, context
+        self.specs = specs
         self.generate = False  # whether the wavelets are computed inside the graph, which makes its file small
-        # levels[l] = (samples dropped before decimating into level l, index at level l of input time `context`)
-        self.levels = [(0, context)]
+        # At level l, decimated l times, the centre of frame 0 is sample centres[l]: a whole one at all levels.
+        depth = max(spec.level(0) for spec in specs)
+        first = -(-(context + HalfBand.HALF) >> depth << depth)
+        self.centres = [(first >> level) - HalfBand.HALF for level in range(depth + 1)]
         self.bands: list[list[tuple[int, str, int]]] = []  # per spec, low to high: (level, name, first sample)
         for index, spec in enumerate(specs):
+            levels = [spec.level(i) for i in range(spec.n_bins)]
             bands = []
-            for octave, high in enumerate(range(spec.n_bins, 0, -spec.bins_per_octave)):
-                frequencies = spec.frequencies[max(0, high - spec.bins_per_octave) : high]
-                level = max(0, octave - 1)  # twice the critical rate, so that the half-band filter can be short
-                while len(self.levels) <= level:
-                    centre = self.levels[-1][1] - HalfBand.HALF
-                    self.levels.append((centre % 2, centre // 2))
-                shapes, size = wavelet_shapes(frequencies, spec, SAMPLE_RATE / 2**level)
-                name = f"{index}_{octave}"
+            for level in sorted(set(levels), reverse=True):
+                shapes, size = wavelet_shapes(spec.frequencies[np.equal(levels, level)], spec, SAMPLE_RATE / 2**level)
+                name = f"{index}_{level}"
                 self.register_buffer(f"shapes_{name}", shapes.float())
                 self.register_buffer(f"kernel_{name}", wavelets(shapes, size).float(), persistent=False)
-                first = self.levels[level][1] - size // 2
-                if first < 0:
-                    raise ValueError(f"context of {context} samples is too short for {frequencies[0]:.1f} Hz")
-                bands.append((level, name, first))
-            self.bands.append(bands[::-1])
+                start = self.centres[level] - size // 2
+                if start < 0:
+                    raise ValueError(f"context of {context} samples is too short for level {level}")
+                bands.append((level, name, start))
+            self.bands.append(bands)
         # Blocks begin at multiples of four hops. As long as that is a multiple of what is computed at once, a sample is
         # rounded alike in every block.
-        at_once = (math.gcd(16, (4 * HOP >> level) // 2) for level in range(len(self.levels) - 1))
+        at_once = (math.gcd(16, (4 * HOP >> level) // 2) for level in range(depth))
         self.half_bands = nn.ModuleList(HalfBand(n) for n in at_once)
 
     @staticmethod
     def required_context(specs: tuple[Spec, ...]) -> int:
         """Samples, a multiple of the hop, that the longest kernel and the decimation chain reach on either side."""
         lowest = [s.alpha * s.fmin + s.gamma for s in specs]
-        octaves = max(-(-s.n_bins // s.bins_per_octave) for s in specs)
-        chain = (HalfBand.HALF + 1) * 2 ** max(0, octaves - 2)
+        chain = (HalfBand.HALF + 1) << max(s.level(0) for s in specs)
         return -(-int(np.ceil(SAMPLE_RATE / min(lowest) / 2) + chain + 2 * HOP) // HOP) * HOP
+
+    @property
+    def row(self) -> int:
+        """What the number of samples in :meth:`forward` has to be a multiple of."""
+        return max(band.row << level for level, band in enumerate(self.half_bands))
 
     def forward(self, audio: Tensor, frames: int) -> list[Tensor]:
         """Power of each bin.
 
         Parameters
         ----------
-        audio : Tensor, shape (batch, 1, samples)
-            Frame 0 is centred on sample ``context``; as many samples follow the last frame's centre.
+        audio : Tensor, shape (batch, samples)
+            Frame 0 is centred on sample ``centres[0]``; as many samples follow the last frame's centre.
         frames : int
 
         Returns
@@ -182,19 +199,21 @@ class VariableQ(nn.Module):
             One per spec. A sine of amplitude A centred on a bin has power A**2 / 4.
         """
         signals = [audio]
-        for (drop, _), half_band in zip(self.levels[1:], self.half_bands, strict=True):
-            signals.append(half_band(signals[-1][..., drop:]))
+        for half_band in self.half_bands:
+            signals.append(half_band(signals[-1]))
         out = []
         for spec, bands in zip(self.specs, self.bands, strict=True):
-            parts, columns = [], -(-frames // spec.every)
+            real, imag, columns = [], [], -(-frames // spec.every)
             for level, name, first in bands:
                 kernel = getattr(self, f"kernel_{name}")
                 if self.generate:
                     kernel = wavelets(getattr(self, f"shapes_{name}"), kernel.shape[-1])
-                y = F.conv1d(signals[level][..., first:], kernel, stride=HOP * spec.every >> level)[..., :columns]
-                real, imag = y.chunk(2, dim=1)
-                parts.append(real * real + imag * imag)
-            out.append(torch.cat(parts, dim=1))
+                n = len(kernel) // 2
+                y = F.conv1d(signals[level][:, None, first:], kernel, stride=HOP * spec.every >> level)
+                real.append(y[:, :n, :columns])
+                imag.append(y[:, n:, :columns])
+            re, im = torch.cat(real, dim=1), torch.cat(imag, dim=1)
+            out.append(re * re + im * im)
         return out
 
 
@@ -224,9 +243,10 @@ class Reference(nn.Module):
         return self.past * HOP + HOP // 2, self.future * HOP + HOP // 2
 
     def forward(self, audio: Tensor) -> Tensor:
-        """From shape (batch, 1, context + hop * (frames - 1)) to (batch, 1, frames)."""
-        power = F.avg_pool1d(audio * audio, HOP, HOP)
-        return 10 * torch.log10(F.conv1d(power, self.kernel) + REF_FLOOR)
+        """From shape (batch, n hops), the first of them half a hop before the context, to (batch, at least frames)."""
+        halves = audio.reshape(audio.shape[0], -1, HOP // 2).square().sum(2)
+        power = halves[:, 1:-1].reshape(audio.shape[0], 1, -1, 2).sum(3) / HOP
+        return 10 * torch.log10(F.conv1d(power, self.kernel)[:, 0] + REF_FLOOR)
 
 
 class FrontEnd(nn.Module):
@@ -235,9 +255,9 @@ class FrontEnd(nn.Module):
     ``context`` = (samples before the first frame's centre, samples after the last frame's centre).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fine: Spec = FINE) -> None:
         super().__init__()
-        specs = (FINE, SHARP)
+        specs = (fine, SHARP)
         self.reference = Reference()
         self.vq_context = VariableQ.required_context(specs)
         self.variable_q = VariableQ(specs, self.vq_context)
@@ -263,15 +283,14 @@ class FrontEnd(nn.Module):
         """
         before, after = self.context
         frames = (audio.shape[-1] - before - after) // HOP + 1
-        x = audio[:, None]
-        tail = audio.shape[-1] - (after - self.vq_context)
+        start = before - self.variable_q.centres[0]
+        samples = (audio.shape[-1] - start) // self.variable_q.row * self.variable_q.row
+        block = audio[:, start : start + samples]
         fine, sharp = (
-            10 * torch.log10(power + EPSILON).transpose(1, 2)
-            for power in self.variable_q(x[..., before - self.vq_context : tail], frames)
+            (torch.log(power + EPSILON) * (10 / math.log(10))).transpose(1, 2)
+            for power in self.variable_q(block, frames)
         )
-        past = self.reference.context[0]
-        reference = self.reference(x[..., before - past :])[:, 0, :frames]
-        return fine, sharp, reference
+        return fine, sharp, self.reference(audio)[:, :frames]
 
     def padded(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`forward` for a whole recording, silence before and after it; ceil(samples / hop) frames."""

@@ -7,7 +7,9 @@ agree.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +25,12 @@ LEVEL_SCALE = 40.0  # the level head is linear in units of 40 dB below the refer
 # Harmonics 1/2, 1 .. 7 as shifts in bins of either spectrogram.
 FINE_SHIFTS = (-36, 0, 36, 57, 72, 84, 93, 101)
 SHARP_SHIFTS = (-12, 0, 12, 19, 24, 28, 31, 34)
-# Intervals, in semitones, at which harmonics of different notes meet.
-PITCH_SHIFTS = (0, 12, -12, 19, -19, 24, -24, 28, -28, 31, -31, 34, -34, 36, -36)
+# Intervals, in semitones, at which harmonics of different notes meet: what each block looks at, upwards and downwards.
+SHIFTS = (
+    (12, -12, 19, -19, 24, -24, 28, -28),
+    (12, -12, 19, -19, 28, -28, 31, -31),
+    (12, -12, 19, -19, 24, -24, 34, -34),
+)
 
 
 def conv(
@@ -48,10 +54,10 @@ def conv(
 
 
 def stack_shifts(x: Tensor, shifts: tuple[int, ...], bins: int) -> Tensor:
-    """(batch, time, n) to (batch, shifts, time, bins): channel i holds bins shifted down by shifts[i]."""
+    """(batch, n, time, m) to (batch, shifts * n, time, bins): channels from i * n on are shifted down by shifts[i]."""
     below, above = -min(shifts), max(0, max(shifts) + bins - x.shape[-1])
     x = F.pad(x, (below, above))
-    return torch.stack([x[..., below + s : below + s + bins] for s in shifts], dim=1)
+    return torch.cat([x[..., below + s : below + s + bins] for s in shifts], dim=1)
 
 
 class HarmonicBlock(nn.Module):
@@ -60,19 +66,17 @@ class HarmonicBlock(nn.Module):
     The neighbourhood is a convolution in time followed by one in pitch: a third less work than one in both.
     """
 
-    def __init__(self, channels: int, reduced: int, dilation: int) -> None:
+    def __init__(self, channels: int, reduced: int, inner: int, dilation: int, shifts: tuple[int, ...]) -> None:
         super().__init__()
-        self.dilation = dilation
+        self.dilation, self.shifts = dilation, shifts
         self.reduce = conv(channels, reduced, (1, 1))
-        self.mix = conv(reduced * len(PITCH_SHIFTS), channels, (1, 1), relu=False)
+        self.mix = conv(reduced * len(shifts), channels, (1, 1), relu=False)
         self.local = nn.Sequential(
-            conv(channels, channels, (3, 1), dilation=dilation), conv(channels, channels, (1, 3), relu=False)
+            conv(channels, inner, (3, 1), dilation=dilation), conv(inner, channels, (1, 3), relu=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        reach = max(PITCH_SHIFTS)
-        r = F.pad(self.reduce(x), (reach, reach))
-        x = F.relu(x + self.mix(torch.cat([r[..., reach + s : reach + s + N_PITCHES] for s in PITCH_SHIFTS], dim=1)))
+        x = F.relu(x + self.mix(stack_shifts(self.reduce(x), self.shifts, N_PITCHES)))
         return F.relu(x[:, :, self.dilation : -self.dilation] + self.local(x))
 
 
@@ -83,15 +87,16 @@ class Head(nn.Conv2d):
         super().__init__(channels, (4 + BIN_PITCHES) * FRAMES_PER_STEP, (1, 1))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        y = super().forward(x)
-        batch, _, steps, _ = y.shape
+        # As a product of matrices, which ONNX Runtime computes from 8 bits to floats. No shape is asked for: that would
+        # keep it from doing so.
+        batch, n, outputs = len(x), FRAMES_PER_STEP, self.out_channels
+        y = F.linear(x.permute(0, 2, 3, 1).reshape(-1, self.in_channels), self.weight[:, :, 0, 0], self.bias)
+        y = y.reshape(batch, -1, N_PITCHES, outputs).transpose(2, 3)
         # channels -> (kind, frame within the step); then interleave the frames of a step
-        n = FRAMES_PER_STEP
-        y4 = y[:, : 4 * n].reshape(batch, 4, n, steps, N_PITCHES).permute(0, 1, 3, 2, 4)
-        onset, note, offset, level = y4.reshape(batch, 4, steps * n, N_PITCHES).unbind(1)
-        bins = y[:, 4 * n :].reshape(batch, n, BIN_PITCHES, steps, N_PITCHES).permute(0, 3, 1, 2, 4).unbind(3)
-        # One transposition of all would take ONNX Runtime six times as long.
-        contour = torch.stack(bins, dim=-1).reshape(batch, steps * n, N_PITCHES * BIN_PITCHES)
+        y4 = y[:, :, : 4 * n].reshape(batch, -1, 4, n, N_PITCHES).transpose(1, 2)
+        onset, note, offset, level = y4.reshape(batch, 4, -1, N_PITCHES).unbind(1)
+        bins = y[:, :, 4 * n :].reshape(batch, -1, BIN_PITCHES, N_PITCHES).transpose(2, 3)
+        contour = bins.reshape(batch, -1, N_PITCHES * BIN_PITCHES)
         return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
 
 
@@ -103,16 +108,34 @@ class Network(nn.Module):
         channels: int = 48,
         stems: tuple[int, int] = (16, 24),
         reduced: int = 8,
+        inner: int = 32,
         dilations: tuple[int, ...] = (1, 2, 3),
+        shifts: tuple[tuple[int, ...], ...] = SHIFTS,
+        every: int = FRAMES_PER_STEP,
+        bins: int = N_PITCHES * BIN_PITCHES,
     ) -> None:
+        """``every`` and ``bins`` say which columns and bins of the fine spectrogram are looked at."""
         super().__init__()
-        self.config = {"channels": channels, "stems": list(stems), "reduced": reduced, "dilations": list(dilations)}
+        self.config = {
+            "channels": channels,
+            "stems": list(stems),
+            "reduced": reduced,
+            "inner": inner,
+            "dilations": list(dilations),
+            "shifts": [list(intervals) for intervals in shifts],
+            "every": every,
+            "bins": bins,
+        }
+        self.every, self.bins = every, bins
         fine, sharp = stems
-        self.fine_stem = conv(len(FINE_SHIFTS), fine, (4, 5), stride=(FRAMES_PER_STEP // FINE.every, 3))
+        self.fine_stem = conv(len(FINE_SHIFTS), fine, (8 // every, 5), stride=(FRAMES_PER_STEP // every, 3))
         self.fine_stem[0].padding = (0, 1)  # 264 bins to 88 pitches, centred on each semitone's middle bin
         self.sharp_stem = conv(len(SHARP_SHIFTS), sharp, (8, 3), stride=(FRAMES_PER_STEP, 1))
         self.join = conv(fine + sharp, channels, (1, 3))
-        self.blocks = nn.ModuleList(HarmonicBlock(channels, reduced, d) for d in dilations)
+        self.blocks = nn.ModuleList(
+            HarmonicBlock(channels, reduced, inner, dilation, tuple(intervals))
+            for dilation, intervals in zip(dilations, shifts, strict=True)
+        )
         self.smooth = conv(channels, channels, (5, 1), groups=channels)
         self.point = conv(channels, channels, (1, 1), relu=False)
         self.head = Head(channels)
@@ -124,7 +147,7 @@ class Network(nn.Module):
 
         Parameters
         ----------
-        fine : Tensor, shape (batch, (frames + 2 * REACH) / 2, 309)
+        fine : Tensor, shape (batch, (frames + 2 * REACH) / every, bins)
         sharp : Tensor, shape (batch, frames + 2 * REACH, 103)
             :func:`normalise`-d spectrograms; ``frames`` a multiple of FRAMES_PER_STEP.
 
@@ -132,24 +155,44 @@ class Network(nn.Module):
         -------
         dict of Tensor, shape (batch, frames, 88), contour (batch, frames, 264)
         """
+        return self.head(self.features(fine, sharp))
+
+    def features(self, fine: Tensor, sharp: Tensor) -> Tensor:
+        """What the head sees, shape (batch, channels, frames / 4, 88)."""
+        steps = sharp.reshape(len(sharp), -1, FRAMES_PER_STEP, sharp.shape[-1]).transpose(1, 2)
         x = torch.cat(
             [
-                self.fine_stem(stack_shifts(fine, FINE_SHIFTS, N_PITCHES * BIN_PITCHES)),
-                self.sharp_stem(stack_shifts(sharp, SHARP_SHIFTS, N_PITCHES)),
+                self.fine_stem(stack_shifts(fine[:, None], FINE_SHIFTS, N_PITCHES * BIN_PITCHES)),
+                self._attacks(stack_shifts(steps, SHARP_SHIFTS, N_PITCHES)),
             ],
             dim=1,
         )
         x = self.join(x)
         for block in self.blocks:
             x = block(x)
-        x = F.relu(x[:, :, 2:-2] + self.point(self.smooth(x)))
-        return self.head(x)
+        return F.relu(x[:, :, 2:-2] + self.point(self.smooth(x)))
+
+    def _attacks(self, x: Tensor) -> Tensor:
+        """The stem of the sharp spectrogram, from the frames of a step as channels, which is half as fast again."""
+        stem = self.sharp_stem[0]
+        outputs, shifts, frames, width = stem.weight.shape
+        steps = frames // FRAMES_PER_STEP
+        weight = stem.weight.reshape(outputs, shifts, steps, FRAMES_PER_STEP, width).transpose(2, 3)
+        x = F.conv2d(x, weight.reshape(outputs, -1, steps, width), stem.bias, padding=stem.padding)
+        return self.sharp_stem[1:](x)
+
+
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint, also of one before 0.9.0, when every block looked at all intervals."""
+    everywhere = [0, *(sign * interval for interval in (12, 19, 24, 28, 31, 34, 36) for sign in (1, -1))]
+    before = {"inner": config["channels"], "shifts": [everywhere] * len(config["dilations"]), "every": 2, "bins": 309}
+    return before | config
 
 
 def load_network(checkpoint: Path, weights: str = "ema") -> Network:
     """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = Network(**state["config"])
+    network = Network(**complete(state["config"]))
     network.load_state_dict(state[weights])
     return network
 
@@ -164,7 +207,7 @@ class Graph(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.front_end = FrontEnd()
+        self.front_end = FrontEnd(replace(FINE, n_bins=network.bins, every=network.every))
         self.network = network
 
     @property
@@ -176,6 +219,6 @@ class Graph(nn.Module):
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """From (1, samples) to onset, note, offset, contour (probabilities) and level (dB full scale)."""
         fine, sharp, reference = self.front_end(audio)
-        out = self.network(normalise(fine, reference[:, :: FINE.every]), normalise(sharp, reference))
+        out = self.network(normalise(fine, reference[:, :: self.network.every]), normalise(sharp, reference))
         level = (out["level"] - 1) * LEVEL_SCALE + reference[:, REACH:-REACH, None]
         return (*(torch.sigmoid(out[k]) for k in ("onset", "note", "offset", "contour")), level)

@@ -1,6 +1,6 @@
 """Train the network on rendered clips.
 
-    python scripts/train.py CLIPS --out RUN --steps 10000 [--init CHECKPOINT] [--resume]
+    python scripts/train.py CLIPS --out RUN --steps 10000 [--init CHECKPOINT] [--teacher CHECKPOINT] [--resume]
 
 ``CLIPS`` holds the shards written by render.py. Runs on CUDA when there is one, else on the CPU with bfloat16.
 ``RUN/last.pt`` is written every ``--save-every`` steps and holds all that ``--resume`` needs; ``config``, ``network``
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from frontend import BINS_PER_SEMITONE, FINE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
-from network import LEVEL_SCALE, REACH, Network, normalise
+from network import LEVEL_SCALE, REACH, Network, load_network, normalise
 from render import DB_FLOOR, DB_STEP
 from torch import Tensor
 
-WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 1.5}
+WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 1.5, "features": 1.0}
+TEACHER_SHARE = 0.5  # of a teacher's posteriors in the targets
 MAX_SHIFT = 4  # semitones
 
 
@@ -44,7 +45,7 @@ class Options:
     """How to train: steps in all, crops a batch, frames a crop, peak learning rate, share of real recordings.
 
     Crops have a multiple of four frames. The learning rate rises for ``warm_up`` steps. With ``freeze_statistics`` the
-    batch norms keep the means and variances they have.
+    batch norms keep the means and variances they have. A ``teacher`` is a network to learn from as well.
     """
 
     steps: int = 10000
@@ -55,6 +56,7 @@ class Options:
     seed: int = 0
     warm_up: int = 200
     freeze_statistics: bool = False
+    teacher: Network | None = None
 
 
 @dataclass
@@ -211,10 +213,25 @@ def batches(synthetic: list[Clip], real: list[Clip], options: Options, first: in
             yield ready
 
 
-def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What the network takes of a batch."""
-    reference = batch["reference"]
-    return normalise(batch["fine"], reference[:, :: FINE.every]), normalise(batch["sharp"], reference)
+def inputs(batch: dict[str, Tensor], network: Network) -> tuple[Tensor, Tensor]:
+    """What a network takes of a batch."""
+    fine, reference = batch["fine"][:, :: network.every // FINE.every, : network.bins], batch["reference"]
+    return normalise(fine, reference[:, :: network.every]), normalise(batch["sharp"], reference)
+
+
+def follow(teacher: Network, batch: dict[str, Tensor], features: Tensor) -> Tensor:
+    """Mix a teacher's posteriors into the targets of a batch, in place; return how far its features are from ours.
+
+    The first after Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (2015), the second after
+    Romero et al., "FitNets: hints for thin deep nets" (ICLR 2015); mean square, in variances of each channel.
+    """
+    with torch.no_grad():
+        theirs = teacher.features(*inputs(batch, teacher))
+        posteriors = teacher.head(theirs)
+    for name in ("onset", "note", "offset", "contour"):
+        batch[name] = batch[name].lerp(torch.sigmoid(posteriors[name].float()), TEACHER_SHARE)
+    variance = theirs.float().var(dim=(0, 2, 3), keepdim=True) + 1e-3
+    return ((features.float() - theirs.float()).square() / variance).mean()
 
 
 def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -254,8 +271,10 @@ def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: O
             group["lr"] = learning_rate(state.step, options)
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            out = network(*inputs(batch))
-        parts = losses(out, batch)
+            features = network.features(*inputs(batch, network))
+            out = network.head(features)
+            parts = {"features": follow(options.teacher, batch, features)} if options.teacher is not None else {}
+        parts |= losses(out, batch)
         loss = sum(WEIGHTS[k] * v for k, v in parts.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -300,13 +319,17 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--resume", action="store_true", help="go on where RUN/last.pt ends")
     parser.add_argument("--init", type=Path, help="start from the EMA weights of this checkpoint")
+    parser.add_argument("--teacher", type=Path, help="learn from the posteriors and features of this checkpoint too")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = args.out / "last.pt"
-    options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed)
+    device = best_device()
+    teacher = None
+    if args.teacher is not None:
+        teacher = load_network(args.teacher).eval().to(device, memory_format=torch.channels_last)
+    options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed, teacher=teacher)
 
     torch.manual_seed(options.seed)
-    device = best_device()
     network = Network().to(device, memory_format=torch.channels_last)
     if args.init is not None:
         network.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["ema"])

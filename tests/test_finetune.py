@@ -197,7 +197,7 @@ def loss(checkpoint: Path, clips: list[train.Clip]) -> float:
     network = finetune.load_network(checkpoint).eval()
     batch = next(train.batches([], clips, train.Options(steps=10**6, batch=8, frames=200, real=1.0), first=10**5))
     with torch.no_grad():
-        parts = train.losses(network(*train.inputs(batch)), batch)
+        parts = train.losses(network(*train.inputs(batch, network)), batch)
     return float(sum(train.WEIGHTS[k] * v for k, v in parts.items()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -193,8 +194,9 @@ def random_network() -> network.Network:
 
 def inputs(frames: int) -> tuple[object, object]:
     generator = torch.Generator().manual_seed(frames)
-    total = frames + 2 * network.REACH
-    return torch.rand(1, total // 2, 309, generator=generator), torch.rand(1, total, 103, generator=generator)
+    total, net = frames + 2 * network.REACH, random_network()
+    fine = torch.rand(1, total // net.every, net.bins, generator=generator)
+    return fine, torch.rand(1, total, 103, generator=generator)
 
 
 @pytest.mark.parametrize("frames", [4, 40, 88])
@@ -207,13 +209,35 @@ def test_network_shapes(frames: int) -> None:
 
 def test_network_blocks_equal_the_whole() -> None:
     fine, sharp = inputs(80)
+    net = random_network()
     with torch.no_grad():
-        whole = random_network()(fine, sharp)
+        whole = net(fine, sharp)
         for start, count in ((0, 20), (20, 36), (56, 24)):
             end = start + count + 2 * network.REACH
-            out = random_network()(fine[:, start // 2 : end // 2], sharp[:, start:end])
+            out = net(fine[:, start // net.every : end // net.every], sharp[:, start:end])
             for name, value in out.items():
                 torch.testing.assert_close(value, whole[name][:, start : start + count], rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_looks_at_a_part_of_what_clips_hold() -> None:
+    net = random_network()
+    part = frontend.FrontEnd(replace(frontend.FINE, n_bins=net.bins, every=net.every)).eval()
+    audio = torch.from_numpy(noise())[None].float()
+    with torch.no_grad():
+        few, all_ = part.padded(audio)[0], front_end().padded(audio)[0]
+    torch.testing.assert_close(few, all_[:, :: net.every // frontend.FINE.every, : net.bins], rtol=0, atol=1e-2)
+
+
+def test_a_checkpoint_of_another_shape_can_be_loaded() -> None:
+    """Before 0.9.0 every block looked at all intervals, and the network at twice as many columns."""
+    path = Path(network.__file__).parent / "checkpoints" / "0.7.0.pt"
+    net = network.load_network(path)
+    assert sum(p.numel() for p in net.parameters()) == 78_028
+    assert (net.every, net.bins) == (2, 309)
+    total = 8 + 2 * network.REACH
+    with torch.no_grad():
+        out = net.eval()(torch.zeros(1, total // 2, 309), torch.zeros(1, total, 103))
+    assert tuple(out["onset"].shape) == (1, 8, 88)
 
 
 def test_normalise_is_clipped() -> None:

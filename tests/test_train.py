@@ -1,0 +1,117 @@
+"""Training a smaller network after a larger one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("scipy")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import frontend  # noqa: E402
+import network  # noqa: E402
+import shrink  # noqa: E402
+import train  # noqa: E402
+from render import DB_FLOOR, DB_STEP  # noqa: E402
+
+LARGE = Path(network.__file__).parent / "checkpoints" / "0.7.0.pt"
+FRAMES = 48
+
+
+@cache
+def spectrograms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    audio, rate = soundfile.read(Path(__file__).parent / "data" / "guitar.flac", dtype="float32")
+    sound = torch.from_numpy(soxr.resample(audio, rate, frontend.SAMPLE_RATE))[None]
+    with torch.no_grad():
+        fine, sharp, reference = (x[0].numpy() for x in frontend.FrontEnd().padded(sound))
+    fine, sharp = (np.clip(np.round((x - DB_FLOOR) / DB_STEP), 0, 255).astype(np.uint8) for x in (fine, sharp))
+    return fine, sharp, reference
+
+
+def clip(seed: int) -> train.Clip:
+    """Two seconds of a guitar, with three notes that it does not play."""
+    rng = np.random.default_rng(seed)
+    frames = 2 * FRAMES + 2 * network.REACH
+    onsets = np.sort(rng.uniform(0.2, 1.5, 3))
+    notes = [[0, onset, onset + 0.3, rng.integers(50, 80), -20.0, 26 * i, 26] for i, onset in enumerate(onsets)]
+    fine, sharp, reference = spectrograms()
+    start = 100 * seed
+    return train.Clip(
+        fine[start // 2 : (start + frames) // 2],
+        sharp[start : start + frames],
+        reference[start : start + frames],
+        np.array(notes),
+        np.zeros(78, np.float16),
+    )
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    options = train.Options(batch=2, frames=FRAMES, real=0)
+    return next(train.batches([clip(i) for i in range(4)], [], options, 0))
+
+
+def outputs(net: network.Network, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return net.eval()(*train.inputs(batch, net))
+
+
+def test_shrinking_to_the_same_shape_changes_nothing(batch: dict[str, torch.Tensor]) -> None:
+    large = network.load_network(LARGE)
+    same = network.Network(**large.config)
+    shrink.shrink(large, same)
+    expected = outputs(large, batch)
+    for name, value in outputs(same, batch).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_a_shrunken_network_still_hears_much_the_same(batch: dict[str, torch.Tensor]) -> None:
+    large, small, fresh = network.load_network(LARGE), network.Network(), network.Network()
+    shrink.shrink(large, small)
+    expected = outputs(large, batch)["note"].ravel().numpy()
+    after, before = (np.corrcoef(expected, outputs(net, batch)["note"].ravel().numpy())[0, 1] for net in (small, fresh))
+    assert after > max(0.5, before + 0.3)
+
+
+def test_what_is_missing_cannot_be_taken_over() -> None:
+    with pytest.raises(ValueError, match="block 0 of the larger network does not look at all of the intervals"):
+        shrink.shrink(network.Network(), network.Network(shifts=((7, -7), (12, -12), (12, -12))))
+
+
+def test_targets_move_half_way_to_the_teacher(batch: dict[str, torch.Tensor]) -> None:
+    teacher = network.load_network(LARGE).eval()
+    posteriors, labels = outputs(teacher, batch), {k: v.clone() for k, v in batch.items()}
+    with torch.no_grad():
+        features = teacher.features(*train.inputs(batch, teacher))
+    assert float(train.follow(teacher, batch, features)) == 0
+    for name in ("onset", "note", "offset", "contour"):
+        torch.testing.assert_close(batch[name], (labels[name] + torch.sigmoid(posteriors[name])) / 2)
+    assert torch.equal(batch["level"].isnan(), labels["level"].isnan())
+    assert float(train.follow(teacher, batch, features + features.std(dim=(0, 2, 3), keepdim=True))) > 0.5
+
+
+def test_a_few_steps_bring_it_nearer_to_its_teacher(batch: dict[str, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    large, small = network.load_network(LARGE).eval(), network.Network()
+    shrink.shrink(large, small)
+
+    def distance() -> float:
+        with torch.no_grad():
+            features = small.eval().features(*train.inputs(batch, small))
+        return float(train.follow(large, dict(batch), features))
+
+    before, clips = distance(), [clip(i) for i in range(4)]
+    options = train.Options(steps=25, batch=2, frames=FRAMES, real=0, warm_up=1, teacher=large)
+    for step in train.take_steps(train.State.begin(small), clips, [], options):
+        assert step["features"] > 0
+    assert distance() < 0.8 * before
+    alone = train.take_steps(train.State.begin(small), clips, [], replace(options, teacher=None))
+    assert "features" not in next(alone)
