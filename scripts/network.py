@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +24,8 @@ LEVEL_SCALE = 40.0  # the level head is linear in units of 40 dB below the refer
 # Harmonics 1/2, 1 .. 7 as shifts in bins of either spectrogram.
 FINE_SHIFTS = (-36, 0, 36, 57, 72, 84, 93, 101)
 SHARP_SHIFTS = (-12, 0, 12, 19, 24, 28, 31, 34)
-# Intervals, in semitones, at which harmonics of different notes meet: what each block looks at, upwards and downwards.
-SHIFTS = (
-    (12, -12, 19, -19, 24, -24, 28, -28),
-    (12, -12, 19, -19, 28, -28, 31, -31),
-    (12, -12, 19, -19, 24, -24, 34, -34),
-)
+# Intervals, in semitones, at which harmonics of different notes meet.
+INTERVALS = (0, 12, -12, 19, -19, 24, -24, 28, -28, 31, -31, 34, -34, 36, -36)
 
 
 def conv(
@@ -108,13 +103,13 @@ class Network(nn.Module):
         channels: int = 48,
         stems: tuple[int, int] = (16, 24),
         reduced: int = 8,
-        inner: int = 32,
+        inner: int = 48,
         dilations: tuple[int, ...] = (1, 2, 3),
-        shifts: tuple[tuple[int, ...], ...] = SHIFTS,
-        every: int = FRAMES_PER_STEP,
-        bins: int = N_PITCHES * BIN_PITCHES,
+        intervals: tuple[tuple[int, ...], ...] = (INTERVALS, INTERVALS, INTERVALS),
+        every: int = FINE.every,
+        bins: int = FINE.n_bins,
     ) -> None:
-        """``every`` and ``bins`` say which columns and bins of the fine spectrogram are looked at."""
+        """``intervals`` are those of each block; ``every`` and ``bins`` say what is used of the fine spectrogram."""
         super().__init__()
         self.config = {
             "channels": channels,
@@ -122,7 +117,7 @@ class Network(nn.Module):
             "reduced": reduced,
             "inner": inner,
             "dilations": list(dilations),
-            "shifts": [list(intervals) for intervals in shifts],
+            "intervals": [list(shifts) for shifts in intervals],
             "every": every,
             "bins": bins,
         }
@@ -133,8 +128,8 @@ class Network(nn.Module):
         self.sharp_stem = conv(len(SHARP_SHIFTS), sharp, (8, 3), stride=(FRAMES_PER_STEP, 1))
         self.join = conv(fine + sharp, channels, (1, 3))
         self.blocks = nn.ModuleList(
-            HarmonicBlock(channels, reduced, inner, dilation, tuple(intervals))
-            for dilation, intervals in zip(dilations, shifts, strict=True)
+            HarmonicBlock(channels, reduced, inner, dilation, tuple(shifts))
+            for dilation, shifts in zip(dilations, intervals, strict=True)
         )
         self.smooth = conv(channels, channels, (5, 1), groups=channels)
         self.point = conv(channels, channels, (1, 1), relu=False)
@@ -182,17 +177,10 @@ class Network(nn.Module):
         return self.sharp_stem[1:](x)
 
 
-def complete(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a checkpoint, also of one before 0.9.0, when every block looked at all intervals."""
-    everywhere = [0, *(sign * interval for interval in (12, 19, 24, 28, 31, 34, 36) for sign in (1, -1))]
-    before = {"inner": config["channels"], "shifts": [everywhere] * len(config["dilations"]), "every": 2, "bins": 309}
-    return before | config
-
-
 def load_network(checkpoint: Path, weights: str = "ema") -> Network:
     """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = Network(**complete(state["config"]))
+    network = Network(**state["config"])
     network.load_state_dict(state[weights])
     return network
 

@@ -2,9 +2,9 @@
 
     python scripts/shrink.py LARGE SMALL
 
-``LARGE`` is a checkpoint of any configuration, ``SMALL`` gets one of the default configuration for ``train.py --init``:
-of each block the weights of the intervals it still looks at, and the inner channels that count most; what the fine
-stem saw in columns that are no longer computed, it expects in the one before. The result needs training, best with
+``LARGE`` is a checkpoint of the default configuration, ``SMALL`` gets one of three quarters its size for ``train.py
+--init``: of each block the weights of the intervals it still looks at, and the inner channels that count most; what
+the fine stem saw in columns that are no longer computed, it expects in the one before. It needs training, best with
 ``--teacher LARGE``.
 """
 
@@ -17,6 +17,17 @@ import torch
 from network import Network, load_network
 from torch import Tensor
 
+SMALL = {
+    "inner": 32,
+    "intervals": (
+        (12, -12, 19, -19, 24, -24, 28, -28),
+        (12, -12, 19, -19, 28, -28, 31, -31),
+        (12, -12, 19, -19, 24, -24, 34, -34),
+    ),
+    "every": 4,
+    "bins": 264,
+}
+
 
 def shrink(large: Network, small: Network) -> None:
     """Give ``small`` what fits of the weights of ``large``.
@@ -27,8 +38,8 @@ def shrink(large: Network, small: Network) -> None:
         If ``large`` has not all that ``small`` needs.
     """
     weights = large.state_dict()
-    for i, shifts in enumerate(small.config["shifts"]):
-        name, theirs = f"blocks.{i}.mix.0.weight", large.config["shifts"][i]
+    for i, shifts in enumerate(small.config["intervals"]):
+        name, theirs = f"blocks.{i}.mix.0.weight", large.config["intervals"][i]
         if not set(shifts) <= set(theirs):
             raise ValueError(f"block {i} of the larger network does not look at all of the intervals {shifts}")
         mix = weights[name].unflatten(1, (len(theirs), -1))
@@ -57,7 +68,7 @@ def main() -> None:
     parser.add_argument("large", type=Path)
     parser.add_argument("small", type=Path)
     args = parser.parse_args()
-    large, small = load_network(args.large), Network()
+    large, small = load_network(args.large), Network(**SMALL)
     shrink(large, small)
     state = small.state_dict()
     torch.save({"config": small.config, "network": state, "ema": state}, args.small)

@@ -330,9 +330,8 @@ def main() -> None:
     options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed, teacher=teacher)
 
     torch.manual_seed(options.seed)
-    network = Network().to(device, memory_format=torch.channels_last)
-    if args.init is not None:
-        network.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["ema"])
+    network = Network() if args.init is None else load_network(args.init)
+    network = network.to(device, memory_format=torch.channels_last)
     state = State.begin(network)
     if args.resume:
         state.restore(checkpoint)

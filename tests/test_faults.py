@@ -672,7 +672,8 @@ def renamed(old: bytes, new: bytes) -> bytes:
         (b"\x07contour", b"\x07kontour", "an output 'contour' of float32, shape (1, frames, 264)"),
         (b'"pitches": 88', b'"pitches": 87', "shape (1, frames, 87)"),
         (b'"hop": 256', b'"hop": 257', "its context is not a whole number of hops"),
-        (b'"hop": 256', b'"hop": 128', "of silence it makes"),
+        (b'"hop": 256', b'"hop": 128', "it does not run"),
+        (b'"context_before": 141312', b'"context_before": 142336', "of silence it makes 36 frames"),
         (b"basic_transcribe\x12", b"other_transcribe\x12", "no key 'basic_transcribe'"),
     ],
 )

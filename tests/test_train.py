@@ -74,7 +74,8 @@ def test_shrinking_to_the_same_shape_changes_nothing(batch: dict[str, torch.Tens
 
 
 def test_a_shrunken_network_still_hears_much_the_same(batch: dict[str, torch.Tensor]) -> None:
-    large, small, fresh = network.load_network(LARGE), network.Network(), network.Network()
+    large = network.load_network(LARGE)
+    small, fresh = (network.Network(**shrink.SMALL) for _ in range(2))
     shrink.shrink(large, small)
     expected = outputs(large, batch)["note"].ravel().numpy()
     after, before = (np.corrcoef(expected, outputs(net, batch)["note"].ravel().numpy())[0, 1] for net in (small, fresh))
@@ -83,7 +84,7 @@ def test_a_shrunken_network_still_hears_much_the_same(batch: dict[str, torch.Ten
 
 def test_what_is_missing_cannot_be_taken_over() -> None:
     with pytest.raises(ValueError, match="block 0 of the larger network does not look at all of the intervals"):
-        shrink.shrink(network.Network(), network.Network(shifts=((7, -7), (12, -12), (12, -12))))
+        shrink.shrink(network.Network(), network.Network(intervals=((7, -7), (12, -12), (12, -12))))
 
 
 def test_targets_move_half_way_to_the_teacher(batch: dict[str, torch.Tensor]) -> None:
@@ -100,7 +101,7 @@ def test_targets_move_half_way_to_the_teacher(batch: dict[str, torch.Tensor]) ->
 
 def test_a_few_steps_bring_it_nearer_to_its_teacher(batch: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
-    large, small = network.load_network(LARGE).eval(), network.Network()
+    large, small = network.load_network(LARGE).eval(), network.Network(**shrink.SMALL)
     shrink.shrink(large, small)
 
     def distance() -> float:
