@@ -49,7 +49,7 @@ INTEGERS = {  # and the largest that makes sense
 DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "onset_delay", "minimum_note_length")
 MAX_MODEL_BYTES = 100_000_000
 MAX_TENSOR_BYTES = 2 << 30  # of all models of a process, while they run
-AT_ONCE = 1.2  # blocks: a recording of up to that length is not cut, since each cut costs its context
+AT_ONCE = 1.5  # blocks: a recording of up to that length is not cut, since each cut costs its context
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
 
 
@@ -137,7 +137,7 @@ class Model:
         path: str | Path | None = None,
         *,
         threads: int | None = None,
-        block_seconds: float = 10.0,
+        block_seconds: float = 8.0,
         provider: str = "cpu",
     ) -> None:
         self.path = Path(path) if path is not None else default_model_path()

@@ -101,12 +101,12 @@ def test_number_of_frames(samples: int, model: Model) -> None:
 
 @pytest.mark.parametrize(
     ("frames", "expected"),
-    [(1, [1]), (87, [87]), (88, [88]), (89, [89]), (103, [103]), (104, [104]), (105, [88, 17]), (168, [88, 80]),
+    [(1, [1]), (87, [87]), (88, [88]), (89, [89]), (131, [131]), (132, [132]), (133, [88, 45]), (168, [88, 80]),
      (176, [88, 88]), (177, [88, 88, 1]), (220, [88, 88, 44]), (264, [88, 88, 88])],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1000, 10**6])
 def test_frames_of_each_block(frames: int, expected: list[int], size: int) -> None:
-    short = Model(threads=1, block_seconds=88 * 256 / 22050)  # up to 104 frames are run at once
+    short = Model(threads=1, block_seconds=88 * 256 / 22050)  # up to 132 frames are run at once
     parts = list(short.posteriors(pieces(np.zeros(frames * 256 - 100, np.float32), size)))
     assert [len(p) for p in parts] == expected
 
