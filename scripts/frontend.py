@@ -259,11 +259,11 @@ class FrontEnd(nn.Module):
         super().__init__()
         specs = (fine, SHARP)
         self.reference = Reference()
-        self.vq_context = VariableQ.required_context(specs)
-        self.variable_q = VariableQ(specs, self.vq_context)
+        needed = VariableQ.required_context(specs)
+        self.variable_q = VariableQ(specs, needed)
         past, future = self.reference.context
         up = lambda n: -(-n // HOP) * HOP  # noqa: E731
-        self.context = (max(self.vq_context, up(past)), max(self.vq_context, up(future)))
+        self.context = (max(needed, up(past)), max(needed, up(future)))
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spectrograms of a block with its context.

@@ -20,7 +20,7 @@ import frontend  # noqa: E402
 import network  # noqa: E402
 import shrink  # noqa: E402
 import train  # noqa: E402
-from render import DB_FLOOR, DB_STEP  # noqa: E402
+from render import encode  # noqa: E402
 
 LARGE = Path(network.__file__).parent / "checkpoints" / "0.7.0.pt"
 FRAMES = 48
@@ -32,8 +32,7 @@ def spectrograms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sound = torch.from_numpy(soxr.resample(audio, rate, frontend.SAMPLE_RATE))[None]
     with torch.no_grad():
         fine, sharp, reference = (x[0].numpy() for x in frontend.FrontEnd().padded(sound))
-    fine, sharp = (np.clip(np.round((x - DB_FLOOR) / DB_STEP), 0, 255).astype(np.uint8) for x in (fine, sharp))
-    return fine, sharp, reference
+    return encode(fine), encode(sharp), reference
 
 
 def clip(seed: int) -> train.Clip:
