@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,9 +29,12 @@ TILT = 0.2
 
 def mass(posterior: Float32) -> Float32:
     """Mass of an onset or offset posterior around each frame, in events; a little of the posterior itself."""
-    mass = np.minimum(_sum_of_rows(posterior, SPREAD, SPREAD) / np.float32(TRIANGLE_MASS), np.float32(1))
-    blended: Float32 = (mass + np.float32(TIE) * posterior) / np.float32(1 + TIE)
-    return blended
+    mass = _sum_of_rows(posterior, SPREAD, SPREAD)
+    mass /= np.float32(TRIANGLE_MASS)
+    np.minimum(mass, np.float32(1), out=mass)
+    mass += np.float32(TIE) * posterior
+    mass /= np.float32(1 + TIE)
+    return mass
 
 
 def support(note: Float32) -> Float32:
@@ -83,31 +86,43 @@ def peaks_at(x: Float32, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> N
     return peaks
 
 
-def between_frames(onset: Float32, row: int) -> float:
-    """How far the centre of an onset posterior, shape (frames,), lies after its peak in ``row``, in frames."""
-    first = max(0, row - CENTRE)
-    around: list[float] = onset[first : row + CENTRE + 1].tolist()  # for so few, arrays take several times as long
-    return sum(v * i for i, v in enumerate(around, first - row)) / max(sum(around), 1e-9)
+def between_frames(onset: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How far the centre of an onset posterior lies after its peak in each of these places, in frames."""
+    total, moment = np.zeros(len(rows)), np.zeros(len(rows))
+    for i, at, inside in _around(rows, len(onset)):
+        value = onset[at, pitches].astype(np.float64) * inside
+        total += value
+        moment += i * value
+    return moment / np.maximum(total, 1e-9)
 
 
-def level_at(onset: Float32, level: Float32, row: int) -> float:
-    """Level of a note that begins in ``row``: mean over CENTRE frames either way, weighted by the onset posterior.
+def level_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Levels of notes that begin in these places: means over CENTRE frames either way, weighted by the onset posterior.
 
-    Both arguments have shape (frames,). One frame alone says as much about where its two-frame step began.
+    One frame alone says as much about where its two-frame step began.
     """
-    around = slice(max(0, row - CENTRE), row + CENTRE + 1)
-    weights: list[float] = [v + 1e-6 for v in onset[around].tolist()]
-    levels: list[float] = level[around].tolist()
-    return sum(w * v for w, v in zip(weights, levels, strict=True)) / sum(weights)
+    total, level = np.zeros(len(rows)), np.zeros(len(rows))
+    for _, at, inside in _around(rows, len(p)):
+        weight = (p.onset[at, pitches].astype(np.float64) + 1e-6) * inside
+        total += weight
+        level += weight * p.level[at, pitches]
+    return level / total
+
+
+def _around(rows: NDArray[np.intp], end: int) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.bool_]]]:
+    """From CENTRE rows before these to CENTRE after them: how far off, which, and whether there are any."""
+    for i in range(-CENTRE, CENTRE + 1):
+        at = np.clip(rows + i, 0, end - 1)
+        yield i, at, at == rows + i
 
 
 def _sum_of_rows(x: Float32, before: int, after: int) -> Float32:
     """Sum over each row, so many before it, and so many after it; zeros beyond the ends."""
-    padded = np.pad(x, ((before, after), (0, 0)))
     # Summed slice by slice, not by cumsum, so that rounding cannot depend on where the buffer begins.
-    total = padded[: len(x)].copy()
-    for i in range(1, before + after + 1):
-        total += padded[i : i + len(x)]
+    total = np.zeros_like(x)
+    for i in range(-before, after + 1):
+        count, at, of = max(0, len(x) - abs(i)), max(0, -i), max(0, i)
+        total[at : at + count] += x[of : of + count]
     return total
 
 

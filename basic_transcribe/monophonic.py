@@ -262,11 +262,12 @@ class MonophonicTracker:
 
     def _begin(self, chunk: _Chunk, row: int, pitch: int) -> _Open:
         frame, fraction, confidence = chunk.frame + row, 0.0, float(chunk.support[row, pitch])
+        place = np.array([row]), np.array([pitch])
         if chunk.struck[row, pitch]:
-            fraction = between_frames(chunk.onset[:, pitch], row)
+            fraction = float(between_frames(chunk.onset, *place)[0])
             confidence = 0.5 * (float(chunk.onset_mass[row, pitch]) + confidence)
         onset = max(0.0, (frame + fraction) / self._frame_rate + self._limits.onset_delay)
-        level = level_at(chunk.p.onset[:, pitch], chunk.p.level[:, pitch], row)
+        level = float(level_at(chunk.p, *place)[0])
         return _Open(pitch, frame, onset, level, min(1.0, confidence))
 
     def _close(self, note: _Open, end: int, latest: float) -> list[Note]:

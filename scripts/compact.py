@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-QUANTISED = ("Gemm", "Conv", "Relu", "Add", "Concat", "Slice", "Pad")
+QUANTISED = ("Gemm", "Conv", "Relu", "Add", "Concat", "Slice", "Pad", "Gather", "Reshape")
 
 
 class Blocks(CalibrationDataReader):

@@ -379,7 +379,7 @@ def finetune(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.keep}: has no clips; give a folder that render.py wrote")
 
     torch.manual_seed(args.seed)
-    network.to(train.best_device(), memory_format=torch.channels_last)
+    network.to(train.best_device())
     # A batch of one instrument in one room would drag the batch norms' running statistics away from what the weights
     # were trained with, and a few hundred steps are too few to settle them again: they stay, only the weights move.
     options = train.Options(

@@ -96,11 +96,11 @@ class HalfBand(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From shape (batch, n), whole rows, to (batch, n // 2); the last ones have seen zeros beyond x."""
-        x = x.reshape(x.shape[0], -1, self.row)
+        x = x.reshape(len(x), -1, self.row)
         y = x @ self.kernels[0]
         for i, kernel in enumerate(self.kernels[1:], 1):
             y = y + F.pad(x[:, i:] @ kernel, (0, 0, 0, i))
-        return y.reshape(x.shape[0], -1)
+        return y.reshape(len(x), -1)
 
 
 def wavelet_shapes(frequencies: np.ndarray, spec: Spec, rate: float) -> tuple[Tensor, int]:
@@ -244,8 +244,8 @@ class Reference(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """From shape (batch, n hops), the first of them half a hop before the context, to (batch, at least frames)."""
-        halves = audio.reshape(audio.shape[0], -1, HOP // 2).square().sum(2)
-        power = halves[:, 1:-1].reshape(audio.shape[0], 1, -1, 2).sum(3) / HOP
+        halves = audio.reshape(len(audio), -1, HOP // 2).square().sum(2)
+        power = halves[:, 1:-1].reshape(len(audio), 1, -1, 2).sum(3) / HOP
         return 10 * torch.log10(F.conv1d(power, self.kernel)[:, 0] + REF_FLOOR)
 
 

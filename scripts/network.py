@@ -2,7 +2,7 @@
 
 A harmonically stacked, fully convolutional net at 88 pitches and a quarter of the frame rate, which emits four frames
 per step. Nothing is padded in time (``REACH`` frames of context on either side are consumed), so blocks of any length
-agree.
+agree. Tensors are (batch, channels, pitch, time): to look at other pitches is to copy whole rows.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ INTERVALS = (0, 12, -12, 19, -19, 24, -24, 28, -28, 31, -31, 34, -34, 36, -36)
 def conv(
     inputs: int, outputs: int, kernel: tuple[int, int], *, stride=(1, 1), dilation=1, groups=1, relu=True
 ) -> nn.Sequential:
-    """Convolution without padding in time and with 'same' padding in pitch, batch norm, optional ReLU."""
+    """Convolution with 'same' padding in pitch and without padding in time, batch norm, optional ReLU."""
     layers: list[nn.Module] = [
         nn.Conv2d(
             inputs,
             outputs,
             kernel,
             stride=stride,
-            dilation=(dilation, 1),
+            dilation=(1, dilation),
             groups=groups,
-            padding=(0, (kernel[1] - 1) // 2),
+            padding=((kernel[0] - 1) // 2, 0),
             bias=False,
         ),
         nn.BatchNorm2d(outputs),
@@ -49,10 +49,17 @@ def conv(
 
 
 def stack_shifts(x: Tensor, shifts: tuple[int, ...], bins: int) -> Tensor:
-    """(batch, n, time, m) to (batch, shifts * n, time, bins): channels from i * n on are shifted down by shifts[i]."""
-    below, above = -min(shifts), max(0, max(shifts) + bins - x.shape[-1])
-    x = F.pad(x, (below, above))
-    return torch.cat([x[..., below + s : below + s + bins] for s in shifts], dim=1)
+    """(batch, n, m, time) to (batch, n * shifts, bins, time): each channel shifted down by each of the shifts."""
+    m = len(x[0, 0])
+    if torch.onnx.is_in_onnx_export():  # one look-up of rows; in training its gradient would take long
+        rows = torch.tensor(shifts)[:, None] + torch.arange(bins)
+        rows = torch.where((rows >= 0) & (rows < m), rows, m).flatten().int()  # row m is silence
+        y = F.pad(x, (0, 0, 0, 1)).index_select(2, rows)
+    else:
+        below, above = -min(shifts), max(0, max(shifts) + bins - m)
+        x = F.pad(x, (0, 0, below, above))
+        y = torch.cat([x[:, :, below + s : below + s + bins] for s in shifts], dim=2)
+    return y.reshape(len(x), len(x[0]) * len(shifts), bins, -1)
 
 
 class HarmonicBlock(nn.Module):
@@ -67,12 +74,12 @@ class HarmonicBlock(nn.Module):
         self.reduce = conv(channels, reduced, (1, 1))
         self.mix = conv(reduced * len(shifts), channels, (1, 1), relu=False)
         self.local = nn.Sequential(
-            conv(channels, inner, (3, 1), dilation=dilation), conv(inner, channels, (1, 3), relu=False)
+            conv(channels, inner, (1, 3), dilation=dilation), conv(inner, channels, (3, 1), relu=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x + self.mix(stack_shifts(self.reduce(x), self.shifts, N_PITCHES)))
-        return F.relu(x[:, :, self.dilation : -self.dilation] + self.local(x))
+        return F.relu(x[..., self.dilation : -self.dilation] + self.local(x))
 
 
 class Head(nn.Conv2d):
@@ -86,7 +93,7 @@ class Head(nn.Conv2d):
         # keep it from doing so.
         batch, n, outputs = len(x), FRAMES_PER_STEP, self.out_channels
         y = F.linear(x.permute(0, 2, 3, 1).reshape(-1, self.in_channels), self.weight[:, :, 0, 0], self.bias)
-        y = y.reshape(batch, -1, N_PITCHES, outputs).transpose(2, 3)
+        y = y.reshape(batch, N_PITCHES, -1, outputs).permute(0, 2, 3, 1)
         # channels -> (kind, frame within the step); then interleave the frames of a step
         y4 = y[:, :, : 4 * n].reshape(batch, -1, 4, n, N_PITCHES).transpose(1, 2)
         onset, note, offset, level = y4.reshape(batch, 4, -1, N_PITCHES).unbind(1)
@@ -123,15 +130,15 @@ class Network(nn.Module):
         }
         self.every, self.bins = every, bins
         fine, sharp = stems
-        self.fine_stem = conv(len(FINE_SHIFTS), fine, (8 // every, 5), stride=(FRAMES_PER_STEP // every, 3))
-        self.fine_stem[0].padding = (0, 1)  # 264 bins to 88 pitches, centred on each semitone's middle bin
-        self.sharp_stem = conv(len(SHARP_SHIFTS), sharp, (8, 3), stride=(FRAMES_PER_STEP, 1))
-        self.join = conv(fine + sharp, channels, (1, 3))
+        self.fine_stem = conv(len(FINE_SHIFTS), fine, (5, 8 // every), stride=(3, FRAMES_PER_STEP // every))
+        self.fine_stem[0].padding = (1, 0)  # 264 bins to 88 pitches, centred on each semitone's middle bin
+        self.sharp_stem = conv(len(SHARP_SHIFTS), sharp, (3, 8), stride=(1, FRAMES_PER_STEP))
+        self.join = conv(fine + sharp, channels, (3, 1))
         self.blocks = nn.ModuleList(
             HarmonicBlock(channels, reduced, inner, dilation, tuple(shifts))
             for dilation, shifts in zip(dilations, intervals, strict=True)
         )
-        self.smooth = conv(channels, channels, (5, 1), groups=channels)
+        self.smooth = conv(channels, channels, (1, 5), groups=channels)
         self.point = conv(channels, channels, (1, 1), relu=False)
         self.head = Head(channels)
         if 2 + FRAMES_PER_STEP * (sum(dilations) + 2) != REACH:
@@ -153,36 +160,49 @@ class Network(nn.Module):
         return self.head(self.features(fine, sharp))
 
     def features(self, fine: Tensor, sharp: Tensor) -> Tensor:
-        """What the head sees, shape (batch, channels, frames / 4, 88)."""
-        steps = sharp.reshape(len(sharp), -1, FRAMES_PER_STEP, sharp.shape[-1]).transpose(1, 2)
+        """What the head sees, shape (batch, channels, 88, frames / 4)."""
         x = torch.cat(
             [
-                self.fine_stem(stack_shifts(fine[:, None], FINE_SHIFTS, N_PITCHES * BIN_PITCHES)),
-                self._attacks(stack_shifts(steps, SHARP_SHIFTS, N_PITCHES)),
+                look(self.fine_stem, fine, FINE_SHIFTS, N_PITCHES * BIN_PITCHES),
+                look(self.sharp_stem, sharp, SHARP_SHIFTS, N_PITCHES),
             ],
             dim=1,
         )
         x = self.join(x)
         for block in self.blocks:
             x = block(x)
-        return F.relu(x[:, :, 2:-2] + self.point(self.smooth(x)))
+        return F.relu(x[..., 2:-2] + self.point(self.smooth(x)))
 
-    def _attacks(self, x: Tensor) -> Tensor:
-        """The stem of the sharp spectrogram, from the frames of a step as channels, which is half as fast again."""
-        stem = self.sharp_stem[0]
-        outputs, shifts, frames, width = stem.weight.shape
-        steps = frames // FRAMES_PER_STEP
-        weight = stem.weight.reshape(outputs, shifts, steps, FRAMES_PER_STEP, width).transpose(2, 3)
-        x = F.conv2d(x, weight.reshape(outputs, -1, steps, width), stem.bias, padding=stem.padding)
-        return self.sharp_stem[1:](x)
+
+def look(stem: nn.Sequential, spectrogram: Tensor, shifts: tuple[int, ...], bins: int) -> Tensor:
+    """A stem on the harmonics of ``bins`` bins, the frames of a step as channels, which is half as fast again."""
+    first = stem[0]
+    outputs, inputs, width, frames = first.weight.shape
+    step = first.stride[1]
+    weight = first.weight.reshape(outputs, inputs, width, frames // step, step).permute(0, 4, 1, 2, 3)
+    weight = weight.reshape(outputs, -1, width, frames // step)
+    x = spectrogram.reshape(len(spectrogram), -1, step, len(spectrogram[0, 0])).permute(0, 2, 3, 1)
+    x = stack_shifts(x, shifts, bins)
+    return stem[1:](F.conv2d(x, weight, first.bias, stride=(first.stride[0], 1), padding=first.padding))
 
 
 def load_network(checkpoint: Path, weights: str = "ema") -> Network:
     """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = Network(**state["config"])
-    network.load_state_dict(state[weights])
+    network.load_state_dict(current(state[weights], network))
     return network
+
+
+def current(weights: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
+    """Weights as ``network`` has them. Up to version 0.9.0 time came before pitch, and shifts before channels."""
+    if weights["smooth.0.weight"].shape == network.smooth[0].weight.shape:
+        return weights
+    weights = {name: w.transpose(2, 3) if w.ndim == 4 else w for name, w in weights.items()}
+    for i, block in enumerate(network.blocks):
+        name = f"blocks.{i}.mix.0.weight"
+        weights[name] = weights[name].unflatten(1, (len(block.shifts), -1)).transpose(1, 2).flatten(1, 2)
+    return weights
 
 
 def normalise(db: Tensor, reference: Tensor) -> Tensor:

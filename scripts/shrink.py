@@ -42,8 +42,8 @@ def shrink(large: Network, small: Network) -> None:
         name, theirs = f"blocks.{i}.mix.0.weight", large.config["intervals"][i]
         if not set(shifts) <= set(theirs):
             raise ValueError(f"block {i} of the larger network does not look at all of the intervals {shifts}")
-        mix = weights[name].unflatten(1, (len(theirs), -1))
-        weights[name] = mix[:, [theirs.index(shift) for shift in shifts]].flatten(1, 2)
+        mix = weights[name].unflatten(1, (-1, len(theirs)))
+        weights[name] = mix[:, :, [theirs.index(shift) for shift in shifts]].flatten(1, 2)
         inner = f"blocks.{i}.local"
         best = influence(weights, inner).argsort(descending=True)[: small.config["inner"]].sort().values
         for key, value in weights.items():
@@ -51,7 +51,7 @@ def shrink(large: Network, small: Network) -> None:
                 weights[key] = value[best]
         weights[f"{inner}.1.0.weight"] = weights[f"{inner}.1.0.weight"][:, best]
     stem = weights["fine_stem.0.weight"]
-    weights["fine_stem.0.weight"] = stem.unflatten(2, (-1, small.every // large.every)).sum(3)
+    weights["fine_stem.0.weight"] = stem.unflatten(3, (-1, small.every // large.every)).sum(4)
     small.load_state_dict(weights)
 
 

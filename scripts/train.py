@@ -326,12 +326,12 @@ def main() -> None:
     device = best_device()
     teacher = None
     if args.teacher is not None:
-        teacher = load_network(args.teacher).eval().to(device, memory_format=torch.channels_last)
+        teacher = load_network(args.teacher).eval().to(device)
     options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed, teacher=teacher)
 
     torch.manual_seed(options.seed)
     network = Network() if args.init is None else load_network(args.init)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device)
     state = State.begin(network)
     if args.resume:
         state.restore(checkpoint)

@@ -107,3 +107,25 @@ def test_the_window_is_zero_beyond_the_edges() -> None:
         assert cut.shape == (5, 2 * bends.REACH + 1)
         np.testing.assert_array_equal(cut[:, bends.REACH], rows[:, centre])
         assert np.count_nonzero(cut[0]) == min(89, centre + bends.REACH) - max(0, centre - bends.REACH) + 1
+
+
+def wandering(rng: np.random.Generator) -> Float32:
+    """A note's window in which pitches stay, wander, jump, meet others and stop."""
+    frames = int(rng.integers(1, 60))
+    rows = np.zeros((frames, 90), np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        path = np.cumsum(rng.normal(0, rng.choice([0.02, 0.2, 0.6]), frames)) / BINS + rng.choice([0, 0.3, 1, -1.3])
+        loud = rng.random() * (rng.random((frames, 1)) > rng.choice([0, 0.2]))
+        rows = np.maximum(rows, (loud * contour(path)).astype(np.float32))
+    return bends.window(rows, CENTRE)
+
+
+def test_notes_near_their_pitch_are_followed_at_once_as_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    windows = [wandering(rng) for _ in range(1000)]
+    at_once = bends.curves(windows, BINS)
+    monkeypatch.setattr(bends, "MIDDLE", -1)  # no frame is sure
+    for one, other in zip(at_once, bends.curves(windows, BINS), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(curve is None for curve in at_once)
+    assert np.ptp(np.concatenate([curve for curve in at_once if curve is not None])) > 3
