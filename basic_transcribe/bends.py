@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,20 +156,18 @@ def _step_by_step(path: list[int], inner: Float32, peaks: NDArray[np.bool_], not
                     last = path[i]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A note that is over, but for its bend.
 
-    Attributes
-    ----------
-    note : Note
-    frame : int
-        First frame of its contour.
-    contour : list of ndarray of float32, shape (frames, 2 * REACH + 1)
-        Successive parts, from :func:`window`; none if its bend is not wanted.
+    ``frame`` is the first frame of its contour, which is in successive parts from :func:`window`; there are none if the
+    bend is not wanted. The others are those of :class:`~basic_transcribe.types.Note`.
     """
 
-    note: Note
+    onset: float
+    offset: float
+    pitch: int
+    velocity: int
+    confidence: float
     frame: int
     contour: list[Float32]
 
@@ -181,6 +179,5 @@ def with_bends(ended: Sequence[Ended], frame_rate: float, bins_per_semitone: int
     for e in ended:
         semitones = next(found) if e.contour else None
         bend = None if semitones is None else PitchBend(e.frame / frame_rate, 1 / frame_rate, semitones)
-        n = e.note
-        notes.append(Note(n.onset, n.offset, n.pitch, n.velocity, n.confidence, bend))
+        notes.append(Note(e.onset, e.offset, e.pitch, e.velocity, e.confidence, bend))
     return notes

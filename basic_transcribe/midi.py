@@ -462,9 +462,10 @@ def _untangled(voices: _Voices) -> _Voices:
     for name in _VOICE.names or ():
         voices[name] = voices[name][order]
     voices = _lasting(voices)
-    for pitch in range(128):
-        rows = np.flatnonzero(voices["pitch"] == pitch)
-        voices["end"][rows[:-1]] = np.minimum(voices["end"][rows[:-1]], voices["start"][rows[1:]])
+    rows = np.argsort(voices["pitch"], kind="stable")
+    follow = np.flatnonzero(voices["pitch"][rows[:-1]] == voices["pitch"][rows[1:]])
+    earlier, later = rows[follow], rows[follow + 1]
+    voices["end"][earlier] = np.minimum(voices["end"][earlier], voices["start"][later])
     return _lasting(voices)
 
 

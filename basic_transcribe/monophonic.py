@@ -278,9 +278,10 @@ class MonophonicTracker:
         if offset - note.onset < max(self._limits.minimum_length, 0.5 / self._frame_rate):
             return []
         number = self._lowest_pitch + note.pitch
-        ended = Note(note.onset, offset, number, velocity(note.level, number), note.confidence)
         contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
-        return bends.with_bends([bends.Ended(ended, note.frame, contour)], self._frame_rate, self._bins)
+        loud = velocity(note.level, number)
+        ended = bends.Ended(note.onset, offset, number, loud, note.confidence, note.frame, contour)
+        return bends.with_bends([ended], self._frame_rate, self._bins)
 
 
 def _sounding(p: Posteriors) -> Float32:

@@ -250,5 +250,5 @@ class NoteTracker:
         self._read_contour(note, pitch, end)
         number = p.lowest_pitch + pitch
         contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
-        ended = Note(note.onset, offset, number, velocity(note.level, number), min(1.0, note.confidence))
-        return bends.Ended(ended, note.frame, contour)
+        loud, confidence = velocity(note.level, number), min(1.0, note.confidence)
+        return bends.Ended(note.onset, offset, number, loud, confidence, note.frame, contour)

@@ -65,15 +65,19 @@ class AutomaticTracker:
         """Take the next frames; return the notes that are finished by them, in order of their ends."""
         if self._all is not None:
             return self._all.push(block)
-        coming = Posteriors.concatenate([*self._coming, block])
+        whole, taken = Posteriors.concatenate([*self._coming, block]), 0
         notes: list[Note] = []
-        while len(coming) >= CHUNK and self._all is None:
-            notes += self._take(coming.slice(0, CHUNK))
-            coming = coming.slice(CHUNK)
-        if self._all is not None:  # what is held and what has come, all at once: each push costs more than its frames
-            return notes + self._all.push(Posteriors.concatenate([*self._drop(len(self._held)), coming]))
-        self._coming = [coming]
-        return notes
+        while len(whole) - taken >= CHUNK and self._all is None:
+            notes += self._take(whole.slice(taken, taken + CHUNK))
+            taken += CHUNK
+        if self._all is None:
+            self._coming = [whole.slice(taken)]
+            return notes
+        # What is held and what has come, all at once: each push costs more than its frames.
+        held = self._drop(len(self._held))
+        again = min(len(held), taken // CHUNK)  # chunks that are held, but are in ``whole`` as well
+        rest = whole.slice(taken - again * CHUNK)
+        return notes + self._all.push(Posteriors.concatenate([*held[: len(held) - again], rest]))
 
     def flush(self, duration: float | None = None) -> list[Note]:
         """The recording is over: finish what still sounds.

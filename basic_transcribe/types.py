@@ -127,7 +127,7 @@ class Posteriors:
 
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:
-        """Join consecutive parts.
+        """Join consecutive parts. A single one is returned as it is.
 
         Raises
         ------
@@ -136,6 +136,8 @@ class Posteriors:
         """
         if not parts:
             raise ValueError("nothing to concatenate")
+        if len(parts) == 1:
+            return parts[0]
         return parts[0].with_arrays({n: np.concatenate([getattr(p, n) for p in parts]) for n in cls.ARRAYS})
 
 
