@@ -108,8 +108,8 @@ class AudioStream:
         mix = _Mix(len(used), self.warnings) if part.channel == "mix" and len(used) > 1 else None
         frames = clipped = 0
         for whole in decoded.blocks(start, stop):
-            block = np.ascontiguousarray(whole[:, used])
-            peak = float(np.abs(block).max())
+            block = whole if len(used) == whole.shape[1] else np.ascontiguousarray(whole[:, used])
+            peak = _peak(block)
             if not peak <= MAX_SAMPLE:
                 raise AudioError(self._bad_sample(block, start + frames))
             frames += len(block)
@@ -158,13 +158,13 @@ class _Mix:
 
     def mono(self, block: Float32) -> Float32:
         mono = block @ self._mean
-        energy = np.einsum("ij,ij->j", block, block, dtype=np.float64)
+        energy = np.array([float(channel @ channel) for channel in block.T])
         mixed_energy = float(mono @ mono)
         self._energy += energy
         self._mixed_energy += mixed_energy
         # A stream cannot look ahead over the whole file: the first block that sounds decides. The silence
         # before it sounds the same either way, so the switch is not heard.
-        if self._weights is None and float(np.abs(block).max()) > SILENCE:
+        if self._weights is None and _peak(block) > SILENCE:
             self._weights = self._mean
             if _cancels(mixed_energy, energy):
                 louder = int(np.argmax(energy))
@@ -221,6 +221,11 @@ def _frame(seconds: float, rate: float) -> int:
 
 def _hundredths(seconds: float) -> str:
     return f"{round(seconds, 2):.12g}"
+
+
+def _peak(block: Float32) -> float:
+    """Largest absolute value; NaN if there is one. Without a copy of the block."""
+    return float(np.maximum(block.max(), -block.min()))
 
 
 def _clipped_samples(block: Float32) -> int:
