@@ -27,6 +27,7 @@ from .exports import load_posteriors, write_atomic
 from .manifest import Entry
 from .outputs import OutputSettings
 from .plan import Job, Result, absolute, check_outputs
+from .processors import settle_in
 from .shaping import ShapeSettings
 from .types import BeatSettings, Part, TrackerSettings
 
@@ -569,6 +570,7 @@ def _start(recipe: Recipe) -> _Worker:
 
 def _work(pipe: connection.Connection, recipe: Recipe) -> None:
     """A worker's life: jobs in; its settings, then progress and results, or why it cannot begin. Ends with the pipe."""
+    settle_in()
     try:
         transcriber = recipe.load()
     except TranscribeError as error:

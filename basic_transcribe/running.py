@@ -177,7 +177,7 @@ class _Crew:
 
     def _hire(self, jobs: int) -> Pool:
         from . import batch
-        from .processors import available_cpus
+        from .processors import available_cpus, settle_in
 
         cpus = available_cpus()
         processes = self._jobs or cpus
@@ -186,6 +186,8 @@ class _Crew:
         recipe = replace(self._recipe, threads=self._recipe.threads or max(1, cpus // processes))
         self._report.settings(recipe, processes)
         self._here = processes == 1
+        if self._here:
+            settle_in()
         return batch.Pool(recipe, processes, self._progress, keep=self._keep)
 
     def _progress(self, job: Job, seconds: float, total: float | None) -> None:

@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "manifest": ({"errors"}, set()),
     "plan": ({"errors", "manifest", "outputs"}, set()),
     "batch": (
-        {"", "errors", "exports", "manifest", "midi", "outputs", "pipeline", "plan", "shaping", "types"},
+        {"", "errors", "exports", "manifest", "midi", "outputs", "pipeline", "plan", "processors", "shaping", "types"},
         set(),
     ),
     "watch": ({"errors", "plan"}, {"watchfiles"}),

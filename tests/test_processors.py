@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -77,3 +80,26 @@ def test_quotas_of_containers_count(
     monkeypatch.setattr(processors, "CGROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert processors.available_cpus() == (limit or 8)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc gives memory back, and is told not to")
+def test_freed_memory_is_used_again() -> None:
+    code = """
+import gc, resource, sys
+import numpy as np
+from basic_transcribe import processors
+if sys.argv[1] == "settled":
+    processors.settle_in()
+    assert gc.get_threshold()[0] > 10_000
+for i in range(60):
+    if i == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(250_000, np.float32) for _ in range(20)]
+    del arrays
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("plain", "settled")
+    }
+    assert faults["settled"] < 500 < faults["plain"]
