@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -27,12 +27,12 @@ from .exports import load_posteriors, write_atomic
 from .manifest import Entry
 from .outputs import OutputSettings
 from .plan import Job, Result, absolute, check_outputs
-from .processors import settle_in
+from .processors import settle_in, single_threaded
 from .shaping import ShapeSettings
 from .types import BeatSettings, Part, TrackerSettings
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.process import BaseProcess
 
     from .pipeline import Transcriber, Transcription
 
@@ -469,7 +469,7 @@ class Pool:
         workers, left = self._workers, len(jobs)
         while left:
             while len(workers) < min(self._processes, left):
-                worker = _start(self._recipe)
+                worker = _start(self._recipe, workers.values())
                 workers[worker.pipe] = worker
             self._share_out(waiting)
             for pipe in connection.wait(list(workers)):
@@ -517,7 +517,7 @@ class Pool:
 
 @dataclass(slots=True)
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     pipe: connection.Connection
     jobs: deque[Job] = field(default_factory=deque)  # the first is in hand
     settings: str = ""
@@ -554,22 +554,39 @@ def _lost(job: Job, settings: str, exitcode: int | None) -> Result:
     return Result(job.label, "failed", message, 1, entry=entry)
 
 
-def _start(recipe: Recipe) -> _Worker:
-    context = get_context("spawn")  # a fork would copy ONNX Runtime's threads half way
+def _start(recipe: Recipe, others: Iterable[_Worker]) -> _Worker:
+    """Start a worker beside the others.
+
+    A process of a single thread is forked, so that the worker need not import anything again. Of several threads, such
+    as ONNX Runtime's, a fork would copy only what they have left half done.
+    """
+    context: Any = get_context("fork" if single_threaded() else "spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, recipe), daemon=True)
+    forked = context.get_start_method() == "fork"
+    # A fork has its parent's ends of all pipes, and as long as it does, nobody would notice the parent's death.
+    inherited = [ours, *(worker.pipe for worker in others)] if forked else []
+    process = context.Process(target=_work, args=(theirs, recipe, inherited), daemon=True)
     # Ctrl-C reaches the whole process group; a new process ignores it from its first moment if its parent does.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if forked:  # until the worker has put its own handler in the place of the parent's
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         process.start()
     finally:
+        if forked:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, previous)
     theirs.close()
     return _Worker(process, ours)
 
 
-def _work(pipe: connection.Connection, recipe: Recipe) -> None:
+def _work(pipe: connection.Connection, recipe: Recipe, inherited: Sequence[connection.Connection]) -> None:
     """A worker's life: jobs in; its settings, then progress and results, or why it cannot begin. Ends with the pipe."""
+    if inherited:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for other in inherited:
+        other.close()
     settle_in()
     try:
         transcriber = recipe.load()

@@ -25,6 +25,14 @@ def available_cpus() -> int:
     return max(1, min([count, *(math.ceil(quota) for quota in _quotas())]))
 
 
+def single_threaded() -> bool:
+    """Whether this process is known to have one thread; those of libraries count."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux
+        return False
+
+
 def settle_in() -> None:
     """Arrange memory for transcribing, in a process that does nothing else: the command line and its workers.
 

@@ -163,7 +163,8 @@ def _kill(parent: int, target: str) -> bool:
         return True
     for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         try:
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()  # empty once it has ended
+            if command and b"resource_tracker" not in command:
                 os.kill(int(child), signal.SIGKILL)
                 return True
         except (FileNotFoundError, ProcessLookupError):  # it has just ended

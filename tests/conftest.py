@@ -22,6 +22,12 @@ GUITAR = ROOT / "tests" / "data" / "guitar.flac"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+def is_worker(pid: str) -> bool:
+    """Whether a child of the command line is one of its workers, and not over (in Linux's /proc)."""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return bool(command) and b"resource_tracker" not in command
+
+
 @pytest.fixture(scope="session")
 def guitar() -> Path:
     """Eight seconds of a real guitar, 16 kHz mono flac."""

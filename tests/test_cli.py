@@ -21,7 +21,7 @@ import numpy as np
 import pretty_midi
 import pytest
 import soundfile
-from conftest import Run
+from conftest import Run, is_worker
 
 from basic_transcribe import __version__, load_posteriors
 from basic_transcribe import cli as commands
@@ -204,7 +204,7 @@ def test_1_a_worker_is_killed_twice(tmp_path: Path, cli_environment: dict[str, s
         while True:
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
             try:
-                pids = [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+                pids = [int(c) for c in children if is_worker(c)]
             except FileNotFoundError:  # one has just ended
                 continue
             if len(pids) == 1:

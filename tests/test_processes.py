@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import GUITAR
+from conftest import GUITAR, is_worker
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's /proc")
 
@@ -180,7 +180,7 @@ def worker(parent: int, *, other_than: int = 0) -> int:
     def only_one() -> bool:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         try:
-            found[:] = [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+            found[:] = [int(c) for c in children if is_worker(c)]
         except (FileNotFoundError, ProcessLookupError):  # one has just ended
             return False
         return len(found) == 1 and found[0] != other_than

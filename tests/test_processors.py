@@ -82,6 +82,21 @@ def test_quotas_of_containers_count(
     assert processors.available_cpus() == (limit or 8)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in Linux's /proc")
+def test_threads_are_counted() -> None:
+    code = """
+import threading
+from basic_transcribe.processors import single_threaded
+assert single_threaded()
+over = threading.Event()
+thread = threading.Thread(target=over.wait)
+thread.start()
+assert not single_threaded()
+over.set()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc gives memory back, and is told not to")
 def test_freed_memory_is_used_again() -> None:
     code = """
