@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CGROUPS = Path("/sys/fs/cgroup")
-KEPT_BYTES = 64 << 20  # freed memory that a process keeps for itself
+KEPT_BYTES = 16 << 20  # freed memory that a process keeps for itself
 
 
 def available_cpus() -> int:

@@ -109,7 +109,7 @@ if sys.argv[1] == "settled":
 for i in range(60):
     if i == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [np.ones(250_000, np.float32) for _ in range(20)]
+    arrays = [np.ones(250_000, np.float32) for _ in range(10)]
     del arrays
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
