@@ -47,8 +47,8 @@ def settle_in() -> None:
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc alone
     if mallopt is not None:
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (malloc.h)
-            mallopt(option, KEPT_BYTES)
+        mallopt(-1, KEPT_BYTES)  # M_TRIM_THRESHOLD of malloc.h
+        mallopt(-3, KEPT_BYTES // 4)  # M_MMAP_THRESHOLD: of arrays as large as that each has memory of its own
 
 
 def _quotas() -> Iterator[float]:
