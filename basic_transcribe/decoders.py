@@ -6,6 +6,7 @@ soundfile reads what libsndfile knows; PyAV, an extra, the containers it does no
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -213,12 +214,49 @@ def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:
     return (start + len(head) - len(frames), frames) if _MPEG_FRAME.match(frames) else (start, head)
 
 
-class _Reader:
-    """A file as libsndfile should see it. Its callbacks cannot raise, so an error of the disk is kept.
+class _Callbacks:
+    """A file as a decoder in C should see it: its callbacks cannot raise, so an error of the disk is kept.
+
+    PyAV keeps what they raise for its next call, which may well be about the next file.
 
     Attributes
     ----------
     file : binary file object
+    error : OSError or None
+        The last one of the disk.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self.file.read(count)
+        except OSError as error:
+            self.error = error
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):  # a damaged header points outside the file
+            return -errno.EINVAL
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def check(self, name: str) -> None:
+        """Raise what the disk said, if it failed."""
+        if self.error:
+            raise AudioError(f"{name}: cannot be read: {self.error.strerror}") from self.error
+
+
+class _Reader(_Callbacks):
+    """A file as libsndfile should see it.
+
+    Attributes
+    ----------
     head : bytes
         The first bytes of the sound.
     start : int
@@ -227,13 +265,11 @@ class _Reader:
         Of the whole file.
     unsized_mp3 : bool
         Whether it is an MP3 that does not say how long it is.
-    error : OSError or None
-        The last one of the disk.
     """
 
     def __init__(self, file: BinaryIO, head: bytes, start: int, size: int) -> None:
-        self.file, self.head, self.start, self.size = file, head, start, size
-        self.error: OSError | None = None
+        super().__init__(file)
+        self.head, self.start, self.size = head, start, size
         self._at_end = False
         self._changes: dict[int, int] = {}
         # A recorder that was cut off leaves sizes of 0, which libsndfile believes. All ones mean "to the end".
@@ -249,22 +285,17 @@ class _Reader:
         self._claimed = UNKNOWN_SIZE if self.unsized_mp3 else 0
 
     def read(self, count: int) -> bytes:
-        try:
-            position = self.file.tell() - self.start
-            data = self.file.read(count)
-        except OSError as error:
-            self.error = error
-            return b""
+        position = self.file.tell() - self.start
+        data = super().read(count)
         if any(position <= place < position + len(data) for place in self._changes):
             return bytes(self._changes.get(position + i, byte) for i, byte in enumerate(data))
         return data
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
-        try:
-            self.file.seek(offset + self.start if whence == os.SEEK_SET else offset, whence)
-        except (OSError, ValueError):  # a damaged header points outside the file; libsndfile finds itself not moved
-            return
-        self._at_end = whence == os.SEEK_END
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = super().seek(offset + self.start if whence == os.SEEK_SET else offset, whence)
+        if position >= 0:  # otherwise libsndfile, which asks for the position, finds itself not moved
+            self._at_end = whence == os.SEEK_END
+        return position
 
     def tell(self) -> int:
         return self.file.tell() - self.start + (self._claimed if self._at_end else 0)
@@ -359,8 +390,7 @@ def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], re
             wanted = decoded.advance(piece, start, stop)
             if len(wanted):
                 yield wanted
-        if reader.error:
-            raise AudioError(f"{name}: cannot be read: {reader.error.strerror}") from reader.error
+        reader.check(name)
         end = file.tell()
         if decoded.position < limit and not damaged:
             damaged += _silent_damage(reader, sound.format, 48_000 if sound.subtype == "OPUS" else rate)
@@ -427,10 +457,13 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
     except ImportError:
         raise AudioError(f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"') from None
     file.seek(0)
+    callbacks = _Callbacks(file)
     try:
-        container: Any = resources.enter_context(av.open(file, format=demuxer, metadata_errors="replace"))
+        container: Any = resources.enter_context(av.open(callbacks, format=demuxer, metadata_errors="replace"))
     except av.error.FFmpegError as error:
+        callbacks.check(name)
         raise AudioError(f"{name}: damaged or cut short ({error.strerror}); export it again") from error
+    callbacks.check(name)
     streams = container.streams.audio
     if not streams:
         raise AudioError(f"{name}: no audio stream; give a recording with sound")
@@ -479,8 +512,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                         return
         except av.error.FFmpegError:
             damaged.append(decoded.seconds)
-        except OSError as error:  # raised by the file object
-            raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
+        callbacks.check(name)
 
     def blocks(start: int, stop: int) -> Iterator[Float32]:
         held: list[Float32] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -1307,3 +1308,27 @@ def test_unknown_codec(av_encoded: Encode) -> None:
 def test_av_disk_error(av_encoded: Encode) -> None:
     with pytest.raises(AudioError, match="cannot be read: Input/output error"):
         read(BadDisk(av_encoded("mov", "pcm_s16le", faststart=True)))
+
+
+class Unmovable(io.BytesIO):
+    """Refuses, as a disk does, to go where damaged headers point."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        if offset and whence == 0:
+            raise OSError(22, "Invalid argument")
+        return super().seek(offset, whence)
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["m4a", "avi", "wma", "webm", "flv"])
+def test_av_says_nothing_of_bad_seeks_and_reads_the_next_file(
+    name: str, av_encoded: Encode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = av_encoded(*AV_FILES[name])
+    for _ in range(2):
+        with contextlib.suppress(AudioError):
+            read(Unmovable(data))
+    samples, stream = read(data)
+    assert len(samples) > RATE
+    assert not stream.warnings
+    assert capfd.readouterr().err == ""

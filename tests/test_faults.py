@@ -719,7 +719,8 @@ def test_row_44_manifest_that_leads_out(run: Run, output: str, place: str) -> No
 def test_row_45_hostile_npz(run: Run) -> None:
     Path("a.wav").write_bytes(encoded())
     assert run("a.wav", "--npz").code == 0
-    good = np.load("a.npz")
+    with np.load("a.npz") as archive:
+        good = dict(archive)
     hostile = {
         "object.npz": {**good, "note": np.array([{}], object)},
         "missing.npz": {name: good[name] for name in good if name != "level"},
