@@ -360,7 +360,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it.
 
     The bytes go to a temporary file in the same folder, to the disk, and only then to their name. On failure whatever
-    had the name before keeps it.
+    had the name before keeps it; a power loss right afterwards may undo the renaming, and the next run does it again.
 
     Parameters
     ----------
@@ -397,7 +397,6 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = _REMEDIES.get(number or 0, "choose another output")
         raise OutputError(f"{printable(path)}: cannot be written: {reason}; {remedy}") from error
-    _sync_folder(path.parent)
 
 
 def _set_mode(file: BinaryIO, mode: int) -> None:
@@ -415,13 +414,3 @@ def _refuse_special(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise OSError(errno.EEXIST, "a folder has this name" if stat.S_ISDIR(mode) else "it is not a regular file")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power loss, on systems whose folders can be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
