@@ -403,8 +403,8 @@ def main() -> None:
         parser.error("--runs, --command-runs and --threads must be at least 1")
 
     spec = importlib.util.find_spec("basic_transcribe")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        parser.error("basic_transcribe is not installed")
     compileall.compile_dir(Path(spec.origin).parent, quiet=2)
     parts = [f"# Benchmarks\n\n    python scripts/benchmark.py {shlex.join(sys.argv[1:])}\n\n{machine()}"]
     parts.append("What each column means is said in `scripts/benchmark.py`.")
