@@ -6,6 +6,9 @@ of a semitone; all else, and everything from where a second part joins in, is se
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from .evidence import end_by, given
@@ -128,7 +131,9 @@ class AutomaticTracker:
         """Choose the tracker. A line is given what it may have; for all notes, what is held is not dropped yet."""
         alone = self._heard >= LEAST and self._chords < CHORDS and self._several <= STRAY * self._heard
         if alone and self._unsteady >= UNSTEADY * self._heard:
-            self._line = MonophonicTracker(self.settings, self._frame)
+            # A voice glides, and half of a glide looks like an onset: those of its notes must be clearer than others.
+            threshold = math.sqrt(given(self.settings.onset_threshold))
+            self._line = MonophonicTracker(replace(self.settings, onset_threshold=threshold), self._frame)
             return self._give(len(self._held) - DELAY)
         self._all = NoteTracker(self.settings, self._frame)
         return []

@@ -24,7 +24,7 @@ from network import LEVEL_SCALE, REACH, Network, load_network, normalise
 from render import DB_FLOOR, DB_STEP
 from torch import Tensor
 
-WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 1.5, "features": 1.0}
+WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 3.0, "features": 1.0}
 TEACHER_SHARE = 0.5  # of a teacher's posteriors in the targets
 MAX_SHIFT = 4  # semitones
 

@@ -109,9 +109,10 @@ test('an unsteady line is a line, until others join it; a steady one is not', ()
   for (const made of LINES) {
     if (made.wander === undefined || kinds.has(made.seed!)) continue;
     const [, recording] = inBlocks(...source(made), full(made.settings), [1000]);
-    const track = (monophonic: boolean | null): string =>
-      JSON.stringify(trackNotes(recording, full({ ...made.settings, monophonic })));
-    const [own, all, line] = [track(null), track(false), track(true)];
+    const { onsetThreshold } = full(made.settings);
+    const track = (monophonic: boolean | null, threshold = onsetThreshold): string =>
+      JSON.stringify(trackNotes(recording, full({ ...made.settings, onsetThreshold: threshold, monophonic })));
+    const [own, all, line] = [track(null), track(false), track(true, Math.sqrt(onsetThreshold))];
     assert.notEqual(all, line);
     kinds.set(made.seed!, own === all ? 'all' : own === line ? 'line' : 'both');
   }

@@ -87,7 +87,9 @@ export class AutomaticTracker implements Tracker {
   #settle(): Note[] {
     const alone = this.#heard >= LEAST && this.#chords < CHORDS && this.#several <= STRAY * this.#heard;
     if (alone && this.#unsteady >= UNSTEADY * this.#heard) {
-      this.#line = new MonophonicTracker(this.#recording, this.#settings, this.#frame);
+      // A voice glides, and half of a glide looks like an onset.
+      const onsetThreshold = Math.sqrt(this.#settings.onsetThreshold);
+      this.#line = new MonophonicTracker(this.#recording, { ...this.#settings, onsetThreshold }, this.#frame);
       return this.#follow(this.#line);
     }
     this.#all = new NoteTracker(this.#recording, this.#settings, this.#frame);
