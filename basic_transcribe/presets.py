@@ -38,7 +38,7 @@ PRESETS = {
     ),
     "piano": Preset(TrackerSettings(pitch_bends=False, monophonic=False)),
     "violin": Preset(_within(55, 103, monophonic=False), midi=MidiSettings(program=40, bend_mode="channels")),
-    "voice": Preset(_within(36, 86, onset_threshold=0.72, monophonic=True), midi=MidiSettings(program=53)),
+    "voice": Preset(_within(36, 86, onset_threshold=0.66, monophonic=True), midi=MidiSettings(program=53)),
 }
 """By name. ``scripts/tune_presets.py`` measures what they gain."""
 

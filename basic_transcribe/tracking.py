@@ -6,7 +6,6 @@ of a semitone; all else, and everything from where a second part joins in, is se
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +23,7 @@ UNSTEADY = 0.25  # share of the line's frames that lie nearer to a third of a se
 CHORDS = CHUNK // 2  # frames with several notes, those of the last seconds, that show that others play along
 FORGET = 0.8  # how much the frames with several notes count a chunk later
 STRAY = 0.05  # share of frames with several notes that a line alone may have: harmonics and echoes
+CLEARER = 0.3  # part of the way from the onset threshold to 1 at which that of a voice lies
 DELAY = 2  # chunks by which the line is followed late, so that it can end where others join in
 
 
@@ -132,7 +132,8 @@ class AutomaticTracker:
         alone = self._heard >= LEAST and self._chords < CHORDS and self._several <= STRAY * self._heard
         if alone and self._unsteady >= UNSTEADY * self._heard:
             # A voice glides, and half of a glide looks like an onset: those of its notes must be clearer than others.
-            threshold = math.sqrt(given(self.settings.onset_threshold))
+            threshold = given(self.settings.onset_threshold)
+            threshold += CLEARER * (1 - threshold)
             self._line = MonophonicTracker(replace(self.settings, onset_threshold=threshold), self._frame)
             return self._give(len(self._held) - DELAY)
         self._all = NoteTracker(self.settings, self._frame)

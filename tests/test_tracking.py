@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -16,11 +15,20 @@ from test_notes import EXAMPLES, PITCHES, RATE, Recipe, empty, last_frame, track
 
 from basic_transcribe.monophonic import MonophonicTracker
 from basic_transcribe.notes import NoteTracker
-from basic_transcribe.tracking import CHUNK, DELAY, ENOUGH, PATIENCE, AutomaticTracker, track_notes, tracker_for
+from basic_transcribe.tracking import (
+    CHUNK,
+    CLEARER,
+    DELAY,
+    ENOUGH,
+    PATIENCE,
+    AutomaticTracker,
+    track_notes,
+    tracker_for,
+)
 from basic_transcribe.types import Note, Posteriors, TrackerSettings
 
 ALL, FOUND_OUT = replace(LINE, monophonic=False), replace(LINE, monophonic=None)
-SUNG = replace(LINE, onset_threshold=math.sqrt(LINE.onset_threshold or 0))
+SUNG = replace(LINE, onset_threshold=0.5 + CLEARER * (1 - 0.5))
 VOICE, FLUTE, CHORDS = (60.4, 61.6, 61.4), (60.0, 62.0, 64.0), (64.0, 60.0, 62.0)
 LENGTH = 40  # frames of a note
 

@@ -11,7 +11,7 @@ import { rowsOf, type Grid, type Posteriors } from '../src/worker/posteriors.ts'
 import { Recording, type FullSettings } from '../src/worker/recording.ts';
 import { Columns } from '../src/worker/store.ts';
 import { NoteTracker } from '../src/worker/tracker.ts';
-import { inOrder, trackerFor, trackNotes } from '../src/worker/tracking.ts';
+import { inOrder, trackerFor, trackNotes, voiceThreshold } from '../src/worker/tracking.ts';
 import { CASES, Dice, inventedLine, inventedPosteriors, readNpz, ROOT } from './invented.ts';
 
 const GOLDEN = `${ROOT}tests/golden/posteriors.npz`;
@@ -112,7 +112,7 @@ test('an unsteady line is a line, until others join it; a steady one is not', ()
     const { onsetThreshold } = full(made.settings);
     const track = (monophonic: boolean | null, threshold = onsetThreshold): string =>
       JSON.stringify(trackNotes(recording, full({ ...made.settings, onsetThreshold: threshold, monophonic })));
-    const [own, all, line] = [track(null), track(false), track(true, Math.sqrt(onsetThreshold))];
+    const [own, all, line] = [track(null), track(false), track(true, voiceThreshold(onsetThreshold))];
     assert.notEqual(all, line);
     kinds.set(made.seed!, own === all ? 'all' : own === line ? 'line' : 'both');
   }

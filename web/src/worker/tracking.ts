@@ -15,6 +15,11 @@ const FORGET = 0.8; // how much the frames with several notes count a chunk late
 const STRAY = 0.05; // share of frames with several notes that a line alone may have
 const DELAY = 2; // chunks by which the line is followed late, so that it can end where others join in
 
+/** The onset threshold of a voice, which lies part of the way to 1. */
+export function voiceThreshold(threshold: number): number {
+  return threshold + 0.3 * (1 - threshold);
+}
+
 /** Follows a recording while it is read, or afterwards. */
 export interface Tracker {
   /** The notes that are finished by what has been pushed, in order of their ends. */
@@ -88,7 +93,7 @@ export class AutomaticTracker implements Tracker {
     const alone = this.#heard >= LEAST && this.#chords < CHORDS && this.#several <= STRAY * this.#heard;
     if (alone && this.#unsteady >= UNSTEADY * this.#heard) {
       // A voice glides, and half of a glide looks like an onset.
-      const onsetThreshold = Math.sqrt(this.#settings.onsetThreshold);
+      const onsetThreshold = voiceThreshold(this.#settings.onsetThreshold);
       this.#line = new MonophonicTracker(this.#recording, { ...this.#settings, onsetThreshold }, this.#frame);
       return this.#follow(this.#line);
     }
