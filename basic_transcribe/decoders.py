@@ -244,7 +244,11 @@ class _Callbacks:
             return -errno.EINVAL
 
     def tell(self) -> int:
-        return self.file.tell()
+        try:
+            return self.file.tell()
+        except OSError as error:
+            self.error = error
+            return -errno.EINVAL
 
     def check(self, name: str) -> None:
         """Raise what the disk said, if it failed."""
@@ -285,7 +289,7 @@ class _Reader(_Callbacks):
         self._claimed = UNKNOWN_SIZE if self.unsized_mp3 else 0
 
     def read(self, count: int) -> bytes:
-        position = self.file.tell() - self.start
+        position = super().tell() - self.start
         data = super().read(count)
         if any(position <= place < position + len(data) for place in self._changes):
             return bytes(self._changes.get(position + i, byte) for i, byte in enumerate(data))
@@ -298,7 +302,7 @@ class _Reader(_Callbacks):
         return position
 
     def tell(self) -> int:
-        return self.file.tell() - self.start + (self._claimed if self._at_end else 0)
+        return super().tell() - self.start + (self._claimed if self._at_end else 0)
 
 
 def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], resources: ExitStack) -> Decoded:
@@ -311,6 +315,7 @@ def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], re
         try:
             sound = resources.enter_context(soundfile.SoundFile(reader))
         except soundfile.LibsndfileError as error:
+            reader.check(name)
             known = (text for key, text in _OPEN_ERRORS.items() if key in error.error_string)
             reason = next(known, f"damaged, or not what it claims to be ({error.error_string}); export it again")
             raise AudioError(f"{name}: {reason}") from error

@@ -778,6 +778,20 @@ class BadDisk(io.BytesIO):
         return super().read(count)
 
 
+class LostDisk(io.BytesIO):
+    """Does not even know where it is."""
+
+    def tell(self) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_disk_error_while_the_place_is_asked_for(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AudioError, match="cannot be read: Input/output error"):
+        read(LostDisk(encoded(kind)))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("part", [None, Part(start=3.0)])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC"])
 def test_disk_error(kind: str, part: Part | None) -> None:

@@ -13,11 +13,12 @@ const UNSTEADY = 0.25; // share of the line's frames that lie beside the middle 
 const CHORDS = CHUNK >> 1; // frames with several notes, those of the last seconds, that show that others play along
 const FORGET = 0.8; // how much the frames with several notes count a chunk later
 const STRAY = 0.05; // share of frames with several notes that a line alone may have
+const CLEARER = 0.3; // part of the way from the onset threshold to 1 at which that of a voice lies
 const DELAY = 2; // chunks by which the line is followed late, so that it can end where others join in
 
-/** The onset threshold of a voice, which lies part of the way to 1. */
+/** The onset threshold of a voice: it glides, and half of a glide looks like an onset. */
 export function voiceThreshold(threshold: number): number {
-  return threshold + 0.3 * (1 - threshold);
+  return threshold + CLEARER * (1 - threshold);
 }
 
 /** Follows a recording while it is read, or afterwards. */
@@ -92,7 +93,6 @@ export class AutomaticTracker implements Tracker {
   #settle(): Note[] {
     const alone = this.#heard >= LEAST && this.#chords < CHORDS && this.#several <= STRAY * this.#heard;
     if (alone && this.#unsteady >= UNSTEADY * this.#heard) {
-      // A voice glides, and half of a glide looks like an onset.
       const onsetThreshold = voiceThreshold(this.#settings.onsetThreshold);
       this.#line = new MonophonicTracker(this.#recording, { ...this.#settings, onsetThreshold }, this.#frame);
       return this.#follow(this.#line);
