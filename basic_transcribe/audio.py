@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
@@ -41,6 +41,7 @@ SILENCE = 1e-3
 CANCELLED = 10**-1.5  # the mono sum lies this much (15 dB) below the sum of unrelated channels
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 1e-3
 SPOOL_BYTES = 2**26
+RESAMPLED_AT_ONCE = 2**16  # samples; they stay in the processor's cache
 
 StrPath = str | os.PathLike[str]
 Source = StrPath | BinaryIO | NDArray[Any]
@@ -81,7 +82,7 @@ class AudioStream:
         return self
 
     def __next__(self) -> Float32:
-        """The next block, shape (samples,), about ten seconds.
+        """The next block, shape (samples,), of some seconds at most.
 
         Raises
         ------
@@ -245,16 +246,33 @@ def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Gener
     if rate == target_rate:
         yield from blocks
         return
+    with _resampler(rate, target_rate) as resampler:
+        for block in blocks:
+            for start in range(0, len(block), RESAMPLED_AT_ONCE):
+                resampled = resampler.resample_chunk(block[start : start + RESAMPLED_AT_ONCE])
+                if len(resampled):
+                    yield resampled
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if len(rest):
+            yield rest
+
+
+@contextmanager
+def _resampler(rate: float, target_rate: int) -> Iterator[Any]:
+    """The resampler last used, if it had these rates, or a new one: its filter takes as long as seconds of sound."""
     import soxr
 
-    resampler = soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
-    for block in blocks:
-        resampled = resampler.resample_chunk(block)
-        if len(resampled):
-            yield resampled
-    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    if len(rest):
-        yield rest
+    key = rate, target_rate
+    resampler = _spare.pop(key, None) or soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
+    try:
+        yield resampler
+    finally:
+        resampler.clear()
+        _spare.clear()  # one is enough, and there may be files of any rate
+        _spare[key] = resampler
+
+
+_spare: dict[tuple[float, int], Any] = {}  # idle resamplers
 
 
 def open_audio(

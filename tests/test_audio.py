@@ -163,6 +163,20 @@ def test_stream_equals_one_shot(rate: float, frames: int, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(samples, expected)
 
 
+def test_streams_do_not_hear_each_other() -> None:
+    first, second, third = np.random.default_rng(3).uniform(-0.5, 0.5, (3, 40 * RATE)).astype(np.float32)
+    expected = [soxr.resample(noise, RATE, TARGET) for noise in (first, second, third)]
+    with open_audio(first, RATE, target_rate=TARGET) as a, open_audio(second, RATE, target_rate=TARGET) as b:
+        pairs = list(zip(a, b, strict=True))
+    for wanted, blocks in zip(expected[:2], zip(*pairs, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(blocks), wanted)
+    with open_audio(first, RATE, target_rate=TARGET) as left_early:
+        next(left_early)
+    np.testing.assert_array_equal(read(third, RATE, TARGET)[0], expected[2])
+    np.testing.assert_array_equal(read(third[: RATE // 2], RATE + 1, TARGET)[0],
+                                  soxr.resample(third[: RATE // 2], RATE + 1, TARGET))  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
 def test_block_size_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one_block, _ = read(encoded(kind), target_rate=TARGET)
