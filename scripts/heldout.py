@@ -5,7 +5,8 @@
 
 ``render`` writes 60 clips of 20 s, ``OUT/<family>/<name>.flac``, each with ``<name>.csv`` (``onset_s,offset_s,
 midi_pitch,velocity``; the pitch is the nearest semitone to the one that sounds) and ``<name>.bends.npz``: the deviation
-from that semitone, ``semitones`` of all notes one after the other, ``count`` of them a note, ``step`` in seconds.
+from that semitone, ``semitones`` of all notes one after the other, ``count`` of them a note, ``step`` in seconds, and
+``swell``, the seconds from the first sound of each note to its onset, which is where it is heard to begin.
 Nine families of solos have 4 clips each, the four of ensembles 6; a clip is named after its banks. Nine more clips in
 ``OUT/bends`` have vibrato, slides and notes out of tune; they are scored by pitch alone. ``evaluate.py OUT`` works too.
 
@@ -15,7 +16,9 @@ light noise. A test must not ask for what cannot be known, so left out are banks
 of 50 ms, programs without one clear pitch, rooms that ring longer than 2 s, and references to notes 40 dB below the mix
 where they begin. Velocities are left out where a bank was levelled, so that they do not sound.
 
-``score`` uses the package's defaults. A peer's notes are read from ``MIDI_DIR/<family>/<name>.mid``.
+``score`` uses the package's defaults. Onset errors are given twice, counted from the onsets, and from the first sound
+of each note, which is where a file that a synthesiser played would have it. A peer's notes are read from
+``MIDI_DIR/<family>/<name>.mid``.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import argparse
 import csv
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,13 @@ def choose(banks: list[Bank], count: int, rng: np.random.Generator) -> list[Bank
 # ---------------------------------------------------------------- the music
 
 
+@dataclass
+class Swelling(Played):
+    """A note that is heard to begin ``swell`` seconds after its first sound."""
+
+    swell: float = 0.0
+
+
 def reach(bank: Bank) -> tuple[int, int]:
     """Lowest and highest note that the bank is given."""
     low, high = REGISTERS.get(bank.family, (21, 108))
@@ -201,7 +211,8 @@ def play(bank: Bank, events: list[Event], bends: list[np.ndarray], m: Material, 
         late = perceived_attack(sound, 0.2, 0.03)
         offset = e.onset + max(late + 0.03, min(bank.held(e), audible_length(sound)))
         note = settle(e.onset + late, offset, e.pitch, level_of(sound), bend[round(late / FRAME) :])
-        played.append(replace(note, velocity=e.velocity if sounds else np.nan))
+        velocity = e.velocity if sounds else np.nan
+        played.append(Swelling(note.onset, note.offset, note.pitch, note.level, note.bend, velocity, late))
     return out[: int(m.length * SAMPLE_RATE)], played
 
 
@@ -299,7 +310,8 @@ def write_clip(folder: Path, name: str, audio: np.ndarray, notes: list[Played]) 
         for p in notes:
             writer.writerow([f"{p.onset:.4f}", f"{p.offset:.4f}", p.pitch, *([round(p.velocity)] if known else [])])
     semitones = np.concatenate([p.bend for p in notes])
-    np.savez(folder / f"{name}.bends.npz", semitones=semitones, count=[len(p.bend) for p in notes], step=FRAME)
+    count, swell = [len(p.bend) for p in notes], [p.swell for p in notes]
+    np.savez(folder / f"{name}.bends.npz", semitones=semitones, count=count, step=FRAME, swell=swell)
 
 
 def render(m: Material, out: Path, seed: int) -> None:
@@ -332,10 +344,10 @@ def render(m: Material, out: Path, seed: int) -> None:
 # ---------------------------------------------------------------- the score
 
 
-def load_bends(recording: scoring.Recording) -> list[np.ndarray]:
-    """Deviations from the semitone of each reference note, one value every ``FRAME`` seconds from its onset."""
+def load_bends(recording: scoring.Recording) -> tuple[list[np.ndarray], np.ndarray]:
+    """Of each reference note: deviations from the semitone every ``FRAME`` seconds from its onset; seconds of swell."""
     with np.load(recording.reference.with_suffix(".bends.npz")) as data:
-        return np.split(data["semitones"], np.cumsum(data["count"])[:-1])
+        return np.split(data["semitones"], np.cumsum(data["count"])[:-1]), data["swell"]
 
 
 def contour_errors(ref: scoring.Notes, bends: list[np.ndarray], est: list[Note]) -> np.ndarray:
@@ -368,12 +380,15 @@ def score(root: Path, model: Path | None, peer: Path | None) -> dict[str, Any]:
     for recording in scoring.recordings(root):
         notes = transcriber.transcribe(recording.audio).notes
         ref, est = scoring.load_reference(recording.reference), scoring.from_notes(notes)
+        bends, swell = load_bends(recording)
         if recording.set_name == "bends":
             kind = recording.name.split("_")[0]
-            cents.setdefault(kind, []).append(contour_errors(ref, load_bends(recording), notes))
+            cents.setdefault(kind, []).append(contour_errors(ref, bends, notes))
             continue
-        errors = 1000 * scoring.onset_errors(ref, est, 0.05)
-        row = {"family": recording.set_name, "name": recording.name, "onset_errors_ms": errors.tolist()}
+        row = {"family": recording.set_name, "name": recording.name}
+        sounding = replace(ref, intervals=ref.intervals - swell[:, None])
+        for key, begun in (("onset_errors_ms", ref), ("sound_errors_ms", sounding)):
+            row[key] = (1000 * scoring.onset_errors(begun, est, 0.05)).tolist()
         row |= scoring.note_scores(ref, est) | scoring.velocity_scores(ref, est)
         if peer is not None and (path := peer / recording.set_name / f"{recording.name}.mid").exists():
             row["peer"] = scoring.note_scores(ref, scoring.load_midi(str(path)))["F50"]
@@ -403,7 +418,7 @@ def mean(rows: list[dict[str, Any]], key: str) -> float:
 def table(result: dict[str, Any]) -> str:
     """The families, the means over families of each kind, velocities and bends."""
     columns = ("P", "R", "F50", "Foff", "Fbend", "peer")
-    lines = [f"{'family':15s} {'n':>3s} " + " ".join(f"{c:>6s}" for c in columns) + "   onset ms (sd)"]
+    lines = [f"{'family':15s} {'n':>3s} " + " ".join(f"{c:>6s}" for c in columns) + "   onset ms (sd)   sound ms (sd)"]
     for title, families in (("SOLOS", SOLOS), ("ENSEMBLES", ENSEMBLES)):
         means = []
         for family in families:
@@ -411,9 +426,8 @@ def table(result: dict[str, Any]) -> str:
             if not rows:
                 continue
             means.append({c: mean(rows, c) for c in columns})
-            errors = np.concatenate([r["onset_errors_ms"] for r in rows])
-            timing = f"{np.median(errors):+6.1f} ({errors.std():4.1f})" if len(errors) else ""
-            lines.append(f"{family:15s} {len(rows):3d} {figures(means[-1], columns)}   {timing}")
+            timing = (middle([r[key] for r in rows]) for key in ("onset_errors_ms", "sound_errors_ms"))
+            lines.append(f"{family:15s} {len(rows):3d} {figures(means[-1], columns)}   {'   '.join(timing)}")
         lines.append(f"{title:15s} {'':3s} {figures({c: mean(means, c) for c in columns}, columns)}")
     pianos = [r for r in result["recordings"] if r["family"] == "piano"]
     lines.append(f"\nvelocity, correlation on pianos: {mean(pianos, 'rvel'):.3f}")
@@ -423,6 +437,12 @@ def table(result: dict[str, Any]) -> str:
             within = np.mean(np.array(errors) <= 25)
             lines.append(f"pitch, {kind:8s} median error {np.median(errors):5.1f} cents, within 25: {within:.3f}")
     return "\n".join(lines)
+
+
+def middle(errors: list[list[float]]) -> str:
+    """Median and standard deviation in the table's format."""
+    together = np.concatenate(errors)
+    return f"{np.median(together):+6.1f} ({together.std():4.1f})" if len(together) else ""
 
 
 def figures(values: dict[str, float], columns: tuple[str, ...]) -> str:

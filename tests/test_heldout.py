@@ -109,8 +109,9 @@ def test_set(rendered: Path, tmp_path: Path) -> None:
     assert [r.set_name for r in found] == ["bends", "bends", "bends", "duets_drums", "piano"]
     assert sorted(r.name.split("_")[0] for r in found[:3]) == sorted(heldout.GESTURES)
     for recording in found:
-        ref, bends = scoring.load_reference(recording.reference), heldout.load_bends(recording)
-        assert len(ref) == len(bends) >= 3
+        ref, (bends, swell) = scoring.load_reference(recording.reference), heldout.load_bends(recording)
+        assert len(ref) == len(bends) == len(swell) >= 3
+        assert ((swell >= 0) & (swell <= 0.03)).all()
         assert ref.velocity is not None
         assert np.all(np.diff(ref.intervals[:, 0]) >= 0)
         assert np.all((ref.pitch >= 21) & (ref.pitch <= 108))
@@ -156,6 +157,7 @@ def test_a_note_begins_where_it_is_heard(tmp_path: Path, attack: float) -> None:
     assert note.onset == pytest.approx(np.argmax(np.abs(sound) > 0.2 * peak) / RATE, abs=0.01)
     assert note.bend[0] == pytest.approx(np.interp(note.onset - 0.5, synth.FRAME * np.arange(200), bend), abs=0.005)
     assert note.offset == pytest.approx(1.5)
+    assert note.onset - note.swell == pytest.approx(0.5)
 
 
 def test_choose_takes_each_program_before_any_twice(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_reverberation(seconds: float) -> None:
 
 def told(recording: scoring.Recording, late: float, sharp: float) -> list[Note]:
     """The reference as a transcription, ``late`` by seconds and ``sharp`` by semitones."""
-    ref, bends = scoring.load_reference(recording.reference), heldout.load_bends(recording)
+    ref, (bends, _) = scoring.load_reference(recording.reference), heldout.load_bends(recording)
     velocity = ref.velocity if ref.velocity is not None else np.full(len(ref), 80)
     return [
         Note(a + late, b + late, int(p), int(v), 1.0, PitchBend(a, synth.FRAME, (bend + sharp).astype(np.float32)))
@@ -247,8 +249,11 @@ def test_score_of_a_transcription_that_is_known(
     result = heldout.score(rendered, None, None)
     assert [r["F50"] for r in result["recordings"]] == [1.0, 1.0]
     assert result["recordings"][1]["rvel"] == pytest.approx(1.0)
+    swells = {r.name: heldout.load_bends(r)[1] for r in scoring.recordings(rendered)}
     for row in result["recordings"]:
         np.testing.assert_allclose(row["onset_errors_ms"], 1000 * late, atol=1e-6)
+        expected = sorted(1000 * (late + swells[row["name"]]))
+        np.testing.assert_allclose(sorted(row["sound_errors_ms"]), expected, atol=1e-6)
     assert set(result["cents"]) == set(heldout.GESTURES)
     for errors in result["cents"].values():
         assert len(errors) > 100
