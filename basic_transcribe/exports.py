@@ -264,7 +264,7 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
     buffer = BytesIO()
     arrays = {name: np.ascontiguousarray(getattr(posteriors, name), dtype="<f4") for name in Posteriors.ARRAYS}
     scalars = {"frame_rate": np.float64(posteriors.frame_rate), "lowest_pitch": np.int64(posteriors.lowest_pitch)}
-    np.savez_compressed(buffer, allow_pickle=False, **arrays, **scalars)
+    np.savez_compressed(buffer, **arrays, **scalars)
     return buffer.getvalue()
 
 

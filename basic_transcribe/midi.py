@@ -321,8 +321,7 @@ def _printable(text: str) -> str:
 def _resolution(longest_quarter: float, quarters: float) -> int:
     """Ticks per quarter note: fine enough for the ear, coarse enough for readers of long files."""
     fine = RESOLUTION * math.ceil(longest_quarter / (RESOLUTION * LONGEST_TICK))
-    coarse = math.floor(MOST_TICKS / quarters) if quarters > 0 else fine
-    return max(1, min(fine, coarse))
+    return fine if fine * quarters <= MOST_TICKS else max(1, math.floor(MOST_TICKS / quarters))
 
 
 def _steady_clock(tempo: float, latest: float) -> _Clock:

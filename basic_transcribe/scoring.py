@@ -506,7 +506,8 @@ def match(
     i, j = i[admissible], j[admissible]
     if not len(i):
         return i, j
-    graph = csr_array((np.ones(len(i), np.int8), (i, j)), shape=(len(ref), len(est)))
+    places = i.astype(np.int32), j.astype(np.int32)  # SciPy before 1.15 matches no others
+    graph = csr_array((np.ones(len(i), np.int8), places), shape=(len(ref), len(est)))
     matched = maximum_bipartite_matching(graph, perm_type="column")
     hit = np.flatnonzero(matched >= 0)
     return hit, matched[hit]

@@ -87,7 +87,11 @@ def pad_in_8_bits(graph: onnx.GraphProto) -> None:
 
 
 def shorten(model: onnx.ModelProto) -> None:
-    """Merge equal constants and give tensors and nodes short names, in place. Inputs and outputs keep theirs."""
+    """Merge equal constants and give tensors and nodes short names, in place. Inputs and outputs keep theirs.
+
+    Of nodes only slices and look-ups keep one: ONNX Runtime before 1.22 derives from it the name of what it makes of
+    several, and would refuse its own graph if two were the same.
+    """
     graph = model.graph
     constants = {i.name: i for i in graph.initializer}
     nodes = []
@@ -109,9 +113,10 @@ def shorten(model: onnx.ModelProto) -> None:
             first[content] = tensor.name = f"c{len(first)}"
             kept.append(tensor)
         names[name] = first[content]
-    for node in nodes:
-        if node.HasField("name"):
-            node.ClearField("name")
+    for number, node in enumerate(nodes):
+        node.ClearField("name")
+        if node.op_type in ("Slice", "Gather"):
+            node.name = f"n{number}"
         for ends in (node.input, node.output):
             for i, name in enumerate(ends):
                 ends[i] = names.setdefault(name, f"t{len(names)}") if name else ""

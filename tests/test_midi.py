@@ -389,6 +389,11 @@ def test_shorter_than_a_tick_is_lengthened() -> None:
     assert 0 < note.end - note.start < 2e-3
 
 
+@pytest.mark.parametrize("end", [0.0, 5e-324, 2.3e-302, 1e-12])
+def test_a_file_may_end_as_soon_as_it_begins(end: float) -> None:
+    assert to_midi([Note(0.0, end, 60, 80, 0.9)]).data.startswith(b"MThd")
+
+
 @pytest.mark.parametrize(("given_velocity", "written"), [(-5, 1), (0, 1), (1, 1), (127, 127), (200, 127)])
 def test_velocity_is_limited(given_velocity: int, written: int) -> None:
     assert to_midi([Note(0, 1, 60, given_velocity, 0.9)]).midi.instruments[0].notes[0].velocity == written

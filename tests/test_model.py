@@ -302,6 +302,14 @@ def test_missing_and_misshapen_outputs(tmp_path: Path, name: str) -> None:
     refused(tmp_path / "tiny.onnx", repr(name))
 
 
+def test_the_shipped_model_names_what_may_be_fused() -> None:
+    """ONNX Runtime before 1.22 names what it makes of slices after the first of them: two of a name are an error."""
+    onnx = pytest.importorskip("onnx")
+    names = [n.name for n in onnx.load(str(default_model_path())).graph.node if n.op_type in ("Slice", "Gather")]
+    assert all(names)
+    assert len(set(names)) == len(names) > 10
+
+
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/hostname"])
 def test_external_data_is_not_followed(tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     onnx = pytest.importorskip("onnx")
