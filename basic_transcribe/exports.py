@@ -262,9 +262,10 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
     ``frame_rate`` and ``lowest_pitch``.
     """
     buffer = BytesIO()
-    arrays = {name: np.ascontiguousarray(getattr(posteriors, name), dtype="<f4") for name in Posteriors.ARRAYS}
-    scalars = {"frame_rate": np.float64(posteriors.frame_rate), "lowest_pitch": np.int64(posteriors.lowest_pitch)}
-    np.savez_compressed(buffer, **arrays, **scalars)
+    contents: dict[str, Any] = {n: np.ascontiguousarray(getattr(posteriors, n), "<f4") for n in Posteriors.ARRAYS}
+    contents["frame_rate"] = np.float64(posteriors.frame_rate)
+    contents["lowest_pitch"] = np.int64(posteriors.lowest_pitch)
+    np.savez_compressed(buffer, **contents)
     return buffer.getvalue()
 
 

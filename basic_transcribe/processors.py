@@ -80,23 +80,47 @@ def _quota(folder: Path) -> Iterator[float]:
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Results of the items, in their order, so many of them at work at a time beside whoever takes the results.
+    """Results of the items, in their order, found by so many threads.
 
-    Items are taken, and nothing else is done with them, in the thread that takes the results; at most ``threads`` and
-    one more than have been given, so that none idles while results are taken. With one thread all happens in that one.
+    One of them is that of whoever takes the results: as long as the next is not there, it works on another. It alone
+    takes items, at most ``threads`` and one more than have been given, so that none idles while results are taken.
     """
     if threads == 1:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads - 1) as pool:
+        coming: deque[tuple[Item, Future[Result]]] = deque()
+
+        def help_out() -> bool:
+            """Do the first that no other thread has begun; False if there is none."""
+            for i, (item, future) in enumerate(coming):
+                if future.cancel():
+                    coming[i] = item, _outcome(work, item)
+                    return True
+            return False
+
+        def first() -> Result:
+            while not coming[0][1].done() and help_out():
+                pass
+            return coming.popleft()[1].result()
+
         try:
             for item in items:
-                coming.append(pool.submit(work, item))
+                coming.append((item, pool.submit(work, item)))
                 if len(coming) > threads + 1:
-                    yield coming.popleft().result()
+                    yield first()
             while coming:
-                yield coming.popleft().result()
+                yield first()
         finally:
-            for future in coming:
+            for _, future in coming:
                 future.cancel()
+
+
+def _outcome(work: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """What comes of the item, be it an error, as a thread would give it."""
+    outcome: Future[Result] = Future()
+    try:
+        outcome.set_result(work(item))
+    except Exception as error:
+        outcome.set_exception(error)
+    return outcome

@@ -43,6 +43,51 @@ def test_items_are_at_work_side_by_side() -> None:
     assert len(list(processors.in_order(lambda _: barrier.wait(), range(6), 2))) == 6
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_callers_thread_works_too_and_no_more_than_are_asked_for(threads: int) -> None:
+    barrier, workers = threading.Barrier(threads, timeout=30), set()
+
+    def work(i: int) -> None:
+        workers.add(threading.get_ident())
+        if i < threads:
+            barrier.wait()
+
+    list(processors.in_order(work, range(100), threads))
+    assert len(workers) == threads
+    assert threading.get_ident() in workers
+
+
+def test_a_failure_comes_after_the_results_before_it() -> None:
+    held = threading.Event()
+
+    def work(i: int) -> int:
+        if i == 0:
+            held.wait(30)  # while the caller's thread does the next, which fails
+        elif i == 1:
+            held.set()
+            raise ValueError(i)
+        return i
+
+    results = processors.in_order(work, range(5), 2)
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="1"):
+        next(results)
+
+
+def test_an_interruption_is_not_kept_for_later() -> None:
+    held = threading.Event()
+
+    def work(i: int) -> int:
+        if threading.current_thread() is threading.main_thread():
+            held.set()
+            raise KeyboardInterrupt
+        held.wait(30)
+        return i
+
+    with pytest.raises(KeyboardInterrupt):
+        next(processors.in_order(work, range(5), 2))
+
+
 def test_a_failure_comes_out_and_ends_the_work() -> None:
     begun: list[int] = []
 
