@@ -126,13 +126,13 @@ def wavelet_shapes(frequencies: np.ndarray, spec: Spec, rate: float) -> tuple[Te
 
 
 def wavelets(shapes: Tensor, size: int) -> Tensor:
-    """Hann-windowed complex sinusoids, the real and the imaginary part of each in turn, shape (2 n, 1, size)."""
+    """Hann-windowed complex sinusoids, real then imaginary parts, shape (2 n, 1, size)."""
     first, length, zero, radians, amplitude = shapes[:, :, None].unbind(1)
     t = torch.arange(size, dtype=shapes.dtype, device=shapes.device)[None]
     inside = torch.minimum((t - first).clamp(min=0), length)
     window = amplitude * (0.5 - 0.5 * torch.cos(inside * (2 * np.pi) / length))
     phase = (t - zero) * radians
-    return torch.stack([window * torch.cos(phase), window * torch.sin(phase)], dim=1).reshape(-1, 1, size)
+    return torch.cat([window * torch.cos(phase), window * torch.sin(phase)])[:, None]
 
 
 class VariableQ(nn.Module):
@@ -203,17 +203,17 @@ class VariableQ(nn.Module):
             signals.append(half_band(signals[-1]))
         out = []
         for spec, bands in zip(self.specs, self.bands, strict=True):
-            parts, columns = [], -(-frames // spec.every)
+            real, imag, columns = [], [], -(-frames // spec.every)
             for level, name, first in bands:
                 kernel = getattr(self, f"kernel_{name}")
                 if self.generate:
                     kernel = wavelets(getattr(self, f"shapes_{name}"), kernel.shape[-1])
-                stride = HOP * spec.every >> level
-                # From the end, which all blocks of a multiple of four frames have in common: a constant of the graph.
-                unused = first + kernel.shape[-1] + (columns - 1) * stride - signals[level].shape[-1]
-                parts.append(F.conv1d(signals[level][:, None, first : int(unused) or None], kernel, stride=stride))
-            y = torch.cat(parts, dim=1)
-            out.append((y * y).reshape(len(y), spec.n_bins, 2, -1).sum(2))
+                n = len(kernel) // 2
+                y = F.conv1d(signals[level][:, None, first:], kernel, stride=HOP * spec.every >> level)
+                real.append(y[:, :n, :columns])
+                imag.append(y[:, n:, :columns])
+            re, im = torch.cat(real, dim=1), torch.cat(imag, dim=1)
+            out.append(re * re + im * im)
         return out
 
 
