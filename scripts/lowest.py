@@ -1,7 +1,9 @@
 """Print the lowest versions that ``pyproject.toml`` allows, to test with them that it allows no lower than it should.
 
-python scripts/lowest.py > work/lowest.txt
-pip install -c work/lowest.txt -e ".[test,av,evaluate,watch]" && python -m pytest
+    python scripts/lowest.py > work/lowest.txt
+    pip install -c work/lowest.txt -e ".[test,av,evaluate,watch]" && python -m pytest
+
+Those that the extra ``dev`` alone asks for are left out.
 """
 
 from __future__ import annotations
