@@ -23,7 +23,6 @@ from .errors import TranscribeError, UsageError, printable
 from .exports import JSON_SCHEMA
 from .flags import recipe_of
 from .options import MIDI, NOTES, PARTS, PRESET_NAMES, TIME, Options
-from .shaping import ShapeSettings
 
 if TYPE_CHECKING:
     from .batch import Recipe
@@ -179,11 +178,12 @@ def read_order(query: str, accept: str) -> Order:
         raise Problem(422, f"there is no setting {unknown[0]!r}; {DESCRIPTION} lists them")
     values: dict[str, Any] = defaultdict(lambda: None)
     values |= {key: _value(key, known[key][0], text) for key, text in given.items()}
+    chosen, stream = _negotiate(accept, wanted)
+    values["tempo"] = values["tempo"] or ("auto" if chosen == "musicxml" else None)  # as of --musicxml
     try:
         recipe = recipe_of(values)
     except UsageError as error:
         raise Problem(422, _as_settings(str(error))) from error
-    chosen, stream = _negotiate(accept, wanted)
     return Order(recipe, chosen, stream, name)
 
 
@@ -329,9 +329,7 @@ def transcribe(
         found = transcriber.transcribe(
             file, settings=recipe.tracker, part=recipe.output.part, beats=recipe.beats, progress=check
         )
-        if recipe.shape != ShapeSettings():
-            grid = found.beats or outputs.fixed_grid(found.duration, recipe.output.midi)
-            found = found.shaped(recipe.shape, grid)
+        found = batch.shaped(found, recipe)
         extension = FORMATS[order.format].extension
         mark = batch.fingerprint(digest, batch.settings_fingerprint(recipe, transcriber))
         contents, warnings = outputs.render(found, (extension,), Path(name), recipe.output, mark)

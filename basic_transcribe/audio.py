@@ -7,8 +7,8 @@ part, only its own samples are checked and heard of.
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -19,7 +19,17 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoders import UNKNOWN_SIZE, AudioInfo, Decoded, check_format, decode, to_float
+from .decoders import (
+    BLOCK_VALUES,
+    READ_ERRORS,
+    UNKNOWN_SIZE,
+    AudioInfo,
+    Decoded,
+    check_format,
+    decode,
+    reason,
+    to_float,
+)
 from .errors import AudioError, UsageError, printable
 from .types import Float32, Part
 
@@ -40,7 +50,8 @@ MAX_SAMPLE = 1e6  # 120 dB above full scale is damage, and its square may overfl
 SILENCE = 1e-3
 CANCELLED = 10**-1.5  # the mono sum lies this much (15 dB) below the sum of unrelated channels
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 1e-3
-SPOOL_BYTES = 2**26
+QUIET, INAUDIBLE = 1e-2, 1e-5  # of the loudest sample; the model hears nothing below a mean square of -50 dB
+SPOOL_BYTES, SPOOL_PIECE = 2**26, 2**16
 RESAMPLED_AT_ONCE = 2**16  # samples; they stay in the processor's cache
 
 StrPath = str | os.PathLike[str]
@@ -106,8 +117,9 @@ class AudioStream:
         start = _frame(part.start, rate)
         stop = UNKNOWN_SIZE if part.end is None else max(start + 1, _frame(part.end, rate))
         used = np.flatnonzero(weights)
-        mix = _Mix(len(used), self.warnings) if part.channel == "mix" and len(used) > 1 else None
-        frames = clipped = 0
+        mix = _Mix(len(used), rate, start, self.warnings) if part.channel == "mix" and len(used) > 1 else None
+        frames = clipped = over = 0
+        loudest = 0.0
         for whole in decoded.blocks(start, stop):
             block = whole if len(used) == whole.shape[1] else np.ascontiguousarray(whole[:, used])
             peak = _peak(block)
@@ -115,23 +127,41 @@ class AudioStream:
                 raise AudioError(self._bad_sample(block, start + frames))
             frames += len(block)
             if peak >= CLIPPED_LEVEL:
-                clipped += _clipped_samples(block)
+                flat, beyond = _flat_and_beyond(block)
+                clipped, over = clipped + flat, over + beyond
             if len(used) == 1:
-                yield block[:, 0]
+                mono = block[:, 0]
             elif mix:
-                yield mix.mono(block)
+                mono = mix.mono(block)
             else:
-                yield block @ weights[used]
+                mono = block @ weights[used]
+                peak = _peak(mono)  # between channels that are the same there is nothing at the side
+            loudest = max(loudest, peak)
+            if len(mono):
+                yield mono
         decoded.verify()
         if start and not frames:
             raise AudioError(_nothing_left(decoded, part))
+        if mix and len(rest := mix.finish()):
+            yield rest
+        samples = frames * len(used)
         if not frames:
             self.warnings.append("no samples: there is a header but no audio")
-        elif clipped > CLIPPED_SHARE * frames * len(used):
-            share = clipped / (frames * len(used))
+        elif clipped > CLIPPED_SHARE * samples:
+            share = clipped / samples
             self.warnings.append(f"clipped: {share:.1%} of the samples are cut off at full scale; expect false notes")
-        if mix:
-            mix.finish()
+        elif over > CLIPPED_SHARE * samples:
+            self.warnings.append(
+                f"over full scale: {over / samples:.1%} of the samples; nothing is cut off here, but expect false notes"
+                " if it was before"
+            )
+        elif loudest < INAUDIBLE:
+            self.warnings.append("silence: there is nothing to hear")
+        elif loudest < QUIET:
+            self.warnings.append(
+                f"very quiet: the loudest sample is {-20 * math.log10(loudest):.0f} dB below full scale; notes may be"
+                " missing, so raise its level"
+            )
         # Where damage ended it, the header knows better than the last sample that could be read.
         length = max(decoded.seconds, self.info.duration or 0)
         if frames and part.end is not None and decoded.position < stop and part.end - length >= 0.01:
@@ -149,40 +179,63 @@ class AudioStream:
 
 
 class _Mix:
-    """The mean of two or more channels, or the louder one where they cancel each other."""
+    """The mean of two or more channels, or the louder one for each second in which they cancel each other.
 
-    def __init__(self, channels: int, warnings: list[str]) -> None:
+    Seconds are counted from the first sample on, so it does not matter in which blocks these come.
+    """
+
+    def __init__(self, channels: int, rate: float, start: int, warnings: list[str]) -> None:
         self._mean = np.full(channels, 1 / channels, np.float32)
-        self._weights: Float32 | None = None
-        self._mixed_energy, self._energy = 0.0, np.zeros(channels)
-        self._warnings = warnings
+        self._second = min(round(rate), BLOCK_VALUES // channels)
+        self._rate, self._start, self._warnings = rate, start, warnings
+        self._held = np.zeros((0, channels), np.float32)  # less than a second
+        self._position = 0  # samples mixed so far
+        self._cancels = False  # whether the channels do, in the last second
+        self._louder = 0
+        self._first: int | None = None  # sample from which on they did
+        self._replaced, self._used = 0, set[int]()
 
     def mono(self, block: Float32) -> Float32:
-        mono = block @ self._mean
-        energy = np.array([float(channel @ channel) for channel in block.T])
-        mixed_energy = float(mono @ mono)
-        self._energy += energy
-        self._mixed_energy += mixed_energy
-        # A stream cannot look ahead over the whole file: the first block that sounds decides. The silence
-        # before it sounds the same either way, so the switch is not heard.
-        if self._weights is None and _peak(block) > SILENCE:
-            self._weights = self._mean
-            if _cancels(mixed_energy, energy):
-                louder = int(np.argmax(energy))
-                self._weights = np.eye(len(energy), dtype=np.float32)[louder]
-                self._warnings.append(
-                    "opposite phase: the channels cancel each other when mixed to mono, so only channel"
-                    f" {louder + 1} was used; if that is the wrong one, choose another with --channel"
-                )
-        return mono if self._weights is None or self._weights is self._mean else block @ self._weights
+        """All whole seconds so far that were not given yet."""
+        held = np.concatenate([self._held, block]) if len(self._held) else block
+        whole = len(held) - len(held) % self._second
+        self._held = held[whole:].copy()
+        return self._mixed(held[:whole])
 
-    def finish(self) -> None:
-        """Warn if the channels cancel each other after all."""
-        if self._weights is self._mean and _cancels(self._mixed_energy, self._energy):
+    def finish(self) -> Float32:
+        """The rest; warns if the channels cancelled each other anywhere."""
+        rest = self._mixed(self._held)
+        if self._first is not None:
             self._warnings.append(
-                "opposite phase: from some point on the channels cancel each other when mixed to mono, so notes are"
-                " missing; choose one with --channel left or right"
+                f"opposite phase: for {_hundredths(self._replaced / self._rate)} s, first at"
+                f" {_hundredths((self._start + self._first) / self._rate)} s, the channels cancel each other when"
+                f" mixed to mono, so only channel {' or '.join(str(c + 1) for c in sorted(self._used))} was used there;"
+                " if that is the wrong one, choose another with --channel"
             )
+        return rest
+
+    def _mixed(self, block: Float32) -> Float32:
+        mono = np.empty(len(block), np.float32)
+        for first in range(0, len(block), self._second):
+            second = block[first : first + self._second]
+            mono[first : first + len(second)] = self._one(second)
+        return mono
+
+    def _one(self, second: Float32) -> Float32:
+        mono = second @ self._mean
+        # A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
+        if 2 * len(second) >= self._second or not self._position:
+            energy = np.array([float(channel @ channel) for channel in second.T])
+            self._cancels = _cancels(float(mono @ mono), energy) and _peak(second) > SILENCE
+            if self._cancels and (self._first is None or energy[self._louder] < energy.max() / 2):
+                self._louder = int(np.argmax(energy))
+        if self._cancels:
+            mono = second[:, self._louder]
+            self._first = self._position if self._first is None else self._first
+            self._replaced += len(second)
+            self._used.add(self._louder)
+        self._position += len(second)
+        return mono
 
 
 def _channel_weights(name: str, channels: int, channel: str | int) -> Float32:
@@ -229,11 +282,11 @@ def _peak(block: Float32) -> float:
     return float(np.maximum(block.max(), -block.min()))
 
 
-def _clipped_samples(block: Float32) -> int:
-    """Samples inside a flat run of three or more at full scale; one above full scale counts as flat."""
-    flat = np.clip(block, -1, 1)
-    equal = (flat[1:] == flat[:-1]) & (np.abs(flat[1:]) >= CLIPPED_LEVEL)
-    return int(np.count_nonzero(equal[1:] & equal[:-1]))
+def _flat_and_beyond(block: Float32) -> tuple[int, int]:
+    """How many samples are in a flat run of three or more at full scale or above; how many are above full scale."""
+    size = np.abs(block)
+    equal = (block[1:] == block[:-1]) & (size[1:] >= CLIPPED_LEVEL)
+    return int(np.count_nonzero(equal[1:] & equal[:-1])), int(np.count_nonzero(size > 1))
 
 
 def _cancels(mixed_energy: float, energy: NDArray[np.float64]) -> bool:
@@ -260,16 +313,21 @@ def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Gener
 @contextmanager
 def _resampler(rate: float, target_rate: int) -> Iterator[Any]:
     """The resampler last used, if it had these rates, or a new one: its filter takes as long as seconds of sound."""
-    import soxr
-
     key = rate, target_rate
-    resampler = _spare.pop(key, None) or soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
+    resampler = _spare.pop(key, None) or new_resampler(rate, target_rate)
     try:
         yield resampler
     finally:
         resampler.clear()
         _spare.clear()  # one is enough, and there may be files of any rate
         _spare[key] = resampler
+
+
+def new_resampler(rate: float, target_rate: float) -> Any:
+    """A stream of mono float32 from one rate to another; soxr's ``ResampleStream``."""
+    import soxr
+
+    return soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
 
 
 _spare: dict[tuple[float, int], Any] = {}  # idle resamplers
@@ -330,7 +388,8 @@ def _open(source: Source, sample_rate: float | None, resources: ExitStack) -> De
         return decode(name, file, verify, resources)
     if not hasattr(source, "read"):
         raise UsageError(f"cannot read {type(source).__name__}: give a path, a binary file object or a numpy array")
-    return decode(printable(getattr(source, "name", "audio")), _seekable(source, resources), lambda: None, resources)
+    name = printable(getattr(source, "name", "") or "audio")
+    return decode(name, _seekable(name, source, resources), lambda: None, resources)
 
 
 def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable[[], None]]:
@@ -348,7 +407,7 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
     except PermissionError as error:
         raise AudioError(f"{name}: permission denied; make it readable") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        raise AudioError(f"{name}: cannot be opened: {reason(error)}") from error
     before = os.fstat(file.fileno())
 
     def verify() -> None:
@@ -359,17 +418,25 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
     return name, file, verify
 
 
-def _seekable(file: BinaryIO, resources: ExitStack) -> BinaryIO:
+def _seekable(name: str, file: BinaryIO, resources: ExitStack) -> BinaryIO:
     """The file, or a temporary copy of what a pipe delivers."""
-    if not isinstance(file.read(0), bytes):
+
+    def read(size: int) -> bytes:
+        try:
+            return file.read(size)
+        except READ_ERRORS as error:
+            raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
+
+    if not isinstance(read(0), bytes):
         raise UsageError("the file object yields text; open it in binary mode")
     if file.seekable():
         return file
     spool = resources.enter_context(tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115
-    try:
-        shutil.copyfileobj(file, spool)
-    except OSError as error:
-        raise AudioError(f"cannot copy the input to a temporary file: {error.strerror}") from error
+    while piece := read(SPOOL_PIECE):
+        try:
+            spool.write(piece)
+        except OSError as error:
+            raise AudioError(f"{name}: cannot be copied to a temporary file: {reason(error)}; set TMPDIR") from error
     return cast(BinaryIO, spool)
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -183,9 +183,9 @@ class Task:
         except TranscribeError as error:
             return self._failed(str(error).removeprefix(f"{printable(self.job.source)}: "), error.exit_code)
         except OSError as error:
-            return self._failed(f"cannot be read: {error.strerror or error}; check access", 1)
+            return self._failed(f"cannot be read: {error.strerror or error}; check access", 1, for_good=False)
         except MemoryError:
-            return self._failed("out of memory; try --jobs 1", 1)
+            return self._failed("out of memory; try --jobs 1", 1, for_good=False)
         except Exception as error:  # whatever a damaged file sets off in a decoder must not end the batch
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return self._failed(f"unexpected {reason}; run again with --debug and report it", 1)
@@ -216,6 +216,7 @@ class Task:
         if _state(os.stat(job.source)) != self._state:
             return self._failed("changed while it was read; run again when it is complete", 1, for_good=False)
         contents, warnings = outputs.render(transcription, step.wanted, job.source, recipe.output, self._mark)
+        self._look_again(contents)
         with _uninterrupted():
             for extension, data in contents.items():
                 write_atomic(job.output(extension), data)
@@ -255,6 +256,7 @@ class Task:
             if known.status == "failed" and not retry:
                 return self._failed_before(known)
             current = not self._missing() and known.older.keys().isdisjoint(self.recipe.extensions)
+            current = current and known.files.keys() >= set(self.recipe.extras)
             if known.status != "failed" and current and not self.recipe.overwrite:
                 return self._up_to_date(known)
         with open(job.source, "rb") as file:
@@ -316,8 +318,11 @@ class Task:
         midi = job.output(".mid")
         if ".mid" not in missing and read_fingerprint(midi) == self._mark:
             old = [extension for extension in there if extension in older and self._is(extension, older[extension])]
-            wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old})
-            return Step(wanted, f"no {', '.join(wanted)}" if wanted else "")
+            unknown = [e for e in there if e not in {".mid", *files, *older}]
+            doubtful = [extension for extension in unknown if self._doubtful(extension)]
+            wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old, *doubtful})
+            why = f"{', '.join(doubtful)} may not be ours" if doubtful else f"no {', '.join(wanted)}"
+            return Step(wanted, why if wanted else "")
         foreign = [e for e in there if not self._is(e, (older | files).get(e))]
         if foreign and ".mid" in missing:
             raise _InTheWay(f"{job.output(foreign[0])} exists already; give --overwrite to replace it")
@@ -327,6 +332,40 @@ class Task:
                 "give --overwrite to replace it"
             )
         return Step(recipe.extensions, self._change())
+
+    def _doubtful(self, extension: str) -> bool:
+        """Whether an output has to be made again to see if it is ours, the MIDI file beside it being up to date.
+
+        Raises
+        ------
+        _InTheWay
+            If it is certainly not ours.
+        """
+        known, path = self.job.known, self.job.output(extension)
+        # The MIDI file is written first: what is older than it is not of the same run, or a copy.
+        aged = path.stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
+        # What is "skipped" may have been found without a manifest, which then knows of the MIDI file alone.
+        if known is None or known.status == "skipped" or not (known.files or known.older):
+            return aged
+        if aged:
+            raise _InTheWay(f"{path} exists already; give --overwrite to replace it")
+        return True  # an interrupted run may have written it
+
+    def _look_again(self, contents: Mapping[str, bytes]) -> None:
+        """See before they are written whether outputs would replace others: transcribing takes long.
+
+        Raises
+        ------
+        _InTheWay
+            If there is a file that is neither known to be ours nor the same.
+        """
+        if self.recipe.overwrite:
+            return
+        files, older = self._earlier()
+        for extension, data in contents.items():
+            path = self.job.output(extension)
+            if path.exists() and not self._is(extension, (older | files).get(extension)) and path.read_bytes() != data:
+                raise _InTheWay(f"{path} exists already, made otherwise; give --overwrite to replace it")
 
     def _is(self, extension: str, digest: str | None) -> bool:
         """Whether an output is as an earlier run left it."""
@@ -376,9 +415,9 @@ def _transcribe(
 ) -> Transcription:
     """The notes as they are to be written."""
     if outputs.is_posteriors(job.source):
-        if recipe.beats is not None or recipe.output.part != Part():
-            raise UsageError("posteriors have no sound; give the recording for --tempo auto, --start, --end, --channel")
-        transcription = transcriber.track(load_posteriors(job.source), recipe.tracker)
+        if recipe.output.part != Part():
+            raise UsageError("posteriors have no sound; give the recording for --start, --end, --channel")
+        transcription = transcriber.track(load_posteriors(job.source), recipe.tracker, recipe.beats)
     else:
         transcription = transcriber.transcribe(
             job.source,
@@ -388,10 +427,20 @@ def _transcribe(
             keep_posteriors=not outputs.WITH_POSTERIORS.isdisjoint(wanted),
             progress=partial(progress, job) if progress else None,
         )
-    if recipe.shape == ShapeSettings():
+    return shaped(transcription, recipe)
+
+
+def shaped(transcription: Transcription, recipe: Recipe) -> Transcription:
+    """A transcription with the notes that a recipe makes of it, on its beats or those of the recipe's tempo."""
+    shape = recipe.shape
+    if shape.quantize is not None and recipe.beats is not None and transcription.beats is None:
+        shape = replace(shape, quantize=None)
+        remark = "notes are not quantised for want of a beat; give --tempo BPM"
+        transcription = replace(transcription, warnings=(*transcription.warnings, remark))
+    if shape == ShapeSettings():
         return transcription
     return transcription.shaped(
-        recipe.shape, transcription.beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
+        shape, transcription.beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
     )
 
 

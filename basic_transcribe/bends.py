@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import BEND_UNIT, Float32, Note, PitchBend
+from .types import BEND_UNIT, Float32, Note, PitchBend, Posteriors
 
 REACH = 8  # bins on either side of the note's own that its pitch may move to
 HOME = 2  # bins on either side of the note's own where its pitch must be at its clearest
@@ -156,28 +157,37 @@ def _step_by_step(path: list[int], inner: Float32, peaks: NDArray[np.bool_], not
                     last = path[i]
 
 
-class Ended(NamedTuple):
-    """A note that is over, but for its bend.
+@dataclass(slots=True)
+class Begun:
+    """A note that has begun: its column, its first frame, what is known of it, and its contour so far.
 
-    ``frame`` is the first frame of its contour, which is in successive parts from :func:`window`; there are none if the
-    bend is not wanted. The others are those of :class:`~basic_transcribe.types.Note`.
+    The contour is in successive parts from :func:`window`; there are none if the bend is not wanted.
     """
 
-    onset: float
-    offset: float
     pitch: int
+    frame: int
+    onset: float
     velocity: int
     confidence: float
-    frame: int
-    contour: list[Float32]
+    contour: list[Float32] = field(default_factory=list)
 
 
-def with_bends(ended: Sequence[Ended], frame_rate: float, bins_per_semitone: int) -> list[Note]:
-    """The notes, each with its bend, or with none if its contour says nothing."""
-    found = iter(curves([np.concatenate(e.contour) for e in ended if e.contour], bins_per_semitone))
+class Ended(NamedTuple):
+    """A note that is over, but for its bend: the absolute frame that it ends by, and its offset in seconds."""
+
+    note: Begun
+    end: int
+    offset: float
+
+
+def finished(ended: Sequence[Ended], p: Posteriors, shortest: float) -> list[Note]:
+    """The notes of so many seconds or more, each with its bend, or with none if its contour says nothing."""
+    kept = [e for e in ended if e.offset - e.note.onset >= shortest]
+    contours = [np.concatenate(note.contour)[: max(1, end - note.frame)] for note, end, _ in kept if note.contour]
+    found = iter(curves(contours, p.bins_per_semitone))
     notes = []
-    for e in ended:
-        semitones = next(found) if e.contour else None
-        bend = None if semitones is None else PitchBend(e.frame / frame_rate, 1 / frame_rate, semitones)
-        notes.append(Note(e.onset, e.offset, e.pitch, e.velocity, e.confidence, bend))
+    for note, _, offset in kept:
+        semitones = next(found) if note.contour else None
+        bend = None if semitones is None else PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
+        notes.append(Note(note.onset, offset, p.lowest_pitch + note.pitch, note.velocity, note.confidence, bend))
     return notes

@@ -134,6 +134,9 @@ def command(
     written, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     with usage_errors():
+        for name in SUBCOMMANDS.keys() & set(inputs):
+            if not os.path.exists(name):
+                raise UsageError(f"{name} is a command of its own and comes first: basic-transcribe {name} ...")
         recipe, report = recipe_of(flags), report_of(flags)
     exit_with(lambda: run(inputs, output_dir, recipe, flags["jobs"], report))
 
@@ -281,6 +284,8 @@ def live_command(
     with usage_errors():
         if fast and file is None:
             raise UsageError("--fast is for --file; give one too")
+        if device is not None and file is not None:
+            raise UsageError("--device contradicts --file; give one of them")
         settings = over(named(preset).tracker, **tracker_flags(context.params))
 
     def listen() -> int:

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from .errors import TranscribeError, printable
+from .errors import OutputError, TranscribeError, printable
 
 if TYPE_CHECKING:
     import rich.progress
@@ -26,8 +26,22 @@ REASONS = 20  # of failures, in a summary
 
 
 def say(text: str) -> None:
-    if sys.stdout is not None:
+    """Print to standard output.
+
+    Raises
+    ------
+    BrokenPipeError
+        If nobody reads it.
+    OutputError
+        If it cannot be written.
+    """
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        raise OutputError(f"standard output cannot be written: {error.strerror}; send it elsewhere") from error
 
 
 def complain(text: str) -> None:
@@ -49,9 +63,9 @@ def mute_libraries() -> None:
         os.dup2(nothing.fileno(), 2)
 
 
-def silence() -> None:
-    """Keep the interpreter from flushing into a closed pipe when it exits."""
-    for stream in (sys.stdout, sys.stderr):
+def silence(*streams: TextIO | None) -> None:
+    """Keep the interpreter from flushing into what cannot be written when it exits."""
+    for stream in streams:
         if stream is not None:
             with open(os.devnull, "wb") as nothing:
                 os.dup2(nothing.fileno(), stream.fileno())

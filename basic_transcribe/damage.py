@@ -9,6 +9,7 @@ from typing import BinaryIO
 _OGG_HEADER = 27
 _OGG_POLYNOMIAL = 0x04C11DB7
 _SEARCH = 2**20  # bytes in which MPEG frames are looked for after damage
+_LARGEST_FRAME = 1441  # bytes, of layer III
 
 # Of MPEG 1 (version 3), 2 (2) and 2.5 (0); ISO/IEC 11172-3, 2.4.2.3 and ISO/IEC 13818-3.
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
@@ -103,6 +104,28 @@ def mpeg(file: BinaryIO, start: int) -> float | None:
         if length and _mpeg_frame(following)[0]:
             return seconds
     return None
+
+
+def mpeg_header_alone(head: bytes, size: int) -> tuple[int, int] | None:
+    """Whether an MP3 ends before its first frame of sound does; the frame before that is a header.
+
+    Parameters
+    ----------
+    head : bytes
+        The first ones of the sound.
+    size : int
+        In bytes, of all of it.
+
+    Returns
+    -------
+    tuple of int, or None
+        Sample rate in Hz and channels; None if there is sound, or this is no such file.
+    """
+    length, _ = _mpeg_frame(head[:4])
+    following, _ = _mpeg_frame(head[length:][:4])
+    if not length or not re.search(rb"Xing|Info", head[:256]) or size - length >= (following or _LARGEST_FRAME):
+        return None
+    return _MPEG_RATES[head[1] >> 3 & 3][head[2] >> 2 & 3], 1 if head[3] >> 6 == 3 else 2
 
 
 def _mpeg_frame(header: bytes) -> tuple[int, float]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import damage
-from .errors import AudioError, TranscribeError
+from .errors import AudioError, TranscribeError, printable
 from .types import Float32
 
 BLOCK_SECONDS = 10
@@ -26,10 +28,13 @@ BLOCK_VALUES = 2**23  # a block of many channels stays below 32 MiB
 FLAC_FRAME = 4096  # samples, with most encoders
 MOST_STUCK = 64  # attempts to read on after damage; mpg123 gives up after each kilobyte
 MOST_DAMAGE = 1000  # places; a file with more of them is no recording any more
+LEAST_GAP = 0.05  # seconds; timestamps are rounded, and encoders pad
+MOST_SILENCE = 60  # seconds put in one place of a recording that does not say how long it is
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
 UNKNOWN_SIZE = 2**40  # bytes or frames; headers that do not know write more
+READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a file object that unpacks what is cut or damaged
 
 # Where libsndfile seeks to the very sample, and reads there what it reads on the way from the beginning. Vorbis and
 # Opus land beside it now and then, and MP3 needs the frames before it; these are decoded from the beginning.
@@ -58,10 +63,12 @@ _CONTAINERS = [
 _MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]")  # of layers 3 and 2, not of AAC
 _EARLY, _SILENT = "notes after it may be early", "silence is in the place of the rest"
 _ESTIMATED = {"aac", "ac3"}  # FFmpeg guesses their duration from the bit rate
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # of FFmpeg's sample formats
 _DECLARED = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OPEN_ERRORS = {
     "Format not recognised": "not audio, or in a format that cannot be read; convert it to WAV or FLAC",
     "SF_INFO struct incomplete": "damaged: its header gives no valid sample rate or length; export it again",
+    "File does not exist": "damaged or cut short: nothing of it can be decoded; export it again",  # said of MP3
     "Too many channels": f"more than {MAX_CHANNELS} channels; export fewer",
 }
 
@@ -154,6 +161,11 @@ def check_format(name: str, rate: float, channels: int, error: type[TranscribeEr
         raise error(f"{name}: {channels} channels; 1 to {MAX_CHANNELS} can be read, so export fewer")
 
 
+def reason(error: BaseException) -> str:
+    """What the system says, in one line; file objects that are not the system's may say it in their own way."""
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
 def to_float(samples: NDArray[Any]) -> Float32:
     """Samples of full scale 1.0, copied; integers are scaled by their type, of which uint8 has its zero at 128."""
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes Inf, and is refused later
@@ -194,8 +206,8 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
         if demuxer:
             return _decode_av(name, file, demuxer, verify, resources)
         return _decode_soundfile(name, _Reader(file, head, start, size), verify, resources)
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
+    except READ_ERRORS as error:
+        raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
 
 
 def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:
@@ -222,38 +234,38 @@ class _Callbacks:
     Attributes
     ----------
     file : binary file object
-    error : OSError or None
-        The last one of the disk.
+    error : Exception or None
+        The last one of the disk, or of what else the file comes from.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
     def read(self, count: int) -> bytes:
         try:
             return self.file.read(count)
-        except OSError as error:
+        except READ_ERRORS as error:
             self.error = error
             return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
             return self.file.seek(offset, whence)
-        except (OSError, ValueError):  # a damaged header points outside the file
+        except (*READ_ERRORS, ValueError):  # a damaged header points outside the file
             return -errno.EINVAL
 
     def tell(self) -> int:
         try:
             return self.file.tell()
-        except OSError as error:
+        except READ_ERRORS as error:
             self.error = error
             return -errno.EINVAL
 
     def check(self, name: str) -> None:
         """Raise what the disk said, if it failed."""
         if self.error:
-            raise AudioError(f"{name}: cannot be read: {self.error.strerror}") from self.error
+            raise AudioError(f"{name}: cannot be read: {reason(self.error)}") from self.error
 
 
 class _Reader(_Callbacks):
@@ -309,6 +321,9 @@ def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], re
     import soundfile
 
     file, size = reader.file, reader.size
+    if alone := damage.mpeg_header_alone(reader.head, size - reader.start):  # libsndfile opens none
+        rate, channels = alone
+        return Decoded(name, AudioInfo(float(rate), channels, None, "MP3"), verify=verify)
 
     def opened() -> Any:
         reader.seek(0)
@@ -459,6 +474,7 @@ def _last_ogg_page(file: BinaryIO, size: int) -> bytes:
 def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], None], resources: ExitStack) -> Decoded:
     try:
         import av
+        from av.audio.plane import AudioPlane
     except ImportError:
         raise AudioError(f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"') from None
     file.seek(0)
@@ -482,11 +498,19 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
         duration = float(stream.duration * stream.time_base)
     elif demuxer not in _ESTIMATED and container.duration:
         duration = container.duration / av.time_base
+    # The time of a video is that of its pictures, which sound may follow later.
+    lead = 0.0
+    if container.duration and container.start_time is not None and stream.start_time is not None:
+        offset = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
+        lead = offset if LEAST_GAP < offset < container.duration / av.time_base else 0.0
+    if lead and duration is not None:
+        duration = min(duration + lead, container.duration / av.time_base)
     decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), verify=verify)
     if len(streams) > 1:
         decoded.warnings.append(f"has {len(streams)} audio streams; only number {number} was used")
 
     damaged: list[float] = []
+    filled = 0.0
 
     def packets() -> Iterator[Any]:
         while True:
@@ -496,41 +520,77 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
             except IndexError:  # PyAV trips over the first packet of a stream that begins later, and is past it now
                 continue
 
-    def pieces(start: int, stop: int) -> Iterator[Float32]:
+    def frames() -> Iterator[Any]:
+        """What can be decoded, and None for what cannot."""
         try:
             for packet in packets():
                 try:
                     found = packet.decode()
                 except av.error.FFmpegError:
-                    damaged.append(decoded.seconds)
+                    yield None
                     continue
                 for frame in found:
-                    samples = frame.to_ndarray()
-                    samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
-                    if frame.sample_rate != rate or samples.shape[1] != channels:
-                        damaged.append(decoded.seconds)
-                        continue
-                    wanted = decoded.advance(samples, start, stop)
-                    if len(wanted):
-                        yield to_float(wanted)
-                    if decoded.position >= stop:
-                        return
+                    yield frame if frame.sample_rate == rate and frame.layout.nb_channels == channels else None
         except av.error.FFmpegError:
-            damaged.append(decoded.seconds)
+            yield None
         callbacks.check(name)
+
+    def samples_of(frame: Any) -> NDArray[Any]:
+        """Shape (samples, channels). PyAV's own ``to_ndarray`` reads past the last of eight or more planes."""
+        planar = frame.format.is_planar
+        count, width = (channels, 1) if planar else (1, channels)
+        dtype = _DTYPES[frame.format.name.removesuffix("p")]
+        planes: list[Any] = [AudioPlane(frame, i) for i in range(count)]
+        rows = np.array([np.frombuffer(plane, dtype, frame.samples * width) for plane in planes])
+        return rows.T if planar else rows.reshape(-1, channels)
+
+    def silence(seconds: float) -> Iterator[Float32]:
+        count = round(seconds * rate)
+        for first in range(0, count, decoded.block_frames):
+            yield np.zeros((min(decoded.block_frames, count - first), channels), np.float32)
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        """All that can be read, with silence where frames are missing by their timestamps."""
+        nonlocal filled
+        yield from silence(lead)
+        end: float | None = None  # of the last frame, by the timestamps
+        missing = 0.0  # seconds by which these went ahead since
+        for frame, following in pairwise(chain(frames(), [None])):
+            if frame is None:
+                damaged.append(decoded.seconds)
+                continue
+            begin = end if frame.time is None else frame.time
+            if begin is not None:
+                missing += begin - end if end is not None and abs(begin - end) > LEAST_GAP else 0
+                end = begin + frame.samples / rate
+            # A damaged timestamp stands alone, or leads out of the recording.
+            after = None if following is None else following.time
+            followed = end is not None and after is not None and abs(after - end) <= LEAST_GAP
+            longest = MOST_SILENCE if duration is None else duration - decoded.seconds
+            if LEAST_GAP < missing <= longest and followed:
+                damaged.append(decoded.seconds)
+                filled += missing
+                yield from silence(missing)
+                missing = 0.0
+            yield samples_of(frame)
 
     def blocks(start: int, stop: int) -> Iterator[Float32]:
         held: list[Float32] = []
         count = 0
-        for piece in pieces(start, stop):
-            held.append(piece)
-            count += len(piece)
+        for piece in pieces():
+            wanted = decoded.advance(piece, start, stop)
+            if len(wanted):
+                held.append(to_float(wanted))
+                count += len(wanted)
             if count >= decoded.block_frames:
                 yield np.concatenate(held)
                 held, count = [], 0
+            if decoded.position >= stop:
+                break
         if count:
             yield np.concatenate(held)
-        decoded.report_losses(stop, duration, damaged, _EARLY)
+        after = f"silence is in the place of the {filled:.2f} s that are missing" if filled else _EARLY
+        decoded.report_losses(stop, duration, damaged, after)
 
     decoded.blocks = blocks
     return decoded

@@ -17,6 +17,8 @@ from .scoring import Recording
 from .types import TrackerSettings
 
 JSON_FORMAT = "basic_transcribe.evaluation"
+JSON_BEGINNING = f'{{\n "format": "{JSON_FORMAT}",\n'.encode()
+"""Of all that :func:`to_json` returns."""
 JSON_VERSION = 1
 ESTIMATE_EXTENSIONS = (".mid", ".midi", ".csv")
 ONSET_ERRORS = ("onset_ms", "onset_sd_ms")

@@ -153,6 +153,10 @@ class Limits:
             given(settings.minimum_note_length) / 1000,
         )
 
+    def shortest(self, frame_rate: float) -> float:
+        """Length in seconds of the shortest note that is kept: half a frame at least."""
+        return max(self.minimum_length, 0.5 / frame_rate)
+
 
 def given(value: float | None) -> float:
     """A threshold that has been filled in.
@@ -192,8 +196,9 @@ def silence(p: Posteriors, frames: int) -> Posteriors:
     return p.with_arrays({n: np.zeros((frames, getattr(p, n).shape[1]), np.float32) for n in Posteriors.ARRAYS})
 
 
-def end_by(notes: list[Note], duration: float | None) -> list[Note]:
-    """Notes cut at the end of the recording."""
+def end_by(notes: list[Note], duration: float | None, shortest: float) -> list[Note]:
+    """Notes cut at the end of the recording, those of so many seconds or more."""
     if duration is None:
         return notes
-    return [replace(n, offset=min(n.offset, duration)) for n in notes if n.onset < duration]
+    cut = [replace(n, offset=min(n.offset, duration)) for n in notes if n.onset < duration]
+    return [n for n in cut if n.duration >= shortest]

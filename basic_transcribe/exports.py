@@ -23,14 +23,15 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from .errors import OutputError, TranscribeError, printable
-from .types import Beats, Key, Marker, Note, Posteriors, TrackerSettings
+from .types import Beats, Key, Marker, Note, Part, Posteriors, TrackerSettings
 
 CSV_HEADER = ("onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents")
 JSON_FORMAT = "basic_transcribe.notes"
-JSON_VERSION = 2
-JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-2.schema.json"
+JSON_VERSION = 3
+JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-3.schema.json"
 """JSON Schema (draft 2020-12) of what :func:`notes_to_json` writes."""
 JAMS_VERSION = "0.3.4"
+WHOLE = Part()
 MAX_NPZ_BYTES = 4 << 30  # uncompressed; posteriors of about five hours
 
 _SCALARS = ("frame_rate", "lowest_pitch")
@@ -94,13 +95,17 @@ def notes_to_csv(notes: Iterable[Note]) -> str:
     return buffer.getvalue()
 
 
-def notes_to_json(transcription: NotesOfARecording) -> str:
+def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key | None = None) -> str:
     """Everything known of the notes, as a JSON object.
 
     Parameters
     ----------
     transcription : Transcription
         Or anything with its notes, duration, settings, warnings, model, beats, key and markers.
+    part : Part
+        Which part of the recording it is.
+    key : Key, optional
+        If it is known; that of the transcription otherwise.
 
     Returns
     -------
@@ -116,11 +121,12 @@ def notes_to_json(transcription: NotesOfARecording) -> str:
         "format": JSON_FORMAT,
         "version": JSON_VERSION,
         "duration": float(transcription.duration),
+        "part": asdict(part),
         "model": transcription.model,
         "settings": asdict(transcription.settings),
         "warnings": list(transcription.warnings),
         "beats": _json_beats(transcription.beats),
-        "key": _json_key(transcription.key),
+        "key": _json_key(key or transcription.key),
         "markers": [{"time": round(float(m.time), 6), "text": m.text} for m in transcription.markers],
         "notes": [_json_note(note) for note in transcription.notes],
     }
@@ -166,7 +172,7 @@ def _json_note(note: Note) -> dict[str, Any]:
     }
 
 
-def notes_to_jams(transcription: NotesOfARecording, title: str = "") -> str:
+def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part = WHOLE, key: Key | None = None) -> str:
     """The notes as a JAMS file, the JSON of MIR research (Humphrey et al., ISMIR 2014; jams.readthedocs.io).
 
     Annotations: ``note_midi`` (the pitch with the mean of its bend), ``pitch_contour`` (the bends over time; ``index``
@@ -178,6 +184,8 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "") -> str:
         Or anything with its attributes, as in :func:`notes_to_json`.
     title : str
         Of the recording.
+    part, key
+        As in :func:`notes_to_json`; the part is kept in the sandbox.
 
     Returns
     -------
@@ -190,7 +198,7 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "") -> str:
         If a number is not finite, which JSON cannot express.
     """
     duration = round(float(transcription.duration), 6)
-    notes, beats, key = transcription.notes, transcription.beats, transcription.key
+    notes, beats, key = transcription.notes, transcription.beats, key or transcription.key
     data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n), round(n.confidence, 4)) for n in notes]}
     contours = [_contour(i, note) for i, note in enumerate(notes) if note.bend is not None]
     if beats:
@@ -226,7 +234,7 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "") -> str:
             "identifiers": {},
             "jams_version": JAMS_VERSION,
         },
-        "sandbox": {},
+        "sandbox": {"part": asdict(part)},
     }
     return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
 
@@ -269,7 +277,7 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
     return buffer.getvalue()
 
 
-def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_BYTES) -> Posteriors:
+def load_posteriors(source: str | Path | BinaryIO) -> Posteriors:
     """Read what :func:`posteriors_to_npz` wrote. Safe on files from strangers.
 
     Nothing is unpickled, and names, types, shapes and sizes are checked before any array is allocated.
@@ -278,8 +286,6 @@ def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_B
     ----------
     source : path or binary file object
         A file object must be seekable.
-    max_bytes : int
-        Largest size of the unpacked arrays.
 
     Returns
     -------
@@ -288,13 +294,13 @@ def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_B
     Raises
     ------
     TranscribeError
-        If the file cannot be read, or holds no posteriors.
+        If the file cannot be read, or holds no posteriors, or more than those of about five hours.
     """
     name = printable(source) if isinstance(source, str | Path) else "npz"
     try:
         with open(source, "rb") if isinstance(source, str | Path) else contextlib.nullcontext(source) as file:
             with zipfile.ZipFile(file) as members:
-                _check_members(members, max_bytes)
+                _check_members(members)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in (*Posteriors.ARRAYS, *_SCALARS)}
@@ -307,7 +313,7 @@ def load_posteriors(source: str | Path | BinaryIO, *, max_bytes: int = MAX_NPZ_B
         raise TranscribeError(f"{name}: not posteriors of this program ({reason}); write them anew") from error
 
 
-def _check_members(archive: zipfile.ZipFile, max_bytes: int) -> None:
+def _check_members(archive: zipfile.ZipFile) -> None:
     """Refuse archives that numpy should not even open: other members, other types, sizes that do not fit.
 
     zipfile never unpacks more of a member than the size it declares, so that size is what bounds the memory.
@@ -316,8 +322,8 @@ def _check_members(archive: zipfile.ZipFile, max_bytes: int) -> None:
     members = archive.infolist()
     if len(members) != len(expected) or {member.filename for member in members} != expected:
         raise ValueError("it must hold exactly the arrays " + ", ".join((*Posteriors.ARRAYS, *_SCALARS)))
-    if sum(member.file_size for member in members) > max_bytes:
-        raise ValueError(f"its arrays exceed {max_bytes} bytes")
+    if sum(member.file_size for member in members) > MAX_NPZ_BYTES:
+        raise ValueError(f"its arrays exceed {MAX_NPZ_BYTES} bytes")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{member.filename} is compressed in an unusual way")

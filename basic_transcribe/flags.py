@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from .types import BeatSettings
 
 TEMPO = "beats per minute, auto, or auto:120 for a tempo near 120"
-_TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d*)?)")
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_TIME = re.compile(
+    r"(?:(?:(?P<hours>\d{1,9}):)?(?P<minutes>\d{1,9}):)?(?P<seconds>\d{1,9}(?:\.\d*)?)",
+    re.ASCII,
+)
 Settings = TypeVar("Settings", bound="DataclassInstance")
 Parsed = TypeVar("Parsed")
 
@@ -29,21 +33,24 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     from .batch import Recipe
     from .outputs import MIXED, SONIFIED, OutputSettings, check
     from .presets import preset
-    from .timing import parse_division, parse_time_signature
+    from .timing import metre, parse_division, parse_time_signature
     from .types import Part
 
     chosen = preset(flags["preset"])
     bends = _bend_mode(flags)
     signature = _parsed(parse_time_signature, flags["time_signature"])
-    beats = _beat_settings(flags["tempo"], signature)
     division = _parsed(parse_division, flags["quantize"])
+    # A grid and a score are of no use unless they follow the music.
+    tempo = flags["tempo"] or ("auto" if division or flags["musicxml"] else None)
+    beats = _beat_settings(tempo, signature)
+    steady = None if beats else _number("--tempo", tempo, TEMPO)
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
         raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
     if flags["scale"] is None and flags["scale_mode"] is not None:
         raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
     midi = over(
         chosen.midi,
-        tempo=None if beats else _number("--tempo", flags["tempo"], TEMPO),
+        tempo=steady and steady * metre(signature or (4, 4))[1],  # of beats as they are counted, in quarter notes
         program=flags["program"],
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
@@ -58,7 +65,7 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     tracker = over(
         chosen.tracker,
         **tracker_flags(flags),
-        pitch_bends=False if bends == "none" else None,
+        pitch_bends=None if bends is None else bends != "none",
     )
     part = Part(
         seconds_of("--start", flags["start"]) or 0.0, seconds_of("--end", flags["end"]), _channel(flags["channel"])
@@ -118,7 +125,11 @@ def tracker_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bend_mode(flags: Mapping[str, Any]) -> str | None:
     """One of the modes, ``none``, or None if no flag says anything."""
+    from .types import BEND_MODES
+
     short = {"none": flags["no_pitch_bends"], "channels": flags["multiple_pitch_bends"]}
+    if flags["pitch_bends"] not in (None, "none", *BEND_MODES):
+        raise UsageError(f"--pitch-bends is {flags['pitch_bends']!r}; give none, {', '.join(BEND_MODES)}")
     said = {mode for mode, given in short.items() if given} | ({flags["pitch_bends"]} - {None})
     if len(said) > 1:
         raise UsageError("the flags on pitch bends contradict each other; give one of them")
@@ -151,7 +162,9 @@ def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> Beat
     word, colon, near = (tempo or "").partition(":")
     if word != "auto":
         return None
-    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if colon else None)
+    if colon and not near:
+        raise UsageError(f"--tempo is {tempo!r}; give {TEMPO}")
+    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if near else None)
 
 
 def seconds_of(option: str, text: str | None) -> float | None:
@@ -173,7 +186,7 @@ def seconds_of(option: str, text: str | None) -> float | None:
 def _channel(text: str | None) -> str | int:
     if text is None:
         return "mix"
-    return int(text) if text.isdecimal() else text
+    return int(text) if _WHOLE.fullmatch(text) else text
 
 
 def _velocities(text: str | None) -> tuple[int, int] | None:
@@ -187,9 +200,10 @@ def _velocities(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     low, _, high = text.partition("-")
-    if not (low.isdecimal() and (high.isdecimal() or not high)):
-        raise UsageError(f"--velocity-range is {text!r}; give two velocities, such as 40-100")
-    return int(low), int(high or low)
+    high = high or low
+    if not (_WHOLE.fullmatch(low) and _WHOLE.fullmatch(high) and int(low) <= int(high)):
+        raise UsageError(f"--velocity-range is {text!r}; give two velocities, the softest first, such as 40-100")
+    return int(low), int(high)
 
 
 def frequency_of(option: str, text: str | None) -> float | None:
@@ -219,7 +233,7 @@ def shard_of(text: str | None) -> tuple[int, int]:
         If it is not.
     """
     i, slash, n = (text or "1/1").partition("/")
-    if not (slash and i.isdecimal() and n.isdecimal()):
+    if not (slash and _WHOLE.fullmatch(i) and _WHOLE.fullmatch(n)):
         raise UsageError(f"--shard is {text!r}; give a part and how many there are, such as 2/8")
     return int(i), int(n)
 

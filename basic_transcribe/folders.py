@@ -38,7 +38,7 @@ class Folders:
     watch : bool
         Go on with those that appear or change later.
     page : Path or None
-        Where to write a page that shows all that the manifest tells of.
+        Where to write a page that shows all that the manifest tells of, but no failures of what is no file any more.
     """
 
     inputs: tuple[str, ...]
@@ -94,12 +94,11 @@ def transcribe_folders(
     else:
         rounds = iter((_find(folders, recipe, entries, extensions),))
     plan.check_folder(folders.output)
-    if folders.page is not None and not folders.page.absolute().parent.is_dir():
-        raise OutputError(f"{folders.page}: cannot be written: no such folder; create it first")
     with ExitStack() as stack:
+        book = stack.enter_context(Manifest(folders.output))  # first, so that no page takes its place
         if folders.page is not None:
+            _check_page(folders.page)
             stack.callback(_write_page, folders.page, entries, folders.output, report)
-        book = stack.enter_context(Manifest(folders.output))
         ledger = _Ledger(folders.output, entries, book, report)
         for planned in rounds:
             _do(planned, ledger, recipe, work, report)
@@ -173,10 +172,14 @@ class _Ledger:
         self._full = False
 
     def unplanned(self, failure: Result) -> None:
-        """An input for which there is nothing to do. What is known of its outputs remains."""
-        known = self._entries.of_input(plan.absolute(Path(failure.label)))
-        if known is None or not known.fingerprint:
-            self._add(Entry(plan.absolute(Path(failure.label)), None, "failed", message=failure.message))
+        """An input for which there is nothing to do. What is known of its outputs remains.
+
+        Nothing is kept of a folder, or of what is not there: no later run would correct it.
+        """
+        path = plan.absolute(Path(failure.label))
+        known = self._entries.of_input(path)
+        if os.path.isfile(path) if known is None else not known.fingerprint:
+            self._add(Entry(path, None, "failed", message=failure.message))
 
     def done(self, job: Job, result: Result) -> None:
         """A job is done, one way or another."""
@@ -214,11 +217,20 @@ def preview(folders: Folders, recipe: Recipe, report: Report, *, extensions: Col
         report.preview(step)
 
 
+def _check_page(path: Path) -> None:
+    from .report import BEGINNING
+
+    plan.check_file(path, BEGINNING)
+
+
 def _write_page(path: Path, entries: Entries, output: Path, report: Report) -> None:
+    """The page, without failures of what is no file any more: the manifest alone remembers those."""
     from .report import report_page
 
     try:
-        rows = sorted(entries, key=lambda entry: entry.input)
+        _check_page(path)  # once more: an output may have got this name
+        shown = (entry for entry in entries if entry.status != "failed" or os.path.isfile(entry.input))
+        rows = sorted(shown, key=lambda entry: entry.input)
         page = report_page(rows, output, path.absolute().parent)
         write_atomic(path, page.encode())
     except TranscribeError as error:

@@ -130,6 +130,8 @@ class Playback:
     ------
     AudioError
         If the recording cannot be read.
+    UsageError
+        If it is ``-``, which elsewhere is standard input.
     """
 
     def __init__(
@@ -141,6 +143,8 @@ class Playback:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if str(path) == "-":
+            raise UsageError("-: standard input cannot be played; give a file")
         self.name = printable(path)
         self.sample_rate = round(probe(path).sample_rate)
         self.delays: list[float] = []

@@ -8,14 +8,16 @@ change, then notes begin.
 from __future__ import annotations
 
 import math
+import os
 import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +40,8 @@ LONGEST_TICK = 1.5e-3  # seconds; rounding then moves a note by half of this at 
 MOST_TICKS = 9_900_000  # pretty_midi refuses to read files of more than ten million ticks
 LATEST = 360_000.0  # seconds
 SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; the file can hold 16.7
+# A recording seldom begins on a beat: shares of a beat that are left uncounted, and by which its beginning may be off.
+NO_LEAD_IN, LEAD_IN_ERROR = 1 / 8, 0.1
 TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
 
 # MIDI Polyphonic Expression 1.0 (RP-053): a lower zone of fifteen member channels, of which that of the drums stays
@@ -268,19 +272,28 @@ def to_midi(
 def read_fingerprint(path: str | Path) -> str | None:
     """The fingerprint given to :func:`to_midi`, from a file it made.
 
-    Reads the beginning of the file only, and parses no MIDI.
+    Reads the beginning of the file and the lengths of its tracks only.
 
     Returns
     -------
     str or None
-        None if the file cannot be read, is no MIDI file, or holds no fingerprint.
+        None if the file cannot be read, is no MIDI file, holds no fingerprint, or has been cut off.
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(65536)
+            found = find_fingerprint(file.read(65536))
+            return found if found is not None and _is_whole(file) else None
     except OSError:
         return None
-    return find_fingerprint(head)
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Whether a file of chunks, each with its length, ends with one of them."""
+    size, end = file.seek(0, os.SEEK_END), 0
+    while end < size:
+        file.seek(end + 4)
+        end += 8 + int.from_bytes(file.read(4), "big")
+    return end == size
 
 
 def find_fingerprint(head: bytes) -> str | None:
@@ -330,17 +343,28 @@ def _steady_clock(tempo: float, latest: float) -> _Clock:
     return _Clock(resolution, np.zeros(1, np.int64), np.zeros(1), np.array([microseconds]))
 
 
-def _lead_in(beats: Beats) -> int:
-    """Beats to be counted before the first one, so that the file can begin with the recording."""
-    beat = 60 / beats.tempo
-    return max(1, round(beats.times[0] / beat)) if beats.times[0] > beat / 4 else 0
+def _lead_in(beats: Beats) -> float:
+    """Beats to be counted before the first one, so that the file can begin with the recording.
+
+    The largest fraction of a beat that keeps their tempo, which is the first of the file and for some readers the only
+    one, near that of the others; 0 if the first beat is so near that it can begin with the recording.
+    """
+    passed = beats.times[0] * beats.tempo / 60
+    lead = 0.0
+    for parts in (1, 2, 4, 8) if passed > NO_LEAD_IN else ():
+        if parts > 1 and (Fraction(beats.quarters) / 4 / parts).denominator > 32:
+            break  # bars are not written in anything shorter
+        lead = round(passed * parts) / parts
+        if abs(lead - passed) <= LEAD_IN_ERROR * passed:
+            break
+    return lead
 
 
 def _beat_clock(beats: Beats, latest: float) -> _Clock:
     """The clock by which each beat falls on its tick, ``_lead_in`` beats after the beginning."""
     lead = _lead_in(beats)
     seconds = np.array([0.0, *(beats.times if lead else beats.times[1:])])
-    quarters = np.array([0, *range(lead or 1, lead + len(beats.times))]) * beats.quarters
+    quarters = np.array([0.0, *((lead or 1) + np.arange(len(seconds) - 1))]) * beats.quarters
     lengths = np.diff(seconds) / np.diff(quarters)
     if not SHORTEST_QUARTER <= lengths.min() <= lengths.max() <= LONGEST_QUARTER or seconds[-1] > LATEST:
         raise ValueError(
@@ -381,17 +405,25 @@ def _tempi(ticks: list[int], goals: list[float], error: float) -> list[tuple[int
 def _time_signatures(
     beats: Beats | None, wanted: tuple[int, int] | None, resolution: int
 ) -> list[tuple[int, tuple[int, int]]]:
-    """Time signatures and their ticks: with beats, a first bar of those before the first that fits a whole bar."""
+    """Time signatures and their ticks: with beats, short bars of what comes before the first whole one."""
     if beats is None:
         return [(0, wanted)] if wanted else []
     numerator, denominator = wanted or (0, 1)
     same_length = numerator * 4 / denominator == beats.per_bar * beats.quarters
     usual = wanted if wanted and same_length else beats.time_signature
-    pick_up = (_lead_in(beats) + beats.downbeat) % beats.per_bar
-    if not pick_up:
-        return [(0, usual)]
-    first = replace(beats, per_bar=pick_up, downbeat=0).time_signature
-    return [(0, first), (round(pick_up * beats.quarters * resolution), usual)]
+    lead = Fraction(_lead_in(beats))
+    part, whole = lead % 1, (int(lead) + beats.downbeat) % beats.per_bar  # of a beat, and beats, before the first bar
+    changes: list[tuple[int, tuple[int, int]]] = []
+    if part:
+        changes.append((0, (part * Fraction(beats.quarters) / 4).as_integer_ratio()))
+    if whole:
+        changes.append((_ticks(part, beats, resolution), replace(beats, per_bar=whole, downbeat=0).time_signature))
+    return [*changes, (_ticks(part + whole, beats, resolution), usual)]
+
+
+def _ticks(count: Fraction, beats: Beats, resolution: int) -> int:
+    """Ticks of so many beats."""
+    return round(count * Fraction(beats.quarters) * resolution)
 
 
 def _conductor(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,12 @@ def _limit_memory() -> None:
 
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     defaults = dict.fromkeys(("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
-    ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": MAX_TENSOR_BYTES, **defaults}))
+    try:
+        ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": MAX_TENSOR_BYTES, **defaults}))
+    except RuntimeError as error:
+        if "already been registered" not in str(error):
+            raise
+        # Before 1.23 the one that the program around us has made stays, and is used.
 
 
 def _providers(name: str) -> list[str]:
@@ -108,7 +113,9 @@ class Model:
     threads : int, optional
         Blocks run at a time, each in a thread; one per processor if omitted.
     block_seconds : float
-        Length of the blocks audio is processed in. Changes memory and speed, never the posteriors.
+        Length of the blocks audio is processed in. Changes memory and speed. The posteriors stay the same, but for the
+        rounding of blocks of 32 frames (0.4 s) or fewer, which ONNX Runtime computes in another way. The last block of
+        a recording may be one.
     provider : str
         What ONNX Runtime computes with: one of :data:`PROVIDERS`. All but ``cpu`` need another build of ONNX Runtime,
         and may round otherwise.
@@ -155,6 +162,7 @@ class Model:
         self.bins_per_semitone = meta["bins_per_semitone"]
         self.defaults: dict[str, float] = meta["defaults"]
         self.frames_multiple: int = meta["frames_multiple"]
+        self._widths = dict.fromkeys(OUTPUTS, self.pitches) | {"contour": self.pitches * self.bins_per_semitone}
         self.block_frames = self._frames_of(block_seconds)
         self._check_signature()
 
@@ -191,6 +199,7 @@ class Model:
         _limit_memory()
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the one looked at, if it could be two
         options.log_severity_level = 4  # our own messages say it in one line
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # blocks side by side share out better
         try:
@@ -232,29 +241,20 @@ class Model:
             text = meta.get(key)
             if not (isinstance(text, str) and text.isprintable() and len(text) <= 100):
                 raise self._fail(f"metadata {key!r} must be a short text")
+        meta["defaults"] = {key: defaults[key] for key in DEFAULTS}  # all that was looked at
         return meta
 
     def _check_signature(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [i.name for i in inputs] != ["audio"] or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
             raise self._fail("expected one input 'audio' of float32, shape (1, samples)")
-        widths = dict.fromkeys(OUTPUTS, self.pitches) | {"contour": self.pitches * self.bins_per_semitone}
         got = {o.name: o for o in outputs}
-        for name, width in widths.items():
+        for name, width in self._widths.items():
             if name not in got or got[name].type != "tensor(float)" or got[name].shape[2:] != [width]:
                 raise self._fail(f"expected an output {name!r} of float32, shape (1, frames, {width})")
-        if self.path != default_model_path():
-            self._try()
-
-    def _try(self) -> None:
-        """Run it on a short silence: what the file declares need not be what it does."""
-        before, after = self.context
-        frames = 8 * self.frames_multiple
-        posteriors = self.run(np.zeros(before + (frames - 1) * self.hop + after, np.float32))
-        for name in OUTPUTS:
-            values = getattr(posteriors, name)
-            if len(values) != frames or not np.isfinite(values).all():
-                raise self._fail(f"of silence it makes {len(values)} frames of {name!r} or values that are not finite")
+        if self.path != default_model_path():  # what the file declares need not be what it does: run it on silence
+            before, after = self.context
+            self.run(np.zeros(before + (8 * self.frames_multiple - 1) * self.hop + after, np.float32))
 
     def run(self, audio: Float32) -> Posteriors:
         """Posteriors of a block that carries its own context.
@@ -268,12 +268,20 @@ class Model:
         Raises
         ------
         ModelError
-            If the model cannot.
+            If the model cannot, or gives other than finite posteriors of these frames.
         """
         try:
             values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise self._fail(f"it does not run: {_reason(error)}") from error
+        frames = 1 + (len(audio) - sum(self.context)) // self.hop
+        for (name, width), value in zip(self._widths.items(), values, strict=True):
+            due = 1, frames, width
+            if value.shape != due:
+                made = value.shape[1] if value.ndim > 1 else 0
+                raise self._fail(f"it makes {made} frames of {name!r}, {value.shape} where {due} is due")
+            if not np.isfinite(value).all():
+                raise self._fail(f"it makes values of {name!r} that are not finite")
         arrays = {name: value[0] for name, value in zip(OUTPUTS, values, strict=True)}
         return Posteriors(**arrays, frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch)
 
@@ -287,7 +295,7 @@ class Model:
         """
         return Feed(self, self.block_frames if block_seconds is None else self._frames_of(block_seconds))
 
-    def posteriors(self, blocks: Iterable[Float32]) -> Iterator[Posteriors]:
+    def posteriors(self, blocks: Iterable[Float32]) -> Generator[Posteriors, None, None]:
         """Posteriors of a whole recording.
 
         Parameters
@@ -298,8 +306,9 @@ class Model:
         Yields
         ------
         Posteriors
-            Consecutive frames, ``ceil(samples / hop)`` in all. Cutting the audio otherwise changes nothing: each
-            block is run with all the context that the network can see.
+            Consecutive frames, ``ceil(samples / hop)`` in all. Cutting the audio otherwise changes nothing but
+            the rounding of short blocks (see ``block_seconds``): each is run with all the context that the network can
+            see.
         """
         cutter = Cutter(self, self.block_frames, int(AT_ONCE * self.block_frames))
         yield from in_order(self._run_window, _windows(cutter, blocks), self.threads)

@@ -13,7 +13,7 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -53,15 +53,9 @@ AFTER = max(BACK + SPREAD, SUPPORT - 1)  # and after it
 
 
 @dataclass(slots=True)
-class _Open:
-    """The note that sounds: its column, its first frame, what is known of it, and its contour so far."""
+class _Open(bends.Begun):
+    """The note that sounds."""
 
-    pitch: int
-    frame: int
-    onset: float
-    level: float
-    confidence: float
-    contour: list[Float32] = field(default_factory=list)
     damped: int = 0  # frame of the latest end that is considered
 
 
@@ -133,9 +127,14 @@ class MonophonicTracker:
         """The note that has begun and is not finished, if any, as far as it is known, without its bend."""
         if not self._open:
             return []
-        note, number = self._open, self._lowest_pitch + self._open.pitch
+        note = self._open
         latest = max(self.seconds, note.onset + 0.5 / self._frame_rate)
-        return [Note(note.onset, latest, number, velocity(note.level, number), note.confidence)]
+        return [Note(note.onset, latest, self._lowest_pitch + note.pitch, note.velocity, note.confidence)]
+
+    @property
+    def begun(self) -> bends.Begun | None:
+        """The note that has begun and is not finished, if any, from which another tracker can go on."""
+        return self._open
 
     def push(self, block: Posteriors) -> list[Note]:
         """Take the next frames; return the notes that are finished by them, in order."""
@@ -163,11 +162,11 @@ class MonophonicTracker:
         notes = self.push(silence(self._blocks[0], CHUNK + AFTER))
         if self._undecided is not None and self._gain is not None:
             notes += self._decide(self._undecided, int(self._gain.argmax()))
-        return end_by(notes, duration)
+        return end_by(notes, duration, self._limits.shortest(self._frame_rate))
 
     def _advance(self) -> list[Note]:
         """Search the next chunk, and choose the line through the one before it."""
-        p = self._blocks[0] if len(self._blocks) == 1 else Posteriors.concatenate(self._blocks)
+        p = Posteriors.concatenate(self._blocks)
         before, notes = self._searched - self._start, []
         chunk = _Chunk(p.slice(0, before + CHUNK + AFTER), self._start, before)
         gain = self._search(chunk)
@@ -254,7 +253,8 @@ class MonophonicTracker:
         begun = self._begin(chunk, row, pitch) if pitch is not None else None
         notes: list[Note] = []
         if self._open:
-            notes = self._close(self._open, chunk.frame + row, begun.onset if begun else np.inf)
+            ended = self._close(self._open, chunk.frame + row, begun.onset if begun else np.inf)
+            notes = bends.finished([ended], chunk.p, self._limits.shortest(self._frame_rate))
         if begun:
             begun.onset = max(begun.onset, self._ended)
         self._open = begun
@@ -267,21 +267,15 @@ class MonophonicTracker:
             fraction = float(between_frames(chunk.onset, *place)[0])
             confidence = 0.5 * (float(chunk.onset_mass[row, pitch]) + confidence)
         onset = max(0.0, (frame + fraction) / self._frame_rate + self._limits.onset_delay)
-        level = float(level_at(chunk.p, *place)[0])
-        return _Open(pitch, frame, onset, level, min(1.0, confidence))
+        loud = velocity(float(level_at(chunk.p, *place)[0]), self._lowest_pitch + pitch)
+        return _Open(pitch, frame, onset, loud, min(1.0, confidence))
 
-    def _close(self, note: _Open, end: int, latest: float) -> list[Note]:
-        """A note finished by absolute frame ``end`` and the time ``latest``; nothing if it is too short."""
+    def _close(self, note: _Open, end: int, latest: float) -> bends.Ended:
+        """A note finished by absolute frame ``end`` and the time ``latest``."""
         if note.damped >= max(note.frame + SHORTEST, end - FADING):
             end = min(note.damped, end)
-        self._ended = offset = max(self._ended, min(end / self._frame_rate, latest))
-        if offset - note.onset < max(self._limits.minimum_length, 0.5 / self._frame_rate):
-            return []
-        number = self._lowest_pitch + note.pitch
-        contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
-        loud = velocity(note.level, number)
-        ended = bends.Ended(note.onset, offset, number, loud, note.confidence, note.frame, contour)
-        return bends.with_bends([ended], self._frame_rate, self._bins)
+        self._ended = max(self._ended, min(end / self._frame_rate, latest))
+        return bends.Ended(note, end, self._ended)
 
 
 def _sounding(p: Posteriors) -> Float32:

@@ -7,7 +7,7 @@ most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -57,15 +57,10 @@ class _Event(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Open:
-    """A note that has begun: its first frame, what is known of it, and its contour so far."""
+class _Open(bends.Begun):
+    """A note that has begun, how far its contour is read, and where it may end."""
 
-    frame: int
-    onset: float
-    level: float
-    confidence: float
-    read_to: int
-    contour: list[Float32] = field(default_factory=list)
+    read_to: int = 0
     silent_from: int | None = None
     offset_mass: float = 0.0  # of the strongest end so far
     offset_frame: int = 0
@@ -80,6 +75,8 @@ class NoteTracker:
         With thresholds filled in (:meth:`TrackerSettings.resolved`).
     first : int
         Frame of the recording with which the posteriors begin.
+    begun : Begun, optional
+        A note that another tracker has followed up to there, and that goes on.
 
     Examples
     --------
@@ -89,13 +86,16 @@ class NoteTracker:
 
     lookahead = AHEAD + CENTRE  # frames after an onset that must be known for its note to begin, at most
 
-    def __init__(self, settings: TrackerSettings, first: int = 0) -> None:
+    def __init__(self, settings: TrackerSettings, first: int = 0, begun: bends.Begun | None = None) -> None:
         self.settings = settings
         self._limits = Limits.of(settings)
         self._buffer: Posteriors | None = None
         self._first = self._start = first  # absolute frame of the buffer's first row; and what it was at the beginning
         self._next = first  # first frame whose events have not been handled
         self._open: dict[int, _Open] = {}
+        if begun:
+            known = (begun.pitch, begun.frame, begun.onset, begun.velocity, begun.confidence, begun.contour)
+            self._open[begun.pitch] = _Open(*known, read_to=first)
         self._ended: dict[int, float] = {}  # by pitch, when its last note ended
 
     @property
@@ -114,8 +114,8 @@ class NoteTracker:
                 note.onset,
                 max(self.seconds, note.onset + shortest),
                 lowest + pitch,
-                velocity(note.level, lowest + pitch),
-                min(1.0, note.confidence),
+                note.velocity,
+                note.confidence,
             )
             for pitch, note in self._open.items()
         ]
@@ -137,7 +137,7 @@ class NoteTracker:
             return []
         end = self._start + len(self._buffer)
         self._buffer = Posteriors.concatenate([self._buffer, silence(self._buffer, AHEAD + GAP + 2)])
-        return end_by(self._advance(end + GAP + 2), duration)
+        return end_by(self._advance(end + GAP + 2), duration, self._limits.shortest(self._buffer.frame_rate))
 
     def _advance(self, limit: int) -> list[Note]:
         """Handle all events of absolute frames before ``limit``."""
@@ -148,7 +148,7 @@ class NoteTracker:
         events = self._events(p, first, last)
         pitches = sorted({*self._open, *(event.pitch for event in events)})
         next_silence = dict(zip(pitches, self._next_silence(p.note[:, pitches]).T, strict=True))
-        finished: list[bends.Ended | None] = []
+        ended: list[bends.Ended] = []
 
         def end_of(pitch: int, note: _Open) -> int:
             """Absolute frame from which on the open note is silent, at or beyond ``limit`` if that is not known yet."""
@@ -169,23 +169,23 @@ class NoteTracker:
                         current.offset_mass, current.offset_frame = event.mass, frame
                     continue
                 if end <= start + event.row:
-                    finished.append(self._close(event.pitch, end))
+                    ended.append(self._close(event.pitch, end, p))
                 elif event.mass >= self._limits.split_threshold:
-                    finished.append(self._close(event.pitch, start + event.row))
+                    ended.append(self._close(event.pitch, start + event.row, p))
                 else:
                     continue
             if event.kind != OFFSET:
-                self._begin(event, p.frame_rate)
+                self._begin(event, p)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
             if end + GAP < limit:
-                finished.append(self._close(pitch, end))
+                ended.append(self._close(pitch, end, p))
             else:
-                self._read_contour(current, pitch, limit)
+                self._read_contour(current, limit, p)
         self._next = limit
         keep = max(0, limit - BACK - SPREAD - start)
         self._buffer, self._start = p.slice(keep), start + keep
-        return bends.with_bends([e for e in finished if e is not None], p.frame_rate, p.bins_per_semitone)
+        return bends.finished(ended, p, self._limits.shortest(p.frame_rate))
 
     def _next_silence(self, note: Float32) -> NDArray[np.int32]:
         """For each row, the first row at or after it from which on the note posterior stays low for GAP frames."""
@@ -220,35 +220,27 @@ class NoteTracker:
             events += map(_Event, *(column.tolist() for column in columns))
         return sorted(events)
 
-    def _begin(self, event: _Event, frame_rate: float) -> None:
+    def _begin(self, event: _Event, p: Posteriors) -> None:
         frame = self._start + event.row
-        earliest = self._ended.get(event.pitch, self._first / frame_rate)
-        onset = max((frame + event.fraction) / frame_rate + self._limits.onset_delay, earliest)
-        self._open[event.pitch] = _Open(frame, onset, event.level, event.confidence, frame)
+        earliest = self._ended.get(event.pitch, self._first / p.frame_rate)
+        onset = max((frame + event.fraction) / p.frame_rate + self._limits.onset_delay, earliest)
+        loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
+        self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
 
-    def _read_contour(self, note: _Open, pitch: int, end: int) -> None:
+    def _read_contour(self, note: _Open, end: int, p: Posteriors) -> None:
         """Follow the contour up to absolute frame ``end``."""
-        p = self._buffer
-        if not self.settings.pitch_bends or p is None or end <= note.read_to:
+        if not self.settings.pitch_bends or end <= note.read_to:
             return
         per_semitone = p.bins_per_semitone
         rows = p.contour[note.read_to - self._start : end - self._start]
-        note.contour.append(bends.window(rows, pitch * per_semitone + per_semitone // 2))
+        note.contour.append(bends.window(rows, note.pitch * per_semitone + per_semitone // 2))
         note.read_to = end
 
-    def _close(self, pitch: int, end: int) -> bends.Ended | None:
-        """Finish the open note of a pitch by absolute frame ``end``; None if it is too short."""
-        p, note = self._buffer, self._open[pitch]
-        if p is None:
-            raise RuntimeError("no posteriors")
-        del self._open[pitch]
+    def _close(self, pitch: int, end: int, p: Posteriors) -> bends.Ended:
+        """Finish the open note of a pitch by absolute frame ``end``."""
+        note = self._open.pop(pitch)
         if note.offset_mass > 0:
             end = min(note.offset_frame, end)
         self._ended[pitch] = offset = end / p.frame_rate
-        if offset - note.onset < max(self._limits.minimum_length, 0.5 / p.frame_rate):
-            return None
-        self._read_contour(note, pitch, end)
-        number = p.lowest_pitch + pitch
-        contour = [np.concatenate(note.contour)[: max(1, end - note.frame)]] if note.contour else []
-        loud, confidence = velocity(note.level, number), min(1.0, note.confidence)
-        return bends.Ended(note.onset, offset, number, loud, confidence, note.frame, contour)
+        self._read_contour(note, end, p)
+        return bends.Ended(note, end, offset)

@@ -137,9 +137,9 @@ class Options:
             "--tempo",
             "--midi-tempo",
             metavar="auto|auto:BPM|BPM",
-            help="Tempo of the MIDI file; auto finds the beats (near BPM), and the bars follow the recording. Times in"
-            " seconds do not depend on it.",
-            show_default="120",
+            help="Beats a minute; auto finds the beats (near BPM), and the bars follow the recording. Times in seconds"
+            " do not depend on it.",
+            show_default="120; auto with --quantize or --musicxml",
             rich_help_panel=TIME,
         ),
     ] = None

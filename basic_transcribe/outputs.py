@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -145,8 +146,8 @@ class _Sheet:
         played = to_midi(t.notes, MidiSettings(program=self.settings.midi.program, bend_mode="channels"))
         return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
 
-    def audio(self, rate: int) -> Float32 | None:
-        """What was transcribed, mixed to mono; None if there are only posteriors."""
+    def audio(self, rate: int, seconds: float = math.inf) -> Float32 | None:
+        """What was transcribed, mixed to mono, for so long at least; None if there are only posteriors."""
         import numpy as np
 
         from .audio import open_audio
@@ -154,7 +155,12 @@ class _Sheet:
         if is_posteriors(self.source):
             return None
         with open_audio(self.source, target_rate=rate, part=self.settings.part) as stream:
-            return np.concatenate([np.zeros(0, np.float32), *stream])
+            blocks = [np.zeros(0, np.float32)]
+            for block in stream:
+                blocks.append(block)
+                if stream.samples_read >= seconds * rate:
+                    break
+            return np.concatenate(blocks)
 
 
 def is_posteriors(source: Path) -> bool:
@@ -188,13 +194,13 @@ def _csv(sheet: _Sheet) -> bytes:
 def _json(sheet: _Sheet) -> bytes:
     from .exports import notes_to_json
 
-    return notes_to_json(sheet.transcription).encode()
+    return notes_to_json(sheet.transcription, sheet.settings.part, sheet.key).encode()
 
 
 def _jams(sheet: _Sheet) -> bytes:
     from .exports import notes_to_jams
 
-    return notes_to_jams(sheet.transcription, sheet.title).encode()
+    return notes_to_jams(sheet.transcription, sheet.title, sheet.settings.part, sheet.key).encode()
 
 
 def _npz(sheet: _Sheet) -> bytes | None:
@@ -241,7 +247,7 @@ def _picture(form: str) -> Callable[[_Sheet], bytes]:
         return picture.draw(
             t.notes,
             t.duration,
-            audio=sheet.audio(PICTURE_RATE),
+            audio=sheet.audio(PICTURE_RATE, picture.NEEDED),
             sample_rate=PICTURE_RATE,
             posteriors=t.posteriors,
             beats=t.beats,

@@ -35,6 +35,7 @@ BINS = 3  # of the spectrogram, in a semitone
 SHARPNESS, LEAST_WIDTH = 0.012, 2.0  # standard deviation of a bin's window: fraction of its frequency, plus hertz
 DYNAMICS = 58.0  # decibels from white to the darkest grey
 MARGIN = 1.0  # seconds of sound analysed beyond a row's ends
+NEEDED = LONGEST + MARGIN  # seconds of a recording, from its beginning, beyond which nothing changes a picture
 
 BAR = 0.4  # half a bar's height, in semitones
 INK, GREEN = "#1a1a1a", "#009e73"
@@ -114,11 +115,11 @@ def figure(
     duration : float
         Length of the recording in seconds.
     audio : ndarray of float32, shape (samples,), optional
-        The recording, for a spectrogram.
+        The recording, for a spectrogram; its first :data:`NEEDED` seconds are enough.
     sample_rate : float, optional
         Rate of ``audio`` in Hz.
     posteriors : Posteriors, optional
-        Drawn faintly, to show what nearly was a note.
+        Drawn faintly, to show what nearly was a note; the first :data:`NEEDED` seconds are enough.
     beats : Beats, optional
         Drawn as lines, the first of each bar stronger and numbered.
     title : str

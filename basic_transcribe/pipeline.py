@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from . import audio
+from .audio import Source
 from .model import Model
 from .notelist import NoteList
 from .tracking import track_notes, tracker_for
 from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
-    import numpy as np
     import pretty_midi
-    from numpy.typing import NDArray
 
     from .midi import MidiResult
     from .shaping import ShapeSettings
 
-Source = str | Path | BinaryIO
+NO_BEAT = "no beat was found; the tempo is a fixed one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Transcriber:
 
     def transcribe(
         self,
-        source: Source | NDArray[np.floating],
+        source: Source,
         sample_rate: float | None = None,
         *,
         settings: TrackerSettings | None = None,
@@ -158,29 +160,31 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         rate = self.model.sample_rate
-        pulse = _Pulse(beats, rate) if beats else None
+        pulse = _Pulse(rate) if beats else None
         with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
             tracker = tracker_for(resolved)
             notes = NoteList()
             kept: list[Posteriors] = []
-            blocks = self.model.posteriors(pulse.listen(stream) if pulse else stream)
-            for block in blocks:
-                notes.extend(tracker.push(block))
-                if keep_posteriors:
-                    kept.append(block)
-                if progress:
-                    progress(min(stream.samples_read / rate, tracker.seconds), stream.duration)
+            with closing(self.model.posteriors(pulse.listen(stream) if pulse else stream)) as blocks:
+                for block in blocks:
+                    notes.extend(tracker.push(block))
+                    if keep_posteriors:
+                        kept.append(block)
+                    if progress:
+                        progress(min(stream.samples_read / rate, tracker.seconds), stream.duration)
             duration = stream.samples_read / rate
             notes.extend(tracker.flush(duration))
             warnings = tuple(stream.warnings)
         notes.sort()
-        found = pulse.beats(notes) if pulse else None
-        if pulse and found is None:
-            warnings = (*warnings, "no beat was found; the tempo is a fixed one")
+        found = _beats(beats, *pulse.finish(), notes) if beats and pulse else None
+        if beats and found is None:
+            warnings = (*warnings, NO_BEAT)
         posteriors = Posteriors.concatenate(kept) if kept else None
         return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found)
 
-    def track(self, posteriors: Posteriors, settings: TrackerSettings | None = None) -> Transcription:
+    def track(
+        self, posteriors: Posteriors, settings: TrackerSettings | None = None, beats: BeatSettings | None = None
+    ) -> Transcription:
         """Find the notes in posteriors kept from an earlier run, with other settings and without the recording.
 
         Parameters
@@ -189,20 +193,24 @@ class Transcriber:
             Of a whole recording.
         settings : TrackerSettings, optional
             As of :meth:`transcribe`.
+        beats : BeatSettings, optional
+            As of :meth:`transcribe`; the notes have to tell the beat alone.
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         duration = len(posteriors) / posteriors.frame_rate
         notes = NoteList(track_notes(posteriors, resolved, duration))
-        return Transcription(notes, duration, resolved, (), self.model.name, posteriors)
+        nothing = np.zeros(len(posteriors), np.float32)
+        found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
+        warnings = (NO_BEAT,) if beats and found is None else ()
+        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found)
 
 
 class _Pulse:
-    """Listens to the blocks of a recording that the model reads, and finds the beats afterwards."""
+    """Listens to the blocks of a recording that the model reads, for the beats to be found afterwards."""
 
-    def __init__(self, settings: BeatSettings, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int) -> None:
         from .timing import OnsetEnvelope
 
-        self._settings = settings
         self._envelope = OnsetEnvelope(sample_rate)
 
     def listen(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
@@ -210,18 +218,20 @@ class _Pulse:
             self._envelope.push(block)
             yield block
 
-    def beats(self, notes: Sequence[Note]) -> Beats | None:
-        from .timing import estimate_beats, metre
+    def finish(self) -> tuple[Float32, float]:
+        """The envelope of all blocks, and its frames per second."""
+        return self._envelope.finish()
 
-        per_bar, quarters = metre(self._settings.time_signature)
-        envelope, frame_rate = self._envelope.finish()
-        return estimate_beats(
-            envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters, tempo_hint=self._settings.tempo
-        )
+
+def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: Sequence[Note]) -> Beats | None:
+    from .timing import estimate_beats, metre
+
+    per_bar, quarters = metre(settings.time_signature)
+    return estimate_beats(envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters, tempo_hint=settings.tempo)
 
 
 def transcribe(
-    source: Source | NDArray[np.floating],
+    source: Source,
     sample_rate: float | None = None,
     *,
     settings: TrackerSettings | None = None,

@@ -261,19 +261,22 @@ def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
     """The recordings that a list names, and for each the output it is to have, if it says so.
 
     A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
-    the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too.
+    the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too: the
+    last line on an input counts, and one that gives it no place (``"output": null``) only while the input is a file.
 
     Raises
     ------
     UsageError
         If a line is none of these, or an output lies outside the folder of outputs.
     """
-    wanted = []
+    wanted: dict[Path, PurePosixPath | None] = {}
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; check access") from error
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         where = f"{path}, line {number}"
         try:
             data = json.loads(line)
@@ -281,8 +284,13 @@ def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
             data = None
         if not isinstance(data, dict) or not isinstance(data.get("input"), str):
             raise UsageError(f'{where}: not a recording; give lines such as {{"input": "a.wav", "output": "a.mid"}}')
-        wanted.append((path.parent / data["input"], listed_output(data, where)))
-    return wanted
+        if not data["input"]:  # or it would be the folder of the list
+            raise UsageError(f"{where}: the input is empty; give the path of a recording")
+        source = path.parent / data["input"]
+        wanted.pop(source, None)
+        if data.get("output", "") is not None or source.is_file():
+            wanted[source] = listed_output(data, where)
+    return list(wanted.items())
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan
@@ -543,6 +551,41 @@ def check_folder(folder: Path, *, make: bool = True) -> None:
     reason = _unwritable(folder, make)
     if reason:
         raise OutputError(reason)
+
+
+def check_file(path: Path, beginning: bytes) -> None:
+    """See whether a file about many recordings can be written.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    beginning : bytes
+        Of every file of its kind: what begins otherwise is not replaced.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, or another file has its name.
+    """
+    folder = path.absolute().parent
+    if not os.path.isdir(folder):
+        raise OutputError(f"{path}: cannot be written: no such folder; create it first")
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder has this name" if stat.S_ISDIR(mode) else "it is not a regular file"
+            raise OutputError(f"{path}: cannot be written: {kind}; choose another name")
+        with path.open("rb") as file:
+            if file.read(len(beginning)) != beginning:
+                raise OutputError(f"{path}: would replace a file of another kind; choose another name")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OutputError(f"{path}: exists, and cannot be read: {error.strerror}; choose another name") from error
+    reason = _unwritable(folder, make=True)
+    if reason:
+        raise OutputError(f"{path}: {reason}")
 
 
 def _unwritable(folder: Path, make: bool) -> str:

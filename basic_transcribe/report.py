@@ -336,6 +336,8 @@ _PAGE = """\
 </body>
 </html>
 """
+BEGINNING = _PAGE.partition("{")[0].encode()
+"""Of every page, whichever version wrote it: what begins otherwise is none of ours."""
 
 _BODY = """\
 <header>

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from .console import Bars, Report, complain, silence
-from .errors import OutputError, TranscribeError, UsageError, printable
+from .errors import TranscribeError, UsageError, printable
 
 if TYPE_CHECKING:
     from .batch import Pool, Recipe
@@ -94,7 +94,7 @@ def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
     except Stop as stop:
         code = 128 + stop.signum
     except BrokenPipeError:
-        silence()
+        silence(sys.stdout, sys.stderr)
         code = BROKEN_PIPE
     raise typer.Exit(code)
 
@@ -117,11 +117,11 @@ def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | 
             for result in stack.enter_context(closing(_work(todo, recipe, jobs, report))):
                 report.result(result)
 
-    return _reported(work, report)
+    return _reported(work, report, report.summary)
 
 
-def _reported(work: Callable[[], None], report: Report) -> int:
-    """Exit code of what is done by ``work``, after a summary."""
+def _reported(work: Callable[[], None], report: Report, close: Callable[[], None]) -> int:
+    """Exit code of what is done by ``work``, and, if nothing ends that early, by ``close``."""
     try:
         work()
     except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
@@ -130,7 +130,7 @@ def _reported(work: Callable[[], None], report: Report) -> int:
     except Stop as stop:
         report.stopped(signal.Signals(stop.signum).name)
         return 128 + stop.signum
-    report.summary()
+    close()
     return report.exit_code
 
 
@@ -216,7 +216,7 @@ def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report
         signals.check()
 
     signals.deferred = folders.watch  # waiting for changes is done in C, too
-    return _reported(work, report)
+    return _reported(work, report, report.summary)
 
 
 def preview_batch(folders: Folders, recipe: Recipe, report: Report) -> int:
@@ -224,13 +224,10 @@ def preview_batch(folders: Folders, recipe: Recipe, report: Report) -> int:
     from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
     from .folders import preview
 
-    try:
+    def work() -> None:
         preview(folders, recipe, report, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS)
-    except TranscribeError as error:
-        report.error(str(error))
-        return max(error.exit_code, report.exit_code)
-    report.outlook()
-    return report.exit_code
+
+    return _reported(work, report, report.outlook)
 
 
 def run_evaluation(
@@ -245,14 +242,14 @@ def run_evaluation(
     """Score recordings against their references; returns the exit code."""
     import tempfile
 
-    from . import evaluate, scoring
+    from . import evaluate, plan, scoring
     from .exports import write_atomic
 
     scores: list[evaluate.Score] = []
     try:
         scoring.require_mir_eval()
-        if json is not None and not json.parent.is_dir():
-            raise OutputError(f"{json}: cannot be written: no such folder; create it first")
+        if json is not None:
+            plan.check_file(json, evaluate.JSON_BEGINNING)
         found = scoring.find(reference, leave_out=estimates)
         report.remarks(found.remarks)
         for path, reason in found.failures:

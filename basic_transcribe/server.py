@@ -3,6 +3,9 @@
 Names in the Host header are checked, so that no other site's page can reach it through a name of its own (DNS
 rebinding), and so is the Origin of uploads. An uploaded recording is kept in a temporary file without a name, which is
 gone as soon as it is closed, however this process ends.
+
+A recording takes one of the places for work when all of it is here, so that nobody holds one by sending slowly. There
+are bounds for how many are on their way, and for the bytes that all of them have on the disk.
 """
 
 from __future__ import annotations
@@ -63,8 +66,10 @@ HEADERS = {
 """Sent with every answer."""
 
 CONNECTIONS = 64
+UPLOADS = 32  # recordings on their way here; the other connections are for the page
 PATIENCE = 30.0  # seconds for the head of a request, for an idle connection, and for each piece of an answer
 GRACE, SLOWEST = 20.0, 20_000  # an upload may take so many seconds, and one more for so many bytes
+TURN = 30.0  # seconds that a recording, once it is here, waits for those before it
 LINGER = 2.0  # seconds in which the rest of a refused upload is thrown away
 CHUNK = 1 << 16
 RETRY_AFTER = 5  # seconds
@@ -235,7 +240,8 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
         self.names = {"localhost", host.lower(), *(name.lower().rstrip(".") for name in names)}
         self.log, self.remark = log, remark
         self.stopping = threading.Event()
-        self._jobs = threading.BoundedSemaphore(limits.jobs)
+        self._change = threading.Condition()  # of the counts that follow
+        self._jobs = self._uploads = self._stored = 0  # recordings at work, and on their way; bytes of all of them
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__((str(address[0]), port), _Handler)
 
@@ -268,31 +274,93 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
             self.remark(traceback.format_exc())
 
     @contextmanager
-    def job(self) -> Iterator[None]:
-        """One of the recordings at a time.
+    def upload(self) -> Iterator[None]:
+        """A place for a recording on its way here.
 
         Raises
         ------
         Problem
-            If there are as many already: 503.
+            If there is none, or it would be in vain since all places for work are taken: 503.
         """
-        if not self._jobs.acquire(blocking=False):
-            count = self.limits.jobs
-            raise Problem(
-                503, f"{count} recordings are being transcribed already; try again", {"Retry-After": str(RETRY_AFTER)}
-            )
+        with self._change:
+            if self._jobs >= self.limits.jobs:
+                raise self._busy()
+            if self._uploads >= UPLOADS:
+                raise _later(f"{UPLOADS} recordings are being received already")
+            self._uploads += 1
         try:
             yield
         finally:
-            self._jobs.release()
+            with self._change:
+                self._uploads -= 1
+
+    @contextmanager
+    def storage(self) -> Iterator[Callable[[int], None]]:
+        """Room on the disk for a recording: to be told of its bytes before they are written.
+
+        Together, recordings have no more than as many of the largest size as are transcribed at a time. Bytes count
+        when they come, not when they are announced: who announces many and sends few holds nobody up.
+
+        Raises
+        ------
+        Problem
+            By what it gives, if there is no room: 503.
+        """
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            with self._change:
+                if self._stored + size > self.limits.jobs * self.limits.max_bytes:
+                    raise _later("there is no room for more recordings just now")
+                self._stored += size
+            mine += size
+
+        try:
+            yield take
+        finally:
+            with self._change:
+                self._stored -= mine
+
+    @contextmanager
+    def job(self, check: Callable[[], None]) -> Iterator[None]:
+        """One of the places for work, once there is one.
+
+        Parameters
+        ----------
+        check : callable
+            Called now and then while waiting; what it raises ends that.
+
+        Raises
+        ------
+        Problem
+            If all remain taken: 503.
+        """
+        deadline = time.monotonic() + TURN
+        with self._change:
+            check()
+            while self._jobs >= self.limits.jobs:
+                if time.monotonic() >= deadline:
+                    raise self._busy()
+                self._change.wait(0.1)
+                check()
+            self._jobs += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._jobs -= 1
+                self._change.notify_all()
+
+    def _busy(self) -> Problem:
+        return _later(f"{self.limits.jobs} recordings are being transcribed already")
 
     def stop(self) -> None:
         """End the work that is going on, and close. Not while :meth:`serve_forever` runs in another thread."""
         self.stopping.set()
         self.server_close()
-        deadline = time.monotonic() + PATIENCE
-        for _ in range(self.limits.jobs):
-            self._jobs.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        with self._change:
+            self._change.wait_for(lambda: not self._jobs, PATIENCE)
 
     def allows(self, authority: str) -> bool:
         """Whether a Host header, or the host of an Origin, can be of a client that means this server.
@@ -437,14 +505,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _transcribe(self, query: str) -> None:
         order = api.read_order(query, ",".join(self.headers.get_all("Accept", [])))
         length = self._length()
-        with self.server.job(), tempfile.TemporaryFile(prefix="basic_transcribe-") as file:
-            if self.headers.get("Expect", "").lower() == "100-continue":
-                self.send_response_only(HTTPStatus.CONTINUE)
-                super().end_headers()
-            digest, filename = self._receive(file, length)
+        with self.server.storage() as take, tempfile.TemporaryFile(prefix="basic_transcribe-") as file:
+            with self.server.upload():
+                if self.headers.get("Expect", "").lower() == "100-continue":
+                    self.send_response_only(HTTPStatus.CONTINUE)
+                    super().end_headers()
+                digest, filename = self._receive(file, length, take)
             order = replace(order, name=order.name or filename)
-            self._stream = order.stream
-            answer = api.transcribe(order, file, digest, self.server.transcriber, self.server.limits, self._progress)
+            with self.server.job(self._check_wanted):
+                self._stream = order.stream
+                answer = api.transcribe(
+                    order, file, digest, self.server.transcriber, self.server.limits, self._progress
+                )
         if self._stream:
             self._event("result", answer.event())
             return
@@ -478,11 +550,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise Problem(413, f"{length} bytes are more than this server takes, {limit}; send MP3 or FLAC, or less")
         return length
 
-    def _receive(self, file: BinaryIO, length: int) -> tuple[str, str]:
+    def _receive(self, file: BinaryIO, length: int, take: Callable[[int], None]) -> tuple[str, str]:
         """Store the recording; returns its sha256 and the name that a form gives it."""
         whole = hashlib.sha256()
 
         def write(data: bytes) -> None:
+            take(len(data))
             whole.update(data)
             try:
                 file.write(data)
@@ -522,11 +595,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._unread = received < length
             yield chunk
 
-    def _progress(self, seconds: float, total: float | None) -> None:
+    def _check_wanted(self) -> None:
         if self.server.stopping.is_set():
-            raise Problem(503, "the server is being stopped; try again later", {"Retry-After": str(RETRY_AFTER)})
+            raise _later("the server is being stopped")
         if self._client_has_gone():
             raise Gone
+
+    def _progress(self, seconds: float, total: float | None) -> None:
+        self._check_wanted()
         if self._stream:
             self._event("progress", {"seconds": seconds, "total": total})
 
@@ -591,6 +667,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         if self.server.log:
             self.server.log(f"{self.client_address[0]} {format % arguments}")
+
+
+def _later(reason: str) -> Problem:
+    return Problem(503, f"{reason}; try again later", {"Retry-After": str(RETRY_AFTER)})
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -232,13 +232,13 @@ def _joined_bend(group: Sequence[Note]) -> PitchBend | None:
     count = max(1, math.ceil((group[-1].offset - start) / step))
     grid = start + step * np.arange(count)
     semitones = np.zeros(count, np.float32)
-    for note in group:
-        # From here to the end: the next note takes over where it begins.
-        begin = int(np.searchsorted(grid, (note.onset if note.bend is None else note.bend.start) - step / 2))
+    starts = [note.onset if note.bend is None else note.bend.start for note in group]
+    begins = np.searchsorted(grid, np.array(starts) - step / 2).tolist()
+    for note, begin, end in zip(group, begins, [*begins[1:], count], strict=True):
         if note.bend is None:
-            semitones[begin:] = 0
+            semitones[begin:end] = 0
         else:
-            semitones[begin:] = np.interp(grid[begin:], note.bend.times, note.bend.semitones)
+            semitones[begin:end] = np.interp(grid[begin:end], note.bend.times, note.bend.semitones)
     return PitchBend(start, step, semitones)
 
 
@@ -246,10 +246,7 @@ def _cut(note: Note, offset: float) -> Note:
     """The note, ending at ``offset`` at the latest, and its bend with it."""
     if note.offset <= offset:
         return note
-    bend = note.bend
-    if bend is not None:
-        bend = replace(bend, semitones=bend.semitones[: max(1, int(np.searchsorted(bend.times, offset)))])
-    return replace(note, offset=offset, bend=bend)
+    return replace(note, offset=offset, bend=note.bend and note.bend.until(offset))
 
 
 # ---------------------------------------------------------------- polyphony

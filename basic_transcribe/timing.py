@@ -8,6 +8,7 @@ the onsets nearest to the beats, so that they fall on what was played, not on fr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import UsageError
-from .types import Beats, Float32, Note
+from .types import Beats, Float32, Note, check_tempo
 
 Float64 = NDArray[np.float64]
 
@@ -36,6 +37,7 @@ STEPS = 1.03  # ratio of neighbouring tempi
 INERTIA = 100.0  # cost of changing the tempo by a factor of e from one beat to the next
 SWITCH = 8.0  # cost of changing the feel
 HINT_OCTAVES, HINT_PRIOR = 0.1, 10.0
+LONGEST_QUARTER = 14.0  # seconds, of beats near a hint: a MIDI file must be able to hold them, though they drift
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event
@@ -171,7 +173,7 @@ def estimate_beats(
     quarters : float
         Length of a beat in quarter notes.
     tempo_hint : float, optional
-        About how many quarter notes per minute are expected; settles between a tempo, its half and its double.
+        About how many beats per minute are expected; settles between a tempo, its half and its double.
 
     Returns
     -------
@@ -184,8 +186,8 @@ def estimate_beats(
     UsageError
         If the metre or the hint is impossible.
     """
-    if tempo_hint is not None and not 4 <= tempo_hint <= 1000:
-        raise UsageError(f"tempo is {tempo_hint} quarter notes per minute; it must lie between 4 and 1000")
+    if tempo_hint is not None:
+        check_tempo(tempo_hint)
     Beats((0.0, 1.0), per_bar, 0, quarters)  # raises if the metre is impossible
     notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
     events = _events(notes)
@@ -270,10 +272,11 @@ def _search(envelope: Float32, frame_rate: float, events: _Events, quarters: flo
     streams[:, 0] = AUDIO_WEIGHT * _normalised(envelope, frame_rate, frames)
     streams[:, 0] += EVENT_WEIGHT * _spread(events.times * rate, events.sizes, frames)
     streams[:, 1] = ACCENT_WEIGHT * _spread(events.times * rate, events.sizes * events.accents, frames)
-    feels = (COMPOUND,) if quarters == 1.5 else (STRAIGHT, SWUNG)
+    feels = (COMPOUND,) if math.frexp(quarters)[0] == 0.75 else (STRAIGHT, SWUNG)
     if hint is not None:
-        usual = hint / quarters
-        return _Search(streams, rate, feels, usual / 1.4, usual * 1.4, usual, HINT_OCTAVES, HINT_PRIOR, True)
+        slowest = max(hint / 1.4, 60 / (LONGEST_QUARTER * quarters))
+        fastest = 1.4 * max(hint, slowest)
+        return _Search(streams, rate, feels, slowest, fastest, hint, HINT_OCTAVES, HINT_PRIOR, True)
     scale = quarters**-0.5  # longer beats are slower, but not by as much
     return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, OCTAVES, PRIOR, False)
 
@@ -524,8 +527,7 @@ def fixed_beats(tempo: float, duration: float, per_bar: int = 4, quarters: float
     UsageError
         If the tempo or the metre is impossible.
     """
-    if not 4 <= tempo <= 1000:
-        raise UsageError(f"tempo is {tempo} quarter notes per minute; it must lie between 4 and 1000")
+    check_tempo(tempo)
     length = 60 / tempo * quarters
     count = max(2, int(np.ceil(duration / length)) + 1)
     return Beats(tuple((length * np.arange(count)).tolist()), per_bar, 0, quarters)
@@ -602,7 +604,7 @@ def quantize(
     """Move notes towards the nearest points of a grid that divides the beats.
 
     Notes of one pitch that arrive at the same point become one, as long as the longest and as loud as the loudest.
-    No note of a pitch overlaps the next. Bends move with their notes.
+    No note of a pitch overlaps the next. Bends move with their notes, and end with them.
 
     Parameters
     ----------
@@ -652,7 +654,8 @@ def quantize(
         replace(n, onset=a, offset=b, bend=replace(n.bend, start=n.bend.start + (a - n.onset)) if n.bend else None)
         for n, a, b in zip(notes, onset.tolist(), offset.tolist(), strict=True)
     ]
-    return tuple(sorted(_in_lines(moved), key=lambda n: (n.onset, n.pitch)))
+    cut = [replace(n, bend=n.bend.until(n.offset)) if n.bend else n for n in _in_lines(moved)]
+    return tuple(sorted(cut, key=lambda n: (n.onset, n.pitch)))
 
 
 def _towards(start: Float64, goal: Float64, strength: float) -> Float64:

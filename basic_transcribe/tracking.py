@@ -10,12 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .evidence import end_by, given
-from .monophonic import MonophonicTracker
+from .evidence import Limits, end_by, given
+from .monophonic import CHUNK, MonophonicTracker
 from .notes import NoteTracker
 from .types import Note, Posteriors, TrackerSettings
 
-CHUNK = 86  # frames judged at once, about a second, whatever the blocks
 ENOUGH = 6 * CHUNK  # frames with a note that settle what a recording is
 LEAST = CHUNK // 2  # and the fewest that say anything, if it is shorter
 PATIENCE = 30 * CHUNK  # frames after which it is settled by what has been heard until then
@@ -24,7 +23,7 @@ CHORDS = CHUNK // 2  # frames with several notes, those of the last seconds, tha
 FORGET = 0.8  # how much the frames with several notes count a chunk later
 STRAY = 0.05  # share of frames with several notes that a line alone may have: harmonics and echoes
 CLEARER = 0.3  # part of the way from the onset threshold to 1 at which that of a voice lies
-DELAY = 2  # chunks by which the line is followed late, so that it can end where others join in
+DELAY = 2  # chunks by which the line is decided late: others join in where it has got to
 
 
 class AutomaticTracker:
@@ -32,7 +31,7 @@ class AutomaticTracker:
 
     Nothing is given until it is known which; that takes a second of chords or ENOUGH frames of a line. A line is
     followed by :class:`~basic_transcribe.monophonic.MonophonicTracker` until others join in, anything else by
-    :class:`~basic_transcribe.notes.NoteTracker` to its end.
+    :class:`~basic_transcribe.notes.NoteTracker` to its end. It is judged chunk by chunk, whatever the blocks.
 
     Parameters
     ----------
@@ -45,9 +44,9 @@ class AutomaticTracker:
         self._threshold = given(settings.frame_threshold)
         self._all: NoteTracker | None = None
         self._line: MonophonicTracker | None = None
-        self._coming: list[Posteriors] = []  # not judged yet, less than a chunk
-        self._held: list[Posteriors] = []  # chunks that are judged, but that no tracker has
-        self._frame = 0  # first one that no tracker has
+        self._coming: Posteriors | None = None  # not judged yet, less than a chunk
+        self._held: list[Posteriors] = []  # chunks that are judged, but not decided
+        self._frame = 0  # first one of these
         self._heard = self._several = 0  # frames with a note, and with more than one
         self._unsteady = 0  # frames with a single note that lies beside the middle of its semitone
         self._chords = 0.0  # frames with several notes, the earlier the less
@@ -68,19 +67,17 @@ class AutomaticTracker:
         """Take the next frames; return the notes that are finished by them, in order of their ends."""
         if self._all is not None:
             return self._all.push(block)
-        whole, taken = Posteriors.concatenate([*self._coming, block]), 0
+        whole, taken = block if self._coming is None else Posteriors.concatenate([self._coming, block]), 0
         notes: list[Note] = []
         while len(whole) - taken >= CHUNK and self._all is None:
             notes += self._take(whole.slice(taken, taken + CHUNK))
             taken += CHUNK
-        if self._all is None:
-            self._coming = [whole.slice(taken)]
-            return notes
-        # What is held and what has come, all at once: each push costs more than its frames.
-        held = self._drop(len(self._held))
-        again = min(len(held), taken // CHUNK)  # chunks that are held, but are in ``whole`` as well
-        rest = whole.slice(taken - again * CHUNK)
-        return notes + self._all.push(Posteriors.concatenate([*held[: len(held) - again], rest]))
+        rest = whole.slice(taken)
+        if self._all is not None:
+            # With what is held, at once: each push costs more than its frames.
+            return notes + self._all.push(Posteriors.concatenate([*self._drop(len(self._held)), rest]))
+        self._coming = rest
+        return notes
 
     def flush(self, duration: float | None = None) -> list[Note]:
         """The recording is over: finish what still sounds.
@@ -91,23 +88,20 @@ class AutomaticTracker:
             Length of the recording in seconds; no note ends after it.
         """
         notes: list[Note] = []
-        if self._all is None:
-            for rest in self._coming:
-                self._listen(rest)
-                self._held.append(rest)
-            if self._line is None:
-                notes += self._settle()
-            notes += self._give(len(self._held))
+        if self._all is None and self._coming is not None:
+            self._listen(self._coming)
+            self._held.append(self._coming)
+            notes = self._follow(self._line, self._coming) if self._line else self._settle()
+            if self._all is not None:
+                notes += self._all.push(Posteriors.concatenate(self._held))
         return notes + self._tracker.flush(duration) if self._tracker else notes
 
     def _take(self, chunk: Posteriors) -> list[Note]:
-        """Judge the next chunk, and give the tracker what it may have."""
+        """Judge the next chunk, and give it to the line."""
         self._listen(chunk)
         self._held.append(chunk)
         if self._line is not None:
-            if self._chords >= CHORDS:
-                return self._join(self._line, chunk.frame_rate)
-            return self._give(len(self._held) - DELAY)
+            return self._look_for_all() if self._chords >= CHORDS else self._follow(self._line, chunk)
         if self._chords >= CHORDS or self._heard >= ENOUGH or len(self._held) * CHUNK >= PATIENCE:
             return self._settle()
         if not self._heard:  # a silence before the first note need not be kept
@@ -128,26 +122,26 @@ class AutomaticTracker:
         self._chords = FORGET * self._chords + several
 
     def _settle(self) -> list[Note]:
-        """Choose the tracker. A line is given what it may have; for all notes, what is held is not dropped yet."""
+        """Choose the tracker. A line is given what is held."""
         alone = self._heard >= LEAST and self._chords < CHORDS and self._several <= STRAY * self._heard
         if alone and self._unsteady >= UNSTEADY * self._heard:
             # A voice glides, and half of a glide looks like an onset: those of its notes must be clearer than others.
             threshold = given(self.settings.onset_threshold)
             threshold += CLEARER * (1 - threshold)
             self._line = MonophonicTracker(replace(self.settings, onset_threshold=threshold), self._frame)
-            return self._give(len(self._held) - DELAY)
-        self._all = NoteTracker(self.settings, self._frame)
+            return self._follow(self._line, Posteriors.concatenate(self._held))
+        return self._look_for_all()
+
+    def _follow(self, line: MonophonicTracker, p: Posteriors) -> list[Note]:
+        """Give the line these frames, and hold those that it has not decided."""
+        notes = line.push(p)
+        self._drop(len(self._held) - DELAY)
+        return notes
+
+    def _look_for_all(self) -> list[Note]:
+        """Look for all notes from what is held on, which is not given yet. The note that the line is at goes on."""
+        self._all = NoteTracker(self.settings, self._frame, self._line.begun if self._line else None)
         return []
-
-    def _join(self, line: MonophonicTracker, frame_rate: float) -> list[Note]:
-        """End the line where others have joined in, and look for all notes from there on."""
-        self._all = NoteTracker(self.settings, self._frame)
-        return line.flush(self._frame / frame_rate)
-
-    def _give(self, chunks: int) -> list[Note]:
-        """Give the tracker the first held chunks."""
-        first = self._drop(chunks)
-        return self._tracker.push(Posteriors.concatenate(first)) if self._tracker and first else []
 
     def _drop(self, chunks: int) -> list[Posteriors]:
         """The first held chunks, which are held no longer."""
@@ -185,5 +179,6 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
         Sorted by onset, then pitch; no two of one pitch overlap.
     """
     tracker = tracker_for(settings)
-    notes = end_by(tracker.push(posteriors) + tracker.flush(), duration)
+    shortest = Limits.of(settings).shortest(posteriors.frame_rate)
+    notes = end_by(tracker.push(posteriors) + tracker.flush(), duration, shortest)
     return sorted(notes, key=lambda n: (n.onset, n.pitch))

@@ -41,6 +41,10 @@ class PitchBend:
         """Times of the values in seconds, shape (n,)."""
         return np.asarray(self.start + self.step * np.arange(len(self.semitones)), dtype=np.float64)
 
+    def until(self, time: float) -> PitchBend:
+        """Its values before a time in seconds, at least the first."""
+        return replace(self, semitones=self.semitones[: max(1, int(np.searchsorted(self.times, time)))])
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PitchBend):
             return NotImplemented
@@ -62,7 +66,8 @@ class Note:
     velocity : int
         1 to 127, follows loudness.
     confidence : float
-        Peak onset posterior, or mean note posterior where no onset fired, 0 to 1.
+        How clear it is, 0 to 1: the mean of its onset's mass and of the note and contour posteriors in the tenth of a
+        second after it; of a note of a single line, of its onset's mass, if it has one, and the note posterior.
     bend : PitchBend or None
         Deviation from ``pitch`` over the note.
     """
@@ -80,7 +85,7 @@ class Note:
         return self.offset - self.onset
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Posteriors:
     """Outputs of the model, frame by frame.
 
@@ -279,7 +284,7 @@ class BeatSettings:
     time_signature : tuple of int
         Numerator and denominator of the bars.
     tempo : float or None
-        Quarter notes per minute, 4 to 1000, that the tempo is thought to be near.
+        Beats per minute, 4 to 1000, that the tempo is thought to be near.
     """
 
     time_signature: tuple[int, int] = (4, 4)
@@ -288,7 +293,7 @@ class BeatSettings:
     def __post_init__(self) -> None:
         _check_time_signature(self.time_signature)
         if self.tempo is not None:
-            _check_tempo(self.tempo)
+            check_tempo(self.tempo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +359,7 @@ class MidiSettings:
     time_signature: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_tempo(self.tempo)
+        check_tempo(self.tempo)
         if not 0 <= self.program <= 127:
             raise UsageError(f"program is {self.program}; General MIDI programs are 0 to 127")
         if self.bend_mode not in BEND_MODES:
@@ -363,9 +368,16 @@ class MidiSettings:
             _check_time_signature(self.time_signature)
 
 
-def _check_tempo(tempo: float) -> None:
+def check_tempo(tempo: float) -> None:
+    """Refuse a tempo, in beats or quarter notes per minute, that no file of this program can have.
+
+    Raises
+    ------
+    UsageError
+        If it does not lie between 4 and 1000.
+    """
     if not 4 <= tempo <= 1000:
-        raise UsageError(f"tempo is {tempo} beats per minute; it must lie between 4 and 1000")
+        raise UsageError(f"tempo is {tempo:g}; it must lie between 4 and 1000 beats per minute")
 
 
 def _check_time_signature(signature: tuple[int, int]) -> None:

@@ -29,9 +29,6 @@ class Settling:
         self._settled = settled
         self._waiting: dict[Path, tuple[State, float]] = {}  # and since when they are so
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def touch(self, path: Path, now: float) -> None:
         """Something has happened to a file, at a time in seconds."""
         state = _state(path)

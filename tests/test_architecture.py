@@ -86,7 +86,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"audio", "catalogue", "console", "errors", "flags", "options", "plan", "running", "transforms"},
         {"apache_beam", "typer"},
     ),
-    "api": ({"", "batch", "console", "errors", "exports", "flags", "options", "outputs", "shaping"}, {"typer"}),
+    "api": ({"", "batch", "console", "errors", "exports", "flags", "options", "outputs"}, {"typer"}),
     "server": ({"api"}, {"python_multipart"}),
     "web": (
         {"api", "console", "errors", "exports", "options", "pipeline", "processors", "running", "server"},

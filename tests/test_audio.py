@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import io
 import os
 import re
 import struct
 import sys
+import tempfile
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -264,18 +267,34 @@ def test_header_without_samples(kind: str) -> None:
     assert warning(stream).startswith("no samples")
 
 
+@pytest.mark.parametrize("rate", [16_000, 22_050, RATE])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_header_without_samples(rate: int, channels: int) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.repeat(music(1.0, rate)[:, None], channels, axis=1), rate, format="MP3")
+    whole = buffer.getvalue()
+    for end in (200, whole.find(whole[:2], 4), whole.find(whole[:2], 4) + 3):  # inside the header, after it
+        for data in (whole[:end], tag(256) + whole[:end], whole[:end] + b"TAG" + bytes(125)):
+            samples, stream = read(data)
+            assert len(samples) == 0
+            assert stream.info == audio.AudioInfo(rate, channels, None, "MP3")
+            assert warning(stream).startswith("no samples")
+    with pytest.raises(AudioError, match=r"^audio: damaged or cut short: nothing of it can be decoded; export"):
+        read(without_length(whole)[:150])
+
+
 def test_one_sample() -> None:
     samples, stream = read(wav(pcm(np.array([0.5]))))
     np.testing.assert_allclose(samples, [0.5], atol=1e-4)
     assert stream.warnings == []
 
 
-@pytest.mark.parametrize("value", [0.0, 0.25])
-def test_silence_and_dc(value: float) -> None:
+@pytest.mark.parametrize(("value", "warnings"), [(0.0, ["silence: there is nothing to hear"]), (0.25, [])])
+def test_silence_and_dc(value: float, warnings: list[str]) -> None:
     samples, stream = read(np.full((RATE, 2), value), RATE, TARGET)
     assert np.isfinite(samples).all()
     np.testing.assert_allclose(samples[2000:-2000], value, atol=1e-4)
-    assert stream.warnings == []
+    assert stream.warnings == warnings
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e7])
@@ -298,11 +317,48 @@ def test_double_beyond_single_precision_is_rejected() -> None:
 @pytest.mark.parametrize("gain", [4.0, 100.0])
 def test_clipping(gain: float) -> None:
     loud = gain * music()
-    for samples in (np.clip(loud, -1, 1), loud):
+    for samples in (np.clip(loud, -1, 1), np.clip(loud, -1.1, 1.1)):
         _, stream = read(samples, RATE)
         assert warning(stream).startswith("clipped: ")
     _, stream = read(wav(pcm(np.clip(loud, -1, 1))))
     assert warning(stream).startswith("clipped: ")
+
+
+@pytest.mark.parametrize("gain", [4.0, 100.0])
+def test_above_full_scale_nothing_is_cut_off(gain: float) -> None:
+    loud = gain * music()
+    samples, stream = read(loud, RATE)
+    np.testing.assert_array_equal(samples, loud)
+    share = np.mean(np.abs(loud) > 1)
+    assert warning(stream).startswith(f"over full scale: {share:.1%} of the samples; nothing is cut off here")
+    loud[np.abs(loud) > 1] *= np.random.default_rng(5).random(np.count_nonzero(np.abs(loud) > 1)) < 9e-4
+    assert read(loud, RATE)[1].warnings == []  # a few peaks are no matter
+
+
+@pytest.mark.parametrize("block", [0.01, 10])
+@pytest.mark.parametrize(("peak", "level"), [(0.0099, 40), (0.001, 60), (1.1e-5, 99), (-0.005, 46)])
+def test_hardly_anything_to_hear(peak: float, level: int, block: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    quiet = np.float32(0.9 * peak) * np.ones((RATE, 2), np.float32)
+    quiet[RATE // 3, 1] = peak
+    level_said = f"the loudest sample is {level} dB below full scale"
+    assert warning(read(quiet, RATE)[1]) == f"very quiet: {level_said}; notes may be missing, so raise its level"
+    assert warning(read(quiet / 1000, RATE)[1]) == "silence: there is nothing to hear"
+
+
+def test_what_is_heard_decides_whether_it_is_quiet() -> None:
+    """Only the part and the channel that are used, and of opposite channels the one that is used."""
+    silence = "silence: there is nothing to hear"
+    stereo = np.stack([music(), music()], axis=1)
+    stereo[RATE : 2 * RATE] = 0
+    assert read(stereo, RATE)[1].warnings == []
+    assert warning(read(stereo, RATE, part=Part(1.0, 2.0))[1]) == silence
+    assert warning(read(stereo, RATE, part=Part(channel="side"))[1]) == silence
+    assert warning(read(stereo * [0, 1], RATE, part=Part(channel="left"))[1]) == silence
+    assert warning(read(0.005 * stereo, RATE, part=Part(channel="mid"))[1]).startswith("very quiet: ")
+    opposite = stereo * [1, -0.9]
+    assert warning(read(opposite, RATE)[1]).startswith("opposite phase: ")
+    assert [w.split(":")[0] for w in read(0.01 * opposite, RATE)[1].warnings] == ["opposite phase", "very quiet"]
 
 
 @pytest.mark.parametrize("frequency", [55, 440, 4000])
@@ -661,8 +717,53 @@ def test_opposite_phase_falls_back_to_the_louder_channel() -> None:
 def test_opposite_phase_later_on_is_said() -> None:
     stereo = np.stack([music(11.0), -music(11.0)], axis=1)
     stereo[: 10 * RATE] *= [[0.01, 0]]
-    _, stream = read(stereo, RATE)
-    assert warning(stream).startswith("opposite phase: from some point on")
+    samples, stream = read(stereo, RATE)
+    assert warning(stream).startswith("opposite phase: for 1 s, first at 10 s, the channels cancel each other")
+    np.testing.assert_allclose(samples[: 10 * RATE], stereo[: 10 * RATE, 0] / 2, atol=1e-7)
+    np.testing.assert_array_equal(samples[10 * RATE :], stereo[10 * RATE :, 0])
+
+
+@pytest.mark.parametrize("block", [0.01, 0.77, 10.0])
+def test_the_louder_channel_is_used_only_where_they_cancel(block: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    left = music(12.3)
+    right = 0.9 * left
+    right[3 * RATE : 8 * RATE] *= -1
+    expected = (left + right) / 2
+    expected[3 * RATE : 8 * RATE] = left[3 * RATE : 8 * RATE]
+    samples, stream = read(np.stack([left, right], axis=1), RATE)
+    np.testing.assert_allclose(samples, expected, atol=1e-7)
+    assert "for 5 s, first at 3 s, " in warning(stream)
+    samples, stream = read(np.stack([left, right], axis=1), RATE, part=Part(2.0, 7.25))
+    np.testing.assert_allclose(samples, expected[2 * RATE : round(7.25 * RATE)], atol=1e-7)
+    assert "for 4.25 s, first at 3 s, " in warning(stream)  # a short rest is taken like what comes before it
+
+
+def test_opposite_phase_after_a_click() -> None:
+    stereo = np.stack([music(5.0), -music(5.0)], axis=1)
+    stereo[: RATE // 20] = 0.9
+    samples, stream = read(stereo, RATE)
+    np.testing.assert_array_equal(samples[RATE:], stereo[RATE:, 0])
+    assert "for 4 s, first at 1 s, " in warning(stream)
+
+
+def test_other_pairs_of_opposite_phase() -> None:
+    channels = np.zeros((4 * RATE, 4))
+    channels[: 2 * RATE, :2] = music()[: 2 * RATE, None] * [1, -1]
+    channels[2 * RATE :, 2:] = music()[2 * RATE :, None] * [-0.9, 1]
+    samples, stream = read(channels, RATE)
+    np.testing.assert_array_equal(samples, music())
+    assert "for 4 s, first at 0 s, " in warning(stream)
+    assert "so only channel 1 or 4 was used there; " in warning(stream)
+
+
+def test_a_few_samples_cancel_by_chance() -> None:
+    stereo = np.stack([music(2.0), music(2.0)], axis=1)
+    ending = np.concatenate([stereo, [[0.5, -0.5]] * 3])
+    samples, stream = read(ending, RATE)
+    np.testing.assert_array_equal(samples[-3:], [0, 0, 0])
+    assert stream.warnings == []
+    assert warning(read(ending[-3:], RATE)[1]).startswith("opposite phase: ")  # there is nothing else
 
 
 @pytest.mark.parametrize("channels", [2, 8, 64])
@@ -806,6 +907,66 @@ def test_disk_error_while_the_place_is_asked_for(kind: str, capfd: pytest.Captur
     assert capfd.readouterr().err == ""
 
 
+class Wordless(io.BytesIO):
+    """Fails after a while, with an error that is not the system's, or has no words at all."""
+
+    error: Exception = OSError("no answer\nfrom afar")
+    good = 100_000
+    seeks = True
+
+    def seekable(self) -> bool:
+        return self.seeks
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        if self.tell() >= self.good:
+            raise self.error
+        return super().read(count)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("no answer\nfrom afar"), r"no answer\nfrom afar"),
+        (OSError(), "OSError"),
+        (EOFError("ended too soon"), "ended too soon"),
+        (zlib.error("invalid block"), "invalid block"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("seeks", [True, False])
+@pytest.mark.parametrize("good", [0, 100_000])
+def test_errors_of_file_objects(
+    error: Exception, words: str, seeks: bool, good: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = Wordless(encoded("WAV"))
+    file.error, file.seeks, file.good = error, seeks, good
+    with pytest.raises(AudioError) as caught:
+        read(file)
+    assert str(caught.value) == f"audio: cannot be read: {words}"
+    assert capfd.readouterr().err == ""
+
+
+def test_error_of_the_disk_of_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    file = Wordless(encoded("WAV"))
+    file.seeks = False
+    with pytest.raises(AudioError, match=r"^audio: cannot be copied to a temporary file: No space left on device; set"):
+        read(file)
+
+
+@pytest.mark.parametrize("size", [30, 5_000, 100_000])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_packed_files_that_are_cut_or_damaged(kind: str, size: int) -> None:
+    packed = gzip.compress(encoded(kind))
+    np.testing.assert_array_equal(read(gzip.GzipFile(fileobj=io.BytesIO(packed)))[0], read(encoded(kind))[0])
+    for bad in (packed[: min(size, len(packed) - 9)], damaged(packed, size, 0.1)):
+        with pytest.raises(AudioError, match=r"^audio: cannot be read: [A-Z]"):
+            read(gzip.GzipFile(fileobj=io.BytesIO(bad)))
+
+
 @pytest.mark.parametrize("part", [None, Part(start=3.0)])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC"])
 def test_disk_error(kind: str, part: Part | None) -> None:
@@ -931,8 +1092,8 @@ def test_part_is_a_slice(
         samples, stream = read(stereo, RATE, part=part) if as_array else read(data, part=part)
     np.testing.assert_array_equal(samples, expected_mono(stereo, channel)[first : first + length])
     assert stream.duration == pytest.approx(len(samples) / RATE)
-    beyond = (first + length - len(stereo)) / RATE
-    assert len(stream.warnings) == (beyond >= 0.01)
+    beyond = (first + length) / RATE - len(stereo) / RATE
+    assert len(stream.warnings) == (beyond >= 0.01) + (float(np.abs(samples).max()) < 0.01)
 
 
 LOSSY = [("OGG", "VORBIS", RATE), ("OGG", "OPUS", 48_000), ("MP3", None, RATE), ("WAV", "IMA_ADPCM", RATE)]
@@ -1106,17 +1267,30 @@ def test_without_pyav_the_extra_is_named(head: bytes, monkeypatch: pytest.Monkey
 Encode = Callable[..., bytes]
 
 
+def gains(channels: int) -> np.ndarray[Any, Any]:
+    """By which the channels of a file differ."""
+    return np.linspace(1, 0.5, channels)
+
+
 @pytest.fixture(scope="module")
 def av_encoded(tmp_path_factory: pytest.TempPathFactory) -> Encode:
     import av
 
     @functools.cache
-    def encode(muxer: str, codec: str | None, rate: int = RATE, video: bool = False, faststart: bool = False) -> bytes:
+    def encode(
+        muxer: str,
+        codec: str | None,
+        rate: int = RATE,
+        video: bool = False,
+        faststart: bool = False,
+        layout: str = "mono",
+        late: float = 0.0,
+    ) -> bytes:
         path = tmp_path_factory.mktemp("av") / "file"
         with av.open(path, "w", format=muxer, options={"movflags": "faststart"} if faststart else {}) as container:
             output: Any = container
             picture = output.add_stream("mpeg4", rate=10) if video else None
-            sound = output.add_stream(codec, rate=rate, layout="mono") if codec else None
+            sound = output.add_stream(codec, rate=rate, layout=layout) if codec else None
             if picture:
                 picture.width = picture.height = 32
                 frames = [av.VideoFrame(32, 32, "yuv420p") for _ in range(40)]
@@ -1128,10 +1302,12 @@ def av_encoded(tmp_path_factory: pytest.TempPathFactory) -> Encode:
                 sound.bit_rate = 96_000
                 if not sound.codec_context.is_open:
                     sound.codec_context.open()  # tells the frame size
-                whole = av.AudioFrame.from_ndarray(music(rate=rate)[None], format="fltp", layout="mono")
+                channels = av.AudioLayout(layout).nb_channels
+                interleaved = (music(rate=rate)[:, None] * gains(channels)).astype(np.float32).reshape(1, -1)
+                whole = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
                 whole.sample_rate = rate
-                whole.pts = 0
-                fit = av.AudioResampler(sound.format, "mono", rate, sound.frame_size or 1024)
+                whole.pts = round(late * rate)
+                fit = av.AudioResampler(sound.format, layout, rate, sound.frame_size or 1024)
                 for frame in fit.resample(whole) + fit.resample(None):
                     output.mux(sound.encode(frame))
                 output.mux(sound.encode(None))
@@ -1171,6 +1347,48 @@ def test_av_lossless_is_exact_whatever_the_block_size(av_encoded: Encode, monkey
     np.testing.assert_allclose(samples[: 4 * RATE], music(), atol=1e-4)
     monkeypatch.setattr(decoders, "BLOCK_SECONDS", 0.1)
     np.testing.assert_array_equal(read(av_encoded("ipod", "alac"))[0], samples)
+
+
+@needs_av
+@pytest.mark.parametrize(
+    ("muxer", "codec", "rate", "layout"),
+    [
+        ("ipod", "aac", RATE, "5.1"),
+        ("ipod", "aac", RATE, "7.1"),
+        ("ipod", "alac", RATE, "7.1(wide)"),
+        ("matroska", "libopus", 48_000, "7.1"),
+        ("matroska", "flac", RATE, "7.1"),
+        ("wv", "wavpack", RATE, "7.1"),
+        ("wv", "wavpack", RATE, "hexadecagonal"),
+    ],
+)
+def test_av_many_channels(muxer: str, codec: str, rate: int, layout: str, av_encoded: Encode) -> None:
+    """PyAV alone reads past the last of eight or more planes, and the interpreter crashes."""
+    data = av_encoded(muxer, codec, rate, layout=layout)
+    channels = probe(io.BytesIO(data)).channels
+    assert channels == {"5.1": 6, "hexadecagonal": 16}.get(layout, 8)
+    mean, stream = read(data, target_rate=rate)
+    assert stream.warnings == []
+    assert abs(delay(mean, music(rate=rate))) < 0.003 * rate
+    if codec in ("alac", "flac", "wavpack"):
+        for i, gain in enumerate(gains(channels), 1):
+            samples, _ = read(data, target_rate=rate, part=Part(channel=i))
+            tolerance = 5e-3 if codec == "wavpack" else 1e-4  # 8 bit
+            np.testing.assert_allclose(samples[: 4 * rate], gain * music(rate=rate), atol=tolerance)
+
+
+@needs_av
+@pytest.mark.parametrize("layout", ["stereo", "7.1"])
+def test_frames_of_another_layout_are_damage(layout: str, av_encoded: Encode) -> None:
+    mono, other = av_encoded("adts", "aac"), av_encoded("adts", "aac", layout=layout)
+    whole, _ = read(mono)
+    samples, stream = read(mono + other + mono)
+    assert len(samples) == pytest.approx(3 * len(whole), abs=2048)
+    assert not samples[len(whole) : 2 * len(whole)].any()
+    assert delay(samples[-len(whole) :], whole) == 0
+    assert warning(stream) == (
+        "damaged at 4.04 s: what could be decoded was used, silence is in the place of the 4.04 s that are missing"
+    )
 
 
 @needs_av
@@ -1225,6 +1443,79 @@ def test_encoders_delays_are_taken_out_of_containers(
 ) -> None:
     samples, _ = read(av_encoded(muxer, codec, rate, video=video), target_rate=rate)
     assert abs(delay(samples, music(rate=rate))) < 0.003 * rate
+
+
+@needs_av
+@pytest.mark.parametrize(("muxer", "late"), [("mp4", 1.5), ("matroska", 1.5), ("mpegts", 1.5), ("mp4", 0.03)])
+def test_sound_that_follows_its_pictures(muxer: str, late: float, av_encoded: Encode) -> None:
+    data = av_encoded(muxer, "aac", video=True, late=late)
+    samples, stream = read(data)
+    assert delay(samples, music()) == pytest.approx(late * RATE if late > decoders.LEAST_GAP else 0, abs=0.08 * RATE)
+    assert stream.warnings == []
+    assert stream.duration == pytest.approx(len(samples) / RATE, abs=0.1)
+    part, stream = read(data, part=Part(1.0, 3.0))
+    np.testing.assert_array_equal(part, samples[RATE : 3 * RATE])
+    assert stream.warnings == []
+
+
+def cut_out(data: bytes, muxer: str, *lost: tuple[float, float]) -> bytes:
+    """A file without the packets between these times, the others where they were."""
+    import av
+
+    target = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=muxer) as output:
+        sound = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            if not any(start <= packet.pts * packet.time_base < end for start, end in lost):
+                packet.stream = sound
+                output.mux(packet)
+    return target.getvalue()
+
+
+@needs_av
+@pytest.mark.parametrize("block", [0.1, 10.0])
+@pytest.mark.parametrize("lost", [[(1.0, 2.5)], [(0.5, 1.0), (2.0, 2.2)]])
+@pytest.mark.parametrize(("muxer", "codec", "rate"), [("webm", "libopus", 48_000), ("matroska", "flac", RATE)])
+def test_av_missing_frames_are_silence(
+    muxer: str, codec: str, rate: int, lost: Any, block: float, av_encoded: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    whole, _ = read(av_encoded(muxer, codec, rate), target_rate=rate)
+    data = cut_out(av_encoded(muxer, codec, rate), muxer, *lost)
+    samples, stream = read(data, target_rate=rate)
+    assert len(samples) == pytest.approx(len(whole), abs=0.002 * rate)
+    assert delay(samples[3 * rate :], whole[3 * rate :]) == pytest.approx(0, abs=0.002 * rate)
+    for start, end in lost:
+        assert not samples[round((start + 0.1) * rate) : round((end - 0.1) * rate)].any()
+    places, after = r"damaged at (\S+) s(?: to (\S+) s)?: ", r"silence is in the place of the (\S+) s that are missing"
+    said = re.fullmatch(places + "what could be decoded was used, " + after, warning(stream))
+    assert said
+    assert float(said[1]) == pytest.approx(lost[0][0], abs=0.1)
+    assert float(said[2] or said[1]) == pytest.approx(lost[-1][0], abs=0.1)
+    assert float(said[3]) == pytest.approx(sum(end - start for start, end in lost), abs=0.1 * len(lost))
+    part, _ = read(data, target_rate=rate, part=Part(1.5, 3.5))
+    np.testing.assert_array_equal(part, samples[round(1.5 * rate) : round(3.5 * rate)])
+    assert read(data, target_rate=rate, part=Part(0.0, 0.4))[1].warnings == []
+
+
+@needs_av
+@pytest.mark.parametrize(
+    ("count", "shift"), [*((1, shift) for shift in (-1_900, -300, 300, 1_500)), (3, -300), (3, -1_900), (3, 20_000)]
+)
+def test_av_damaged_timestamps_move_nothing(count: int, shift: int, av_encoded: Encode) -> None:
+    """One that stands alone, in milliseconds; several, where they lead back or out of the recording."""
+    data = bytearray(av_encoded("webm", "libopus", 48_000))
+    whole, _ = read(bytes(data), target_rate=48_000)
+    blocks = [match.start(1) for match in re.finditer(rb"\xa3[\x40-\x4f].\x81(..)\x80", bytes(data), re.DOTALL)]
+    assert len(blocks) == 200
+    for at in blocks[100 : 100 + count]:
+        time = int.from_bytes(data[at : at + 2], "big", signed=True)
+        data[at : at + 2] = (time + shift).to_bytes(2, "big", signed=True)
+    samples, stream = read(bytes(data), target_rate=48_000)
+    np.testing.assert_array_equal(samples, whole)
+    assert stream.warnings == []
 
 
 @needs_av

@@ -7,6 +7,7 @@ import os
 import signal
 from contextlib import closing
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import fakes
@@ -18,7 +19,7 @@ from basic_transcribe.errors import ModelError
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.shaping import ShapeSettings
-from basic_transcribe.types import BeatSettings, MidiSettings, Part, TrackerSettings
+from basic_transcribe.types import Beats, BeatSettings, MidiSettings, Note, Part, TrackerSettings
 
 
 def job(path: Path, content: str = "music") -> Job:
@@ -48,6 +49,19 @@ def test_equal_settings_are_equal_however_given(tmp_path: Path) -> None:
         tracker=TrackerSettings(onset_threshold=fakes.FakeTranscriber.model.defaults["onset_threshold"])
     )
     assert run([a], same)["a.wav"].status == "skipped"
+
+
+def test_notes_are_quantised_on_beats_or_a_tempo_but_on_nothing_else() -> None:
+    heard = replace(fakes.transcription(TrackerSettings()), notes=[Note(1.13, 1.6, 60, 80, 0.9)])
+    grid = ShapeSettings(quantize=Fraction(1, 4))
+    without = batch.shaped(heard, fakes.recipe(shape=grid, beats=BeatSettings()))
+    assert without.notes == heard.notes
+    assert without.warnings[-1].startswith("notes are not quantised")
+    fixed = batch.shaped(heard, fakes.recipe(shape=grid))
+    assert [n.onset for n in fixed.notes] == [1.0]
+    found = batch.shaped(replace(heard, beats=Beats((0.0, 0.6, 1.2))), fakes.recipe(shape=grid, beats=BeatSettings()))
+    assert [n.onset for n in found.notes] == pytest.approx([1.2])
+    assert fixed.warnings == found.warnings == heard.warnings
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,59 @@ def test_files_of_others_need_overwrite(tmp_path: Path) -> None:
     assert not (tmp_path / "a.mid").exists()
     assert run([a], fakes.recipe(extras=(".csv",), overwrite=True))["a.wav"].status == "done"
     assert (tmp_path / "a.csv").read_text().startswith("onset_s")
+
+
+def test_extras_of_other_settings_do_not_pass_for_those_of_these(tmp_path: Path) -> None:
+    a, csv = job(tmp_path / "a.wav"), tmp_path / "a.csv"
+    short = fakes.recipe(shape=ShapeSettings(staccato=100))
+    run([a], fakes.recipe(extras=(".csv",)))
+    old = csv.read_bytes()
+    run([a], replace(short, overwrite=True))
+    os.utime(csv, ns=(1, 1))  # as it is, but clocks of file systems may be coarse
+    result = run([a], replace(short, extras=(".csv",)))["a.wav"]
+    assert (result.status, result.exit_code) == ("failed", 1)
+    assert f"{csv} exists already" in result.message
+    assert "--overwrite" in result.message
+    assert csv.read_bytes() == old
+    assert run([a], replace(short, extras=(".csv",), overwrite=True))["a.wav"].status == "done"
+    assert csv.read_bytes() != old
+    assert run([a], replace(short, extras=(".csv",)))["a.wav"].status == "skipped"
+
+
+def test_extras_of_these_settings_pass_whatever_their_times(tmp_path: Path) -> None:
+    a, csv, recipe = job(tmp_path / "a.wav"), tmp_path / "a.csv", fakes.recipe(extras=(".csv",))
+    run([a], recipe)
+    made = csv.read_bytes()
+    time = (tmp_path / "a.mid").stat().st_mtime_ns
+    os.utime(csv, ns=(time, time))
+    assert run([a], recipe)["a.wav"].status == "skipped"
+    os.utime(csv, ns=(1, 1))  # a copy of the folder may have been made in any order
+    assert [run([a], recipe)["a.wav"].status for _ in range(2)] == ["done", "skipped"]
+    assert csv.read_bytes() == made
+
+
+@pytest.mark.parametrize(
+    ("content", "overwrite", "status"),
+    [("other music", False, "failed"), ("other music", True, "done"), ("music", False, "done")],
+)
+def test_what_another_run_writes_meanwhile_is_in_the_way_unless_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, overwrite: bool, status: str
+) -> None:
+    (tmp_path / "else").mkdir()
+    a = job(tmp_path / "a.wav")
+    b = replace(job(tmp_path / "else" / "a.wav", content), folder=tmp_path)
+    transcribe = fakes.FakeTranscriber.transcribe
+
+    def disturbed(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
+        monkeypatch.undo()
+        assert run([b])["a.wav"].status == "done"
+        return transcribe(self, source, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
+    result = run([a], fakes.recipe(overwrite=overwrite))["a.wav"]
+    assert result.status == status
+    assert status == "done" or "--overwrite" in result.message
+    assert run([b])["a.wav"].status == ("failed" if overwrite else "skipped")
 
 
 def test_one_bad_recording_stops_no_other(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from conftest import ROOT, Run
 
 from basic_transcribe import manifest
 from basic_transcribe.batch import Recipe
+from basic_transcribe.console import clock
 from basic_transcribe.errors import ModelError, OutputError, TranscribeError, UsageError
 from basic_transcribe.plan import Choice
 from basic_transcribe.types import TrackerSettings
@@ -82,7 +83,7 @@ def test_it_does_what_a_batch_does(songs: Path, tmp_path: Path, cli: Run) -> Non
     totals = run(str(songs), str(out), Recipe(threads=1, extras=(".csv",)))
     entries = table(out / "results.jsonl")
     done = [entry for entry in entries.values() if entry.status == "done"]
-    assert totals == Totals(4, 3, 0, 1, sum(e.notes for e in done), sum(round(e.seconds) for e in done))
+    assert totals == Totals(4, 3, 0, 1, sum(e.notes for e in done), sum(round(1000 * e.seconds) for e in done))
     assert totals.notes >= 3
 
     assert cli("batch", "songs", "expected", "--csv").returncode == 1
@@ -158,9 +159,26 @@ def test_lists(songs: Path, tmp_path: Path) -> None:
 
     (songs / "list.txt").write_text("sub/b.flac\n\na.flac\n")  # which says nothing of outputs
     totals = run(str(songs / "list.txt"), str(out), RECIPE)
-    assert (totals.done, totals.skipped) == (1, 1)
-    assert outputs(out).keys() == {"x/y.mid", "a.mid", "sub/b.mid"}
-    assert run(str(out / "results.jsonl"), str(out), RECIPE) == Totals(files=4, skipped=3, failures=1)
+    assert (totals.done, totals.skipped) == (0, 2)  # each keeps its output
+    assert outputs(out).keys() == {"x/y.mid", "a.mid"}
+    assert run(str(out / "results.jsonl"), str(out), RECIPE) == Totals(files=3, skipped=2, failures=1)
+
+
+def test_a_list_and_then_its_folder(songs: Path, tmp_path: Path, cli: Run) -> None:
+    """What a list gave an output elsewhere keeps it, as in a batch, and is told of in one line."""
+    line = json.dumps({"input": "a.flac", "output": "song/x.mid"})
+    (songs / "LIST.JSONL").write_bytes(b"\xef\xbb\xbf" + line.encode())
+    out = tmp_path / "out"
+    assert run(str(songs / "LIST.JSONL"), str(out), RECIPE).done == 1
+    totals = run(str(songs), str(out), RECIPE)
+    assert (totals.done, totals.skipped, totals.failures) == (2, 1, 1)
+    inputs = [json.loads(line)["input"] for line in (out / "results.jsonl").read_text().splitlines()]
+    assert sorted(inputs) == sorted(set(inputs))
+
+    cli("batch", "songs/LIST.JSONL", "expected")
+    cli("batch", "songs", "expected")
+    assert outputs(out) == outputs(tmp_path / "expected")
+    assert "song/x.mid" in outputs(out)
 
 
 @pytest.mark.parametrize("output", ["../x.mid", "/x.mid", "a/../../x.mid"])
@@ -204,7 +222,9 @@ def test_what_cannot_be_started(songs: Path, tmp_path: Path) -> None:
 def test_command(songs: Path, tmp_path: Path, cli: Run) -> None:
     done = cli("beam", "songs", "out", "--exclude", "a.*", "--csv", "--", "--direct_num_workers=1")
     assert done.returncode == 1
+    seconds = soundfile.info(songs / "sub" / "b.flac").duration
     assert done.stdout.decode().startswith("1 done, 0 up to date, 1 failed: ")
+    assert f" in {clock(seconds)} of audio; see " in done.stdout.decode()
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith(f"error: {songs / 'broken.wav'}: not audio")
     assert outputs(tmp_path / "out").keys() == {"sub/b.mid", "sub/b.csv"}

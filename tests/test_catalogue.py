@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import groupby
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basic_transcribe.engines.catalogue import Found, absolute, assign, below, group_of, read_line
+from basic_transcribe.engines.catalogue import Found, Item, absolute, assign, below, meet, read_line
 from basic_transcribe.errors import UsageError
 from basic_transcribe.manifest import Entry
 from basic_transcribe.plan import plan
@@ -26,18 +26,25 @@ def found(url: str, output: str | None = None) -> Found:
     return Found(url, url.rpartition("/")[2], output)
 
 
+def named(recordings: list[Found], earlier: list[Entry]) -> tuple[list[Item], list[Entry], list[Entry]]:
+    """What :func:`assign` makes of all, path by path and then group by group, as an engine does it."""
+    groups: dict[str, list[tuple[Found | None, Entry | None]]] = {}
+    for url in sorted({one.url for one in recordings} | {entry.input for entry in earlier}):
+        found, known = [one for one in recordings if one.url == url], [entry for entry in earlier if entry.input == url]
+        for group, one, entry in meet(found, known):
+            groups.setdefault(group, []).append((one, entry))
+    items, failed, others = [], [], []
+    for pairs in groups.values():
+        some = assign([one for one, _ in pairs if one], [entry for _, entry in pairs if entry])
+        items, failed, others = items + some[0], failed + some[1], others + some[2]
+    return items, failed, others
+
+
 def names(recordings: list[Found], earlier: list[Entry]) -> dict[str, str]:
-    """Names of all, made group by group."""
-
-    def key(one: Found | Entry) -> str:
-        return group_of(one.relative if isinstance(one, Found) else one.output or one.input)
-
-    result = {}
-    for group, some in groupby(sorted(recordings, key=key), key):
-        items, failed, _ = assign(some, [entry for entry in earlier if key(entry) == group])
-        assert not failed
-        result |= {item.found.relative: item.name for item in items}
-    return result
+    """Names of all, none of which fails."""
+    items, failed, _ = named(recordings, earlier)
+    assert not failed
+    return {item.found.relative: item.name for item in items}
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,6 +66,72 @@ def test_what_has_a_name_keeps_it() -> None:
     earlier = [Entry("/in/a.wav", "a.mid", "done"), Entry("/elsewhere/b.wav", "b.mid", "done")]
     recordings = [found("/in/a.mp3"), found("/in/a.wav"), found("/in/b.mp3")]
     assert names(recordings, earlier) == {"a.wav": "a", "a.mp3": "a.mp3", "b.mp3": "b.mp3"}
+
+
+def test_a_name_of_another_group_is_kept_too() -> None:
+    known = Entry("/in/a.wav", "song/x.mid", "done")
+    assert named([found("/in/a.wav")], [known]) == ([Item(found("/in/a.wav"), "song/x", known)], [], [])
+    assert names([found("/in/a.wav"), Found("/in/song/x.mp3", "song/x.mp3")], [known]) == {
+        "a.wav": "song/x",
+        "song/x.mp3": "song/x.mp3",
+    }
+
+
+def test_of_several_lines_on_a_recording_one_counts() -> None:
+    """Such tables were written once."""
+    failed = Entry("/in/a.wav", "a.mid", "failed")
+    known, other = (Entry("/in/a.wav", output, "done") for output in ("x.mid", "y.mid"))
+    for earlier in ([failed, known, other], [other, known, failed]):
+        assert named([found("/in/a.wav")], earlier) == ([Item(found("/in/a.wav"), "x", known)], [], [])
+        assert named([], earlier) == ([], [], [known])
+
+
+def test_a_list_goes_before_what_is_known() -> None:
+    """Whose name is given to another gets a new one, and a name that is left is nobody else's in this run."""
+    earlier = [Entry("/in/a.wav", "song/x.mid", "done"), Entry("/in/b.wav", "b.mid", "done")]
+    given = names([found("/in/a.wav"), found("/in/b.wav", "song/x.mid")], earlier)
+    assert given["b.wav"] == "song/x"
+    assert given["a.wav"].startswith("a.wav.")
+    items, _, others = named([found("/in/a.wav", "y.mid"), Found("/in/song/x.mp3", "song/x.mp3")], earlier)
+    assert {item.name: item.known for item in items} == {"y": None, "song/x.mp3": None}
+    assert others == earlier[1:]
+
+
+def test_what_is_known_of_another_output_is_not_of_this_one() -> None:
+    """Or two recordings that change places would each be taken for what is done."""
+    earlier = [Entry("/in/a.wav", "x.mid", "done"), Entry("/in/b.wav", "y.mid", "done")]
+    items, _, others = named([found("/in/a.wav", "y.mid"), found("/in/b.wav", "x.mid")], earlier)
+    assert {item.found.url: (item.name, item.known) for item in items} == {
+        "/in/a.wav": ("y", None),
+        "/in/b.wav": ("x", None),
+    }
+    assert not others
+
+
+OUTPUTS = st.sampled_from(["a.mid", "A.mid", "a.wav.mid", "b.mid", "x/a.mid", "x/b.wav.mid"])
+
+
+@settings(deadline=None)
+@given(st.dictionaries(NAMES, st.none() | OUTPUTS, max_size=8), st.dictionaries(NAMES, OUTPUTS, max_size=6))
+def test_every_recording_is_told_of_once(listed: dict[str, str | None], outputs: dict[str, str]) -> None:
+    """Whatever lists and earlier runs say, no two get one name, and what is given or known is kept if it is free."""
+    earlier = [
+        Entry(f"/in/{file}", output, "done")
+        for i, (file, output) in enumerate(outputs.items())
+        if output.casefold() not in [other.casefold() for other in list(outputs.values())[:i]]
+    ]
+    recordings = [Found(f"/in/{file}", file, output) for file, output in listed.items()]
+    items, failed, others = named(recordings, earlier)
+    entries = [(item.found.url, f"{item.name}.mid") for item in items] + [(e.input, e.output) for e in failed + others]
+    given = {output.casefold() for output in listed.values() if output}
+    left = [entry for entry in earlier if str(entry.output).casefold() not in given]
+    urls = {one.url for one in recordings}
+    assert Counter(url for url, _ in entries) == Counter(urls | {entry.input for entry in left})
+    assert set(Counter(output.casefold() for _, output in entries if output).values()) <= {1}
+    moved = {one.url for one in recordings if one.output}
+    assert {(entry.input, entry.output) for entry in left if entry.input not in moved} <= set(entries)
+    for item in items:
+        assert item.found.output in (None, f"{item.name}.mid")
 
 
 def test_what_is_known_goes_with_the_recording_and_the_rest_is_passed_on() -> None:
@@ -98,6 +171,9 @@ def test_names_of_objects_that_are_no_paths(relative: str) -> None:
         (b"a/b.wav", "gs://songs/new/list.txt", "gs://songs/new/a/b.wav", "a/b.wav", None),
         (b"s3://else/b.wav", "gs://songs/list.txt", "s3://else/b.wav", "else/b.wav", None),
         (b'{"input": "b.wav", "output": "x/y.mid"}', "/songs/l.jsonl", "/songs/b.wav", "b.wav", "x/y.mid"),
+        (b'{"input": "b.wav"}', "/songs/L.JSONL", "/songs/b.wav", "b.wav", None),
+        (b'\xef\xbb\xbf{"input": "b.wav"}', "/songs/l.jsonl", "/songs/b.wav", "b.wav", None),
+        (b"\xef\xbb\xbfb.wav", "/songs/list.txt", "/songs/b.wav", "b.wav", None),
         (json.dumps({"input": "b\udcff.wav"}).encode(), "/songs/l.jsonl", "/songs/b\udcff.wav", "b\udcff.wav", None),
     ],
 )

@@ -13,6 +13,7 @@ import sys
 import time
 import typing
 import wave
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +26,14 @@ from conftest import Run, is_worker
 
 from basic_transcribe import __version__, load_posteriors
 from basic_transcribe import cli as commands
+from basic_transcribe.batch import Recipe
 from basic_transcribe.console import clock
 from basic_transcribe.errors import UsageError
-from basic_transcribe.flags import frequency_of, seconds_of
+from basic_transcribe.flags import frequency_of, recipe_of, seconds_of
 from basic_transcribe.options import PRESET_NAMES
 from basic_transcribe.outputs import WRITERS
 from basic_transcribe.presets import PRESETS
+from basic_transcribe.types import BeatSettings
 
 
 def tone(path: Path, pitch: int = 69, seconds: float = 0.5) -> Path:
@@ -290,7 +293,10 @@ def test_posteriors_stand_in_for_the_recording(cli: Run, made: Path, tmp_path: P
     fewer = cli(made / "guitar.npz", "-o", "fewer", "--onset-threshold", "0.9")
     assert fewer.returncode == 0
     assert len(notes_of(tmp_path / "fewer/guitar.mid")) < len(notes_of(made / "guitar.mid"))
-    for flags in (["--tempo", "auto"], ["--start", "1"], ["--sonify-mix"]):
+    on_the_beat = cli(made / "guitar.npz", "-o", "beats", "--quantize", "1/8")
+    assert on_the_beat.returncode == 0
+    assert b" beats a minute" in on_the_beat.stdout
+    for flags in (["--start", "1"], ["--sonify-mix"]):
         refused = cli(made / "guitar.npz", "-o", "out", "--overwrite", *flags)
         assert refused.returncode == 2
         assert b"the recording" in refused.stderr
@@ -387,6 +393,7 @@ def test_live(cli: Run, guitar: Path, tmp_path: Path) -> None:
     absent = cli("live", "--file", "none.wav")
     assert (absent.returncode, len(lines(absent.stderr))) == (1, 1)
     assert cli("live", "--fast").returncode == 2
+    assert cli("live", "--file", "none.wav", "--device", "1").returncode == 2
 
 
 def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment: dict[str, str]) -> None:
@@ -408,13 +415,19 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--channel", "0"], "channel is 0"),
         (["--quantize", "fifth"], "fifth"),
         (["--swing", "0.3"], "give --quantize"),
+        (["--tempo", "auto:"], "--tempo is 'auto:'"),
+        (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
+        (["--start", f"{'9' * 400}:00"], "give seconds"),
+        (["--channel", "9" * 5000], "channel is 9"),
+        (["--velocity-range", "1-" + "9" * 5000], "give two velocities"),
+        (["--velocity-range", "100-20"], "the softest first"),
         (["--scale-mode", "drop"], "give --scale"),
         (["--scale", "H dur"], "H dur"),
         (["--scale", "C major", "--scale-mode", "bend"], "bend"),
         (["--key", "M"], "M"),
         (["--time-signature", "3"], "3"),
         (["--velocity-range", "loud"], "--velocity-range is 'loud'"),
-        (["--pitch-bends", "sideways"], "sideways"),
+        (["--pitch-bends", "sideways"], "give none, plain, channels, mpe"),
         (["--pitch-bends", "mpe", "--no-pitch-bends"], "contradict"),
         (["--preset", "zither"], "no preset zither"),
         (["--plot", "pdf"], "give png or svg"),
@@ -430,6 +443,14 @@ def test_2_settings_that_make_no_sense(cli: Run, tmp_path: Path, flags: list[str
     assert error.startswith("error: ")
     assert reason in error
     assert not (tmp_path / "a.mid").exists()
+
+
+def test_2_a_command_that_does_not_come_first(cli: Run, tmp_path: Path) -> None:
+    tone(tmp_path / "songs/a.wav")
+    result = cli("--preset", "guitar", "batch", "songs", "midi")
+    assert result.returncode == 2
+    assert lines(result.stderr) == ["error: batch is a command of its own and comes first: basic-transcribe batch ..."]
+    assert not (tmp_path / "songs/a.mid").exists()
 
 
 def test_the_lowest_and_highest_note_are_kept(cli: Run, tmp_path: Path) -> None:
@@ -649,6 +670,18 @@ def test_what_decoders_print_stays_out_of_standard_error(cli: Run, guitar: Path,
     assert b"MPEG" in cli("a.mp3", "--overwrite", "--debug", "--jobs", "1").stderr  # or the test would prove nothing
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("command", [["a.wav", "--overwrite"], ["batch", "a.wav", "out"]])
+def test_4_a_standard_output_without_room(tmp_path: Path, cli_environment: dict[str, str], command: list[str]) -> None:
+    tone(tmp_path / "a.wav")
+    with open("/dev/full", "wb") as full:
+        run = [sys.executable, "-m", "basic_transcribe", *command]
+        result = subprocess.run(run, cwd=tmp_path, env=cli_environment, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 4
+    (error,) = lines(result.stderr)
+    assert error.startswith("error: standard output cannot be written: ")
+
+
 def test_a_closed_standard_output_ends_it_quietly(cli: Run, tmp_path: Path) -> None:
     tone(tmp_path / "a.wav")
     tone(tmp_path / "b.wav", 60)
@@ -746,6 +779,35 @@ def test_clock() -> None:
 )
 def test_times(text: str, seconds: float) -> None:
     assert seconds_of("--start", text) == seconds
+
+
+# ------------------------------------------------------------------------------------------------------------- recipes
+
+
+def recipe(**flags: object) -> Recipe:
+    return recipe_of(defaultdict(lambda: None, flags))
+
+
+@pytest.mark.parametrize("flags", [{"quantize": "1/16"}, {"musicxml": True}])
+def test_what_needs_beats_looks_for_them(flags: dict[str, object]) -> None:
+    assert recipe(**flags).beats == BeatSettings()
+    assert recipe(**flags, time_signature="6/8").beats == BeatSettings((6, 8))
+    assert recipe(**flags, tempo="90").beats is None
+    assert recipe(**flags, tempo="auto:90").beats == BeatSettings(tempo=90)
+    assert recipe().beats is None
+
+
+@pytest.mark.parametrize(("signature", "quarters"), [("4/4", 60), ("6/8", 90), ("2/2", 120), ("3/8", 30)])
+def test_a_tempo_counts_the_beats_of_its_metre(signature: str, quarters: float) -> None:
+    """As --tempo auto does when it says how many there are."""
+    assert recipe(tempo="60", time_signature=signature).output.midi.tempo == quarters
+
+
+@pytest.mark.parametrize("mode", ["plain", "channels", "mpe", "none"])
+def test_bends_that_are_asked_for_are_looked_for(mode: str) -> None:
+    assert recipe(preset="piano").tracker.pitch_bends is False
+    assert recipe(preset="piano", pitch_bends=mode).tracker.pitch_bends is (mode != "none")
+    assert recipe(pitch_bends=mode).tracker.pitch_bends is (mode != "none")
 
 
 def test_the_presets_of_the_help_are_those_there_are() -> None:

@@ -371,6 +371,7 @@ def test_1_a_recording_fails_and_the_others_are_scored(
         (["ref", "--model", "m.onnx"], 3, "m.onnx"),
         (["ref", "est", "--json", "gone/scores.json"], 4, "no such folder"),
         (["ref", "est", "--json", "empty"], 4, "a folder has this name"),
+        (["ref", "est", "--json", "ref/a.csv"], 4, "ref/a.csv: would replace a file of another kind"),
     ],
 )
 def test_other_exit_codes(
@@ -382,10 +383,18 @@ def test_other_exit_codes(
     reason: str,
 ) -> None:
     (here / "empty").mkdir()
+    before = (here / "ref/a.csv").read_bytes()
     assert in_process(*arguments) == code
-    shown = capsys.readouterr().err
+    out, shown = capsys.readouterr()
     assert reason in shown
     assert "Traceback" not in shown
+    assert "scored" not in out  # it is said before the work
+    assert (here / "ref/a.csv").read_bytes() == before
+
+
+def test_scores_of_an_earlier_run_are_replaced(here: Path, mir_eval: None) -> None:
+    assert [in_process("ref", "est", "--json", "scores.json") for _ in range(2)] == [0, 0]
+    assert (here / "scores.json").read_bytes().startswith(evaluate.JSON_BEGINNING)
 
 
 def test_without_mir_eval(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

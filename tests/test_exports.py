@@ -91,10 +91,11 @@ def test_json() -> None:
     read = json.loads(notes_to_json(Recording()))
     assert (read["format"], read["version"], read["duration"], read["model"]) == (
         "basic_transcribe.notes",
-        2,
+        3,
         3.5,
         "model 1",
     )
+    assert read["part"] == {"start": 0.0, "end": None, "channel": "mix"}
     assert read["settings"]["onset_threshold"] == 0.4
     assert read["settings"]["minimum_frequency"] is None
     assert read["notes"] == [
@@ -409,11 +410,12 @@ def test_hostile_npz(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert os.listdir() == ["p.npz"]
 
 
-def test_npz_bomb_is_refused_before_it_is_unpacked() -> None:
+def test_npz_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = BytesIO(posteriors_to_npz(posteriors(frames=500)))
     assert len(load_posteriors(buffer)) == 500
-    with pytest.raises(TranscribeError, match="exceed"):
-        load_posteriors(buffer, max_bytes=1_000_000)
+    monkeypatch.setattr("basic_transcribe.exports.MAX_NPZ_BYTES", 1_000_000)
+    with pytest.raises(TranscribeError, match="exceed 1000000 bytes"):
+        load_posteriors(buffer)
 
 
 def test_npz_of_unusual_compression_is_refused() -> None:

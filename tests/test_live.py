@@ -200,6 +200,12 @@ def test_missing_recording() -> None:
         Playback("missing.wav")
 
 
+@pytest.mark.parametrize("path", ["-", Path("-")])
+def test_standard_input_is_no_recording_to_play(path: str | Path) -> None:
+    with pytest.raises(UsageError, match=r"^-: standard input cannot be played; give a file$"):
+        Playback(path)
+
+
 # ---------------------------------------------------------------- from a device
 
 

@@ -7,6 +7,7 @@ import tracemalloc
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -549,6 +550,9 @@ def test_fingerprint_of_other_files(tmp_path: Path) -> None:
         ("own.mid", marked, "1 input=ab"),
         ("unmarked.mid", to_midi([], title="basic_transcribe:x").data, None),
         ("cut.mid", marked[: marked.index(b"input")], None),
+        ("cut later.mid", marked[:-1], None),
+        ("cut between tracks.mid", marked[: marked.rindex(b"MTrk") + 6], None),
+        ("longer.mid", marked + b"?", None),
         ("other.mid", b"RIFF" + marked, None),
         ("empty.mid", b"", None),
     ]:
@@ -576,13 +580,17 @@ def test_beats_fall_on_their_ticks_and_notes_keep_their_times(
     data = to_midi(notes, MidiSettings(bend_mode=mode), beats=beats).data
     file = parse(data)
 
-    # Beats: as many before the first as fit best, at a tempo of their own.
-    beat = 60 / beats.tempo
-    lead = max(1, round(beats.times[0] / beat)) if beats.times[0] > beat / 4 else 0
     per_beat = beats.quarters * file.ticks_per_beat
     reached = tempo_map(data)
     known_ticks, known_seconds = zip(*reached, strict=True)
     slope = mido.tick2second(1, file.ticks_per_beat, [m.tempo for m in file.tracks[0] if m.type == "set_tempo"][-1])
+
+    # Before the first of them, what part of a beat fits at nearly their tempo.
+    second = np.interp(beats.times[1], known_seconds, known_ticks)
+    second += max(0.0, beats.times[1] - known_seconds[-1]) / slope
+    lead = round(8 * (second / per_beat - 1)) / 8
+    passed = beats.times[0] * beats.tempo / 60
+    assert abs(lead - passed) <= max(0.1 * passed, 0.125)
     for k, time in enumerate(beats.times):
         tick = (lead + k) * per_beat
         beyond = max(0.0, tick - known_ticks[-1]) * slope
@@ -600,8 +608,8 @@ def test_beats_fall_on_their_ticks_and_notes_keep_their_times(
     assert signatures[0][0] == 0
     assert signatures[-1][1] == whole
     assert ((lead + beats.downbeat) * per_beat - signatures[-1][0]) % whole == 0
-    if len(signatures) > 1:
-        assert signatures[0][1] == signatures[1][0] < whole
+    for (tick, length), (following, _) in pairwise(signatures):
+        assert tick + length == following < tick + whole
 
     # Notes: in two readers.
     read = {n.pitch: (n.start, n.end) for i in to_midi(notes, beats=beats).midi.instruments for n in i.notes}
@@ -631,12 +639,14 @@ def test_a_steady_beat_is_one_tempo() -> None:
     ("first", "downbeat", "expected"),
     [
         (0.0, 0, [(0, 4, 4)]),
-        (0.1, 0, [(0, 4, 4)]),  # near enough to the beginning
+        (0.05, 0, [(0, 4, 4)]),  # near enough to the beginning
         (0.0, 1, [(0, 1, 4), (480, 4, 4)]),
-        (0.3, 0, [(0, 1, 4), (480, 4, 4)]),  # a beat of 0.3 s, then those of 0.5 s
+        (0.25, 0, [(0, 1, 8), (240, 4, 4)]),
+        (0.3, 0, [(0, 5, 32), (300, 4, 4)]),  # 5/8 of a beat for 6/10
         (1.1, 1, [(0, 3, 4), (1440, 4, 4)]),
         (2.0, 0, [(0, 4, 4)]),
         (2.1, 3, [(0, 3, 4), (1440, 4, 4)]),  # a pick-up, then a bar
+        (0.8, 1, [(0, 1, 8), (240, 2, 4), (1200, 4, 4)]),  # 3/2 of a beat for 8/5, and one before the first bar
     ],
 )
 def test_pick_up(first: float, downbeat: int, expected: list[tuple[int, int, int]]) -> None:
@@ -644,6 +654,8 @@ def test_pick_up(first: float, downbeat: int, expected: list[tuple[int, int, int
     track = parse(to_midi([], beats=beats).data).tracks[0]
     found = [(t, m.numerator, m.denominator) for t, m in timeline(track) if m.type == "time_signature"]
     assert found == expected
+    tempo = next(m.tempo for m in track if m.type == "set_tempo")  # the one that some readers take for all
+    assert tempo == pytest.approx(500_000, rel=0.101)
 
 
 def test_time_signatures() -> None:

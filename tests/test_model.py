@@ -341,5 +341,20 @@ def test_a_provider_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatc
     assert Model(provider="cpu").provider == "cpu"
 
 
+def test_a_program_around_us_may_have_limited_memory_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def registered(*_: object) -> None:
+        raise RuntimeError("An allocator for this device has already been registered for sharing.")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of order")
+
+    limit_memory = model_room._limit_memory.__wrapped__  # which does it once only
+    monkeypatch.setattr(onnxruntime, "create_and_register_allocator", registered)
+    limit_memory()
+    monkeypatch.setattr(onnxruntime, "create_and_register_allocator", broken)
+    with pytest.raises(RuntimeError, match="out of order"):
+        limit_memory()
+
+
 def test_nothing_is_reported_to_anyone() -> None:
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

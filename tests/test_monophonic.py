@@ -67,6 +67,7 @@ def test_notes_are_well_formed_and_never_sound_together(recipe: Recipe, chosen: 
     for n in notes:
         assert LOWEST <= n.pitch < LOWEST + PITCHES
         assert 0 <= n.onset < n.offset <= end
+        assert n.duration >= (chosen.minimum_note_length or 0) / 1000
         assert isinstance(n.velocity, int)
         assert 1 <= n.velocity <= 127
         assert 0 <= n.confidence <= 1
@@ -291,6 +292,27 @@ def test_a_note_sounds_until_it_is_finished() -> None:
     assert seen.index(1) - 40 <= tracker.lookahead
     assert (begun.onset, begun.pitch, begun.velocity) == (finished[0].onset, finished[0].pitch, finished[0].velocity)
     assert tracker.sounding == []
+
+
+def test_the_note_that_has_begun_can_be_followed_from_where_the_line_is_decided() -> None:
+    p = empty(6 * CHUNK)
+    sing(p, 40, 5 * CHUNK, 62.3)
+    (note,) = track_notes(p, SETTINGS)
+    assert note.bend is not None
+    tracker = MonophonicTracker(SETTINGS)
+    assert tracker.begun is None
+    for pushed in range(CHUNK, 5 * CHUNK + 1, CHUNK):
+        assert tracker.push(p.slice(pushed - CHUNK, pushed)) == []
+        decided = max(0, pushed - 2 * CHUNK)
+        assert tracker.seconds == decided / RATE
+        begun = tracker.begun
+        if not decided:
+            assert begun is None
+            continue
+        assert begun is not None
+        assert (begun.pitch, begun.frame, begun.onset) == (62 - LOWEST, 40, note.onset)
+        assert (begun.velocity, begun.confidence) == (note.velocity, note.confidence)
+        assert sum(map(len, begun.contour)) == decided - 40
 
 
 # ---------------------------------------------------------------- work and memory

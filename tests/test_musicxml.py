@@ -58,7 +58,10 @@ class Score:
 
 
 def read(data: bytes) -> Score:
-    """Read a score, and check that every voice fills every bar with symbols that mean their lengths."""
+    """Read a score, and check that every voice fills every bar with symbols that mean their lengths.
+
+    What is shortened to two thirds, and nothing else, lies within a tuplet that has both ends.
+    """
     root = ET.fromstring(data)
     divisions = int(root.findtext(".//divisions") or 0)
     time = Fraction(int(root.findtext(".//beats") or 0) * 4, int(root.findtext(".//beat-type") or 1))
@@ -68,6 +71,7 @@ def read(data: bytes) -> Score:
     for measure in root.iter("measure"):
         bar, at, start, begin = sum(bars, Fraction()), Fraction(), Fraction(), len(symbols)
         filled: dict[int, Fraction] = {}
+        tuplets: set[int] = set()  # voices that are within one
         for element in measure:
             length = Fraction(int(element.findtext("duration") or 0), divisions)
             if element.tag == "backup":
@@ -80,8 +84,16 @@ def read(data: bytes) -> Score:
                 voice = int(element.findtext("voice") or 0)
                 filled[voice] = filled.get(voice, Fraction()) + length
                 assert at == filled[voice]
+                edges = [tuplet.get("type") for tuplet in element.findall("notations/tuplet")]
+                if "start" in edges:
+                    assert voice not in tuplets
+                    tuplets.add(voice)
+                assert (voice in tuplets) == (element.find("time-modification") is not None)
+                if "stop" in edges:
+                    tuplets.remove(voice)
             assert meaning(element, time if measure.get("implicit") is None else length) == length
             symbols.append(symbol(element, bar + start, length, tied))
+        assert not tuplets
         assert len(set(filled.values())) == 1
         bars.append(filled[1])
         assert {s.staff for s in symbols[begin:]} == set(range(1, int(root.findtext(".//staves") or 1) + 1))
@@ -313,6 +325,23 @@ def test_triplets() -> None:
     assert tuplets == [["start"], [], ["stop"], ["start"], ["stop"], []]
     beams = [[b.text for b in note.findall("beam")] for note in found.root.iter("note")]
     assert beams == [["begin"], ["continue"], ["end"], [], [], []]
+
+
+@pytest.mark.parametrize(
+    ("per_bar", "quarters", "first", "said"),
+    [
+        (2, 0.5, 5 / 3, ["rest 32nd", "C5 16th", "D5 eighth", "rest eighth"]),
+        (4, 0.25, 10 / 3, ["rest 32nd", "C5 16th", "D5 16th", "rest 16th", "rest eighth"]),
+    ],
+)
+def test_a_pick_up_of_a_part_of_a_beat_in_triplets(
+    per_bar: int, quarters: float, first: float, said: list[str]
+) -> None:
+    """The cell that its beginning cuts is not written as a triplet of which a part is missing (:func:`read`)."""
+    played = line((first, per_bar - first, 72), (per_bar, 1, 74))
+    found = score(played, replace(EVEN, per_bar=per_bar, quarters=quarters), division=Fraction(1, 48))
+    assert found.bars == [Fraction(1, 4), 1]
+    assert found.said() == said
 
 
 def test_beams() -> None:

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import exports
+from basic_transcribe.bends import Begun, window
 from basic_transcribe.notes import GAP, NoteTracker
-from basic_transcribe.tracking import track_notes
+from basic_transcribe.tracking import track_notes, tracker_for
 from basic_transcribe.types import Float32, Note, Posteriors, TrackerSettings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -118,6 +119,7 @@ def test_notes_are_well_formed(recipe: Recipe, chosen: TrackerSettings, part: fl
         assert LOWEST <= n.pitch < LOWEST + PITCHES
         assert np.isfinite([n.onset, n.offset, n.confidence]).all()
         assert 0 <= n.onset < n.offset <= end
+        assert n.duration >= (chosen.minimum_note_length or 0) / 1000
         assert isinstance(n.velocity, int)
         assert 1 <= n.velocity <= 127
         assert 0 <= n.confidence <= 1
@@ -234,6 +236,34 @@ def test_the_end_of_the_recording_cuts_notes() -> None:
     draw(p, 10, 50, 61)
     (note,) = track_notes(p, SETTINGS, 0.4)
     assert note.offset == 0.4
+
+
+@pytest.mark.parametrize("monophonic", [False, True, None])
+@pytest.mark.parametrize(("shortest", "count"), [(90, 1), (110, 0)])
+def test_a_note_that_the_end_of_the_recording_cuts_short_is_dropped(
+    monophonic: bool | None, shortest: float, count: int
+) -> None:
+    p = empty(50)
+    draw(p, 40, 50, 61, onset=1)
+    chosen, end = replace(SETTINGS, minimum_note_length=shortest, monophonic=monophonic), 40 / RATE + 0.1
+    assert len(p) / RATE - 40 / RATE > 0.11  # the frames alone would do
+    tracker = tracker_for(chosen)
+    assert len(tracker.push(p) + tracker.flush(end)) == len(track_notes(p, chosen, end)) == count
+
+
+def test_a_note_that_was_followed_by_another_tracker_goes_on() -> None:
+    p = empty(100)
+    draw(p, 20, 80, 62)
+    (whole,) = track_notes(p, SETTINGS)
+    contour = [window(p.contour[20:50], 2 * BINS + BINS // 2)]
+    begun = Begun(2, 20, whole.onset, whole.velocity, whole.confidence, contour)
+    tracker, notes = NoteTracker(SETTINGS, 50, begun), []
+    for row in range(50, 100):
+        notes += tracker.push(p.slice(row, row + 1))
+        sounding = [(n.onset, n.pitch, n.velocity, n.confidence) for n in tracker.sounding]
+        assert len(sounding) + len(notes) == 1
+        assert sounding in ([], [(whole.onset, 62, whole.velocity, whole.confidence)])
+    assert notes == [whole]
 
 
 def test_repeated_notes_are_split_at_their_onsets() -> None:

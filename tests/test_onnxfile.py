@@ -15,7 +15,7 @@ import pytest
 
 from basic_transcribe.errors import ModelError
 from basic_transcribe.model import DEFAULTS, Model, default_model_path
-from basic_transcribe.onnxfile import check
+from basic_transcribe.onnxfile import OPERATORS, check
 
 onnx = pytest.importorskip("onnx")
 
@@ -146,6 +146,47 @@ def external_attribute() -> Any:
     return model
 
 
+def string_tensor() -> Any:
+    text = helper.make_tensor("text", TensorProto.STRING, [1], [b"0." + 1000 * b"0"])
+    return built([node("Expand", ["text", "s"], ["x"])], [text, constant("s", [10**6])])
+
+
+def string_zeros() -> Any:
+    text = helper.make_tensor("text", TensorProto.STRING, [1], [b"long"])
+    return built([node("ConstantOfShape", ["s"], ["x"], value=text)], [constant("s", [10**6])])
+
+
+def string_attribute() -> Any:
+    return built([node("Constant", [], ["x"], value_string="long")], [])
+
+
+def string_attributes() -> Any:
+    return built([node("Constant", [], ["x"], value_strings=["long", "longer"])], [])
+
+
+def cast_to_string() -> Any:
+    return built([node("Cast", ["audio"], ["x"], to=TensorProto.STRING)], [])
+
+
+def cast_to_string_in_32_bits() -> Any:
+    return built([node("Cast", ["audio"], ["x"], to=TensorProto.STRING | 1 << 32)], [])
+
+
+def string_tensor_in_32_bits() -> bytes:
+    text = helper.make_tensor("text", TensorProto.STRING, [1], [b"long"])
+    text.ClearField("data_type")
+    graph = built([], []).graph.SerializeToString()
+    return outer(graph + field(5, text.SerializeToString() + varint(2 << 3) + varint(TensorProto.STRING | 1 << 32)))
+
+
+def uncounted_memory() -> Any:
+    return built([node("Unique", ["audio"], ["x"])], [])
+
+
+def unspeakable_operator() -> Any:
+    return built([node("\u2028\n" + 1000 * "n", ["audio"], ["x"])], [])
+
+
 def two_graphs() -> bytes:
     data: bytes = built([], []).SerializeToString()
     return data + data  # protobuf joins them
@@ -162,6 +203,15 @@ def two_graphs() -> bytes:
         (sparse_attribute, "sparse tensors"),
         (external, "data in other files"),
         (external_attribute, "data in other files"),
+        (string_tensor, "holds strings"),
+        (string_zeros, "holds strings"),
+        (string_attribute, "holds strings"),
+        (string_attributes, "holds strings"),
+        (cast_to_string, "holds strings"),
+        (cast_to_string_in_32_bits, "holds strings"),
+        (string_tensor_in_32_bits, "holds strings"),
+        (uncounted_memory, "uses the operator 'Unique'"),
+        (unspeakable_operator, "uses the operator '"),
         (two_graphs, "not an ONNX model"),
     ],
 )
@@ -169,14 +219,64 @@ def test_what_a_network_has_no_use_for(make: Callable[[], Any], words: str, tmp_
     refused(make(), tmp_path, words)
 
 
+def varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    digits = bytearray()
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message, of those that have a length."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def outer(graph: bytes) -> bytes:
+    """A model with this graph."""
+    model = built([], [])
+    model.ClearField("graph")
+    data: bytes = model.SerializeToString()
+    return data + field(7, graph)
+
+
+CUT_OFF = 1 << 29  # of a tag, protobuf keeps 32 bits, of which the number has 29
+
+
+def test_numbers_of_fields_that_protobuf_cuts_off(tmp_path: Path) -> None:
+    graph, others = built([], []).graph.SerializeToString(), sparse()
+    outer_fields = built([], []).SerializeToString()
+    hidden = [
+        outer(graph + field(15 | CUT_OFF, others.graph.sparse_initializer[0].SerializeToString())),
+        outer(graph + field(5 | CUT_OFF, external().graph.initializer[0].SerializeToString())),
+        outer(graph + field(1 | CUT_OFF, branching().graph.node[0].SerializeToString())),
+        outer_fields + field(25 | CUT_OFF, function().functions[0].SerializeToString()),
+        outer_fields + field(7 | CUT_OFF, graph),
+        outer_fields + field(CUT_OFF, b""),  # a number 0, which ends a message
+        outer_fields + field(0, b""),
+    ]
+    for data in hidden:
+        refused(data, tmp_path, "is damaged, or not an ONNX model")
+
+
+def test_only_what_was_looked_at_is_loaded(tmp_path: Path) -> None:
+    """With these bytes the format of ONNX Runtime itself would begin, of which nothing was looked at."""
+    disguise = b"\x08\x00" + b"\x11\x00ORTM\x00\x00\x00"  # a version that the next overrides, a field nobody knows
+    (tmp_path / "m.onnx").write_bytes(disguise + built([], []).SerializeToString())
+    assert Model(tmp_path / "m.onnx").name == "hostile 1"
+
+
+def test_operators_of_all_our_exports_are_known() -> None:
+    """Of the shipped graph, of graphs in float32, and of those before 0.9.0."""
+    graph = onnx.load(str(default_model_path())).graph
+    assert {n.op_type.encode() for n in graph.node} | {b"Relu", b"Constant", b"AveragePool"} <= OPERATORS
+
+
 def test_malformed_protobuf(tmp_path: Path) -> None:
     def nested(content: bytes, *tags: int) -> bytes:
         for tag in reversed(tags):
-            size, digits = len(content), bytearray()
-            while size > 127:
-                digits.append(size & 127 | 128)
-                size >>= 7
-            content = bytes([tag, *digits, size]) + content
+            content = bytes([tag]) + varint(len(content)) + content
         return content
 
     deep = b""
@@ -239,6 +339,26 @@ def test_another_number_of_frames_than_asked_for(frames: int, tmp_path: Path) ->
     refused(built([], [wrong], given={"offset": "w"}), tmp_path, f"it makes {frames} frames of 'offset'")
 
 
+def test_another_number_of_frames_than_of_silence(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(built([], []).SerializeToString())
+    model = Model(tmp_path / "m.onnx")
+    for length in (7, 9):
+        with pytest.raises(ModelError, match="it makes 8 frames of 'onset'"):
+            list(model.posteriors([np.zeros(length * 256, np.float32)]))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_values_that_only_sound_makes_no_numbers(name: str, tmp_path: Path) -> None:
+    root = [node("ReduceMax", ["audio"], ["a"], keepdims=0), node("Neg", ["a"], ["b"]), node("Sqrt", ["b"], ["c"])]
+    zeros = constant("zeros", np.zeros((1, 8, WIDTHS[name])), np.float32)
+    model = built([*root, node("Add", ["zeros", "c"], ["w"])], [zeros], given={name: "w"})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    loaded = Model(tmp_path / "m.onnx")
+    assert sum(map(len, loaded.posteriors([np.zeros(8 * 256, np.float32)]))) == 8
+    with pytest.raises(ModelError, match=f"it makes values of '{name}' that are not finite; use the model shipped"):
+        list(loaded.posteriors([np.full(8 * 256, 0.1, np.float32)]))
+
+
 @pytest.mark.parametrize(
     ("meta", "words"),
     [
@@ -255,6 +375,15 @@ def test_another_number_of_frames_than_asked_for(frames: int, tmp_path: Path) ->
 )
 def test_metadata_of_no_use(meta: Any, words: str, tmp_path: Path) -> None:
     refused(built([], [], meta), tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"monophonic": "no"}, {"minimum_frequency": 5000.0}, {"maximum_frequency": "x"}, {"made_up": None}]
+)
+def test_defaults_that_are_not_asked_for_are_left_out(extra: dict[str, Any], tmp_path: Path) -> None:
+    meta = META | {"defaults": META["defaults"] | extra}
+    (tmp_path / "m.onnx").write_bytes(built([], [], meta).SerializeToString())
+    assert Model(tmp_path / "m.onnx").defaults == META["defaults"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

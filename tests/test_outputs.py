@@ -88,6 +88,21 @@ def test_json_holds_the_key_and_the_beats() -> None:
     content = json.loads(outputs.render(FOUND, [".json"], Path("song.wav"), OutputSettings(), "")[0][".json"])
     assert content["key"]["name"] == "C major"
     assert len(content["beats"]["times"]) == 9
+    assert content["part"] == {"start": 0.0, "end": None, "channel": "mix"}
+
+
+def test_a_given_key_and_part_are_told_everywhere() -> None:
+    settings = OutputSettings(key="C minor", part=Part(2.0, 6.5, "left"))
+    contents, _ = outputs.render(FOUND, [".mid", ".json", ".jams"], Path("song.wav"), settings, "")
+    told = json.loads(contents[".json"])
+    assert told["key"]["name"] == "C minor"
+    jams = json.loads(contents[".jams"])
+    keys = [a["data"] for a in jams["annotations"] if a["namespace"] == "key_mode"]
+    assert [data["value"] for (data,) in keys] == ["C:minor"]
+    assert told["part"] == jams["sandbox"]["part"] == {"start": 2.0, "end": 6.5, "channel": "left"}
+    assert any(
+        m.type == "key_signature" and m.key == "Cm" for m in mido.MidiFile(file=BytesIO(contents[".mid"])).tracks[0]
+    )
 
 
 def test_what_is_heard_beside_the_recording_is_the_part_that_was_transcribed(tmp_path: Path) -> None:

@@ -161,6 +161,25 @@ def test_very_long_recordings_are_cut_and_the_picture_says_so() -> None:
     assert max(drawn.get_size_inches()) * picture.DPI < 2**14
 
 
+def test_what_is_needed_of_a_long_recording() -> None:
+    """Not one more sample or frame than is said: readers need not keep the rest."""
+    rate, duration = 2000, picture.LONGEST + 5
+    posteriors = posteriors_of(60, 290, 303, duration)
+    whole = {"audio": tone(60, 299, 303, duration, rate), "posteriors": posteriors}
+    enough = {
+        "audio": whole["audio"][: round(picture.NEEDED * rate)],
+        "posteriors": posteriors.slice(0, round(picture.NEEDED * posteriors.frame_rate)),
+    }
+    less = {"audio": enough["audio"][: -rate // 2], "posteriors": enough["posteriors"].slice(0, -200)}
+    drawn = []
+    for shown in (whole, enough, less):
+        *_, last, _ = picture.figure([], duration, sample_rate=rate, **shown).axes
+        drawn.append([np.asarray(image.get_array()) for image in last.images])
+    for image, same, other in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(image, same)
+        assert not np.array_equal(image, other)
+
+
 @pytest.mark.parametrize("format", picture.FORMATS)
 def test_the_same_bytes_whatever_the_users_style(format: str) -> None:
     arguments: dict[str, Any] = {

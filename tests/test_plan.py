@@ -229,6 +229,36 @@ def test_a_dry_look_at_the_outputs_makes_nothing(tmp_path: Path, monkeypatch: py
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_file_about_many_replaces_only_its_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old, song, empty) = (tmp_path / name for name in ("old.html", "song.flac", "empty"))
+    old.write_bytes(b"<page> of yesterday")
+    song.write_bytes(b"fLaC")
+    empty.touch()
+    for path in (tmp_path / "new.html", old):
+        plan.check_file(path, b"<page>")
+    os.mkfifo(tmp_path / "pipe")
+    refused = {
+        song: "would replace a file of another kind; choose",
+        empty: "would replace a file of another kind; choose",
+        tmp_path: "a folder has this name; choose",
+        tmp_path / "pipe": "it is not a regular file; choose",
+        tmp_path / "nowhere" / "new.html": "no such folder; create it",
+        song / "new.html": "no such folder; create it",
+    }
+    for path, reason in refused.items():
+        with pytest.raises(OutputError) as caught:
+            plan.check_file(path, b"<page>")
+        assert str(caught.value).startswith(f"{path}: ")
+        assert reason in str(caught.value)
+
+    def forbidden(**_arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)  # the tests may run as root, whom nothing is forbidden
+    with pytest.raises(OutputError, match=r"new\.html: cannot write to .*: Permission denied; choose"):
+        plan.check_file(tmp_path / "new.html", b"<page>")
+
+
 # -------------------------------------------------------------------------------------------------------------- choice
 
 
@@ -366,6 +396,29 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path, line: object) -> No
     make(tmp_path, "a.wav")
     with pytest.raises(UsageError, match="line 2: "):
         planned(listed(tmp_path, {"input": "a.wav"}, line), output=tmp_path / "out", entries=Entries())
+
+
+def test_a_manifest_is_a_list_of_what_it_says_last(tmp_path: Path) -> None:
+    a, b = make(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "folder").mkdir()
+    lines = [
+        {"input": str(a), "output": "old.mid"},
+        {"input": str(b), "output": None},
+        {"input": str(tmp_path / "mistyped"), "output": None},
+        {"input": str(tmp_path / "folder"), "output": None},
+        {"input": str(a), "output": "x/a.mid"},
+    ]
+    path = listed(tmp_path, *lines)
+    path.write_text(path.read_text().replace("\n", "\n\n \n"))
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == {"a.wav": "out/x/a.mid", "b.wav": "out/b.mid"}
+    assert (found.failures, found.remarks) == ((), ())
+
+
+def test_a_line_of_a_list_without_a_name_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav")
+    with pytest.raises(UsageError, match=r"list\.jsonl, line 2: the input is empty; give "):
+        planned(listed(tmp_path, {"input": "a.wav"}, {"input": ""}), output=tmp_path / "out", entries=Entries())
 
 
 @pytest.mark.parametrize("output", ["../a.mid", "/tmp/a.mid", "x/../../a.mid", "link/a.mid", "link/x/a.mid"])

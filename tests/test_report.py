@@ -112,6 +112,16 @@ def test_a_page_of_nothing() -> None:
     assert len(parsed().rows) == 1
 
 
+def test_a_page_is_known_by_its_beginning() -> None:
+    page = report.report_page([failed("/music/a.wav")], Path("nowhere")).encode()
+    assert page.startswith(report.BEGINNING)
+    assert report.BEGINNING == (  # of version 0.10, whose pages later ones are to know
+        b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        b"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; base-uri 'none';\n"
+        b" form-action 'none'; style-src 'sha256-"
+    )
+
+
 def test_nothing_is_asked_of_the_network_and_nothing_else_runs(tmp_path: Path) -> None:
     page = parsed(transcribed(tmp_path, "a.mid"), root=tmp_path)
     policy = next(value for value in page.values["content"] if "default-src" in value)

@@ -196,6 +196,20 @@ def test_a_bend_goes_on_through_a_join_and_holds_in_the_pause() -> None:
     np.testing.assert_allclose(joined.bend.semitones, [0.1, 0.2, 0.3, 0.3, 0.3, -0.1, -0.2, -0.3], atol=1e-6)
 
 
+def test_each_part_of_a_joined_bend_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def interp(places: Any, *curve: Any) -> Any:
+        computed.append(len(places))
+        return np.zeros(len(places))
+
+    notes = [bent(note(i / 8, i / 8 + 0.12), *np.zeros(11)) for i in range(100)]
+    monkeypatch.setattr(np, "interp", interp)
+    (joined,) = shape(notes, ShapeSettings(legato=20)).notes
+    assert joined.bend is not None
+    assert sum(computed) == len(joined.bend.semitones)
+
+
 @pytest.mark.parametrize(("first", "expected"), [(True, [0.5, 0.5, 0.5, 0, 0]), (False, [0, 0, 0, 0.5, 0.5])])
 def test_a_note_without_a_bend_is_joined_as_unbent(first: bool, expected: list[float]) -> None:
     a, b = note(0, 0.2), note(0.3, 0.5)

@@ -212,6 +212,17 @@ def test_bad_samples_are_refused_and_forgotten(model: Model, whole: list[Note]) 
     assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
 
 
+@pytest.mark.filterwarnings("error")  # nothing may warn through numpy
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
+def test_bad_samples_of_any_type_are_refused(kind: type, model: Model, whole: list[Note]) -> None:
+    streaming = StreamingTranscriber(RATE, model)
+    for value in (np.nan, np.inf, -np.inf, float(np.finfo(kind).max)) if kind is not np.float16 else (np.nan, np.inf):
+        with pytest.raises(AudioError, match="sample 1 of the stream"):
+            streaming.push(np.array([0, value, 0], kind))
+    notes = streaming.push(SHORT) + streaming.flush()
+    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
+
+
 @pytest.mark.parametrize(
     "samples", [np.zeros(9, np.int16), np.zeros(()), np.zeros((3, 2, 1)), np.zeros((5, 0)), np.zeros(4, complex)]
 )

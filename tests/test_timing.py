@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from basic_transcribe.errors import UsageError
+from basic_transcribe.midi import to_midi
 from basic_transcribe.timing import (
     OnsetEnvelope,
     beat_position,
@@ -172,6 +173,33 @@ def test_compound_metre_has_dotted_beats() -> None:
     assert f_measure(times[:-1], np.array(beats.times), 0.02) > 0.95
 
 
+@pytest.mark.parametrize(("per_bar", "quarters"), [(2, 1.5), (2, 0.75), (3, 0.75), (4, 2.0), (3, 0.5)])
+def test_the_tempo_that_is_told_is_the_one_to_be_given(per_bar: int, quarters: float) -> None:
+    """Whatever a beat is: a quarter, a half, a dotted quarter or a dotted eighth."""
+    times = click_map(80, 0.0, 32, start=0.0)
+    counted, compound = Beats(tuple(times.tolist())), quarters in (1.5, 0.75)
+    parts = 3 if compound else 2
+    notes = [
+        Note(t, t + 0.15, (45 if k % 6 == 0 else 60) + [0, 5, 7][k // 6 % 3], 80, 0.9)
+        for k in range(32 * parts)
+        for t in [float(beat_time(counted, k / parts))]
+    ]
+    for hint in (None, 80.0) if compound else (80.0,):  # two to a beat might as well be one
+        beats = estimate_beats(
+            silence(times[-1]), FRAME_RATE, notes, per_bar=per_bar, quarters=quarters, tempo_hint=hint
+        )
+        assert beats is not None
+        assert beats.tempo == pytest.approx(80, rel=0.01)
+
+
+@pytest.mark.parametrize("quarters", [0.125, 1.0])
+def test_beats_near_the_slowest_hint_fit_into_a_midi_file(quarters: float) -> None:
+    notes = [Note(t, t + 1, 60, 80, 0.9) for t in np.arange(8) * 19.0]
+    beats = estimate_beats(silence(160), FRAME_RATE, notes, quarters=quarters, tempo_hint=4.0)
+    assert beats is not None
+    assert to_midi(notes, beats=beats).data
+
+
 def test_no_beat_is_found_where_there_is_none() -> None:
     three = [Note(t, t + 0.4, 60, 80, 0.9) for t in (0.0, 0.5, 1.0)]
     assert estimate_beats(silence(2), FRAME_RATE, three) is None
@@ -203,7 +231,7 @@ def test_any_notes_give_well_formed_beats_or_none(
 
 @pytest.mark.parametrize("hint", [0.0, -1.0, 1e9, float("nan")])
 def test_an_impossible_hint_is_refused(hint: float) -> None:
-    with pytest.raises(UsageError, match="quarter notes per minute"):
+    with pytest.raises(UsageError, match="between 4 and 1000 beats per minute"):
         estimate_beats(silence(1), FRAME_RATE, [], tempo_hint=hint)
 
 
@@ -234,7 +262,8 @@ def any_notes(draw: st.DrawFn) -> list[Note]:
     for pitch in draw(st.lists(st.integers(60, 64), unique=True, max_size=4)):
         time = draw(st.floats(0, 3))
         for gap, length in draw(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 2)), max_size=8)):
-            bend = PitchBend(time + gap - 0.005, 0.01, np.zeros(3, np.float32)) if gap > 0.5 else None
+            values = np.zeros(max(1, int(length / 0.01)), np.float32)
+            bend = PitchBend(time + gap - 0.005, 0.01, values) if gap > 0.5 else None
             notes.append(Note(time + gap, time + gap + length, pitch, draw(st.integers(1, 127)), 0.5, bend))
             time = notes[-1].offset
     return sorted(notes, key=lambda n: (n.onset, n.pitch))
@@ -274,6 +303,7 @@ def test_moved_notes_are_well_formed(
                 assert (new.velocity, new.confidence) == (old.velocity, old.confidence)
                 if old.bend and new.bend:
                     assert new.bend.start - old.bend.start == pytest.approx(new.onset - old.onset)
+                    assert len(new.bend.times) == 1 or new.bend.times[-1] < new.offset
 
 
 @EXAMPLES

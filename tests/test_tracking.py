@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,65 @@ def test_others_may_join_in() -> None:
     assert [n for n in notes if n.onset > after] == [n for n in track_notes(p, ALL) if n.onset > after]
     chords = {round(n.onset, 2) for n in notes if n.onset >= begin / RATE}
     assert len(chords) == len(range(0, 800 - LENGTH + 1, LENGTH))  # not one is lost
+
+
+def held_on(frames: int, stop: int, pitch: float = 60.4) -> tuple[Posteriors, int, int]:
+    """A voice that holds its last note up to ``stop``, ``begin`` to where others have joined in; and when it begins."""
+    begin = 12 * CHUNK
+    start = begin - 4 * CHUNK
+    p = play(VOICE, start, empty(frames))
+    sing(p, start, stop, pitch)
+    for at in range(begin, frames - LENGTH, LENGTH):
+        for other in (62, 64):
+            sing(p, at + 2, at + LENGTH - 2, other)
+    return p, start, begin
+
+
+@pytest.mark.parametrize("beyond", [-CHUNK, -10, 0, 30, 300])
+def test_a_note_that_is_held_where_others_join_in_goes_on(beyond: int) -> None:
+    p, start, begin = held_on(12 * CHUNK + 500, 12 * CHUNK + beyond)
+    notes = track_notes(p, FOUND_OUT)
+    assert len([n for n in notes if n.pitch in (62, 64) and n.onset > begin / RATE]) > 20  # others have joined in
+    (note,) = (n for n in notes if n.onset > (start - 5) / RATE and n.pitch == 60)
+    (alone,) = (n for n in track_notes(held_on(begin, begin)[0], SUNG) if n.onset > (start - 5) / RATE)
+    assert replace(note, offset=alone.offset, bend=None) == replace(alone, bend=None)
+    assert note.offset == pytest.approx((begin + beyond) / RATE, abs=2 / RATE)
+    assert note.bend is not None
+    assert note.bend.start + len(note.bend.semitones) / RATE == pytest.approx(note.offset, abs=1e-6)
+    np.testing.assert_allclose(note.bend.semitones[3:-3], 0.4, atol=0.1)  # on both sides
+    for size in (1, 37, CHUNK, 1000):
+        assert sorted(fed(p, FOUND_OUT, size), key=lambda n: (n.onset, n.pitch)) == notes
+
+
+@pytest.mark.parametrize("row", [-3 * CHUNK, -2 * CHUNK - 1, -2 * CHUNK, -2 * CHUNK + 1, -CHUNK, 20])
+def test_a_note_that_is_held_where_others_join_in_may_be_struck_again(row: int) -> None:
+    p, start, begin = held_on(12 * CHUNK + 500, 12 * CHUNK + 300)
+    p.onset[begin + row - 1 : begin + row + 2, 0] = 0.5, 1, 0.5
+    notes = [n for n in track_notes(p, FOUND_OUT) if n.onset > (start - 5) / RATE and n.pitch == 60]
+    assert [n.onset * RATE for n in notes] == pytest.approx([start, begin + row], abs=0.5)
+    assert notes[0].offset == pytest.approx(notes[1].onset, abs=1 / RATE)
+    assert notes[0].offset <= notes[1].onset
+    assert notes[1].offset == pytest.approx((begin + 300) / RATE, abs=2 / RATE)
+
+
+def test_a_note_that_is_held_where_others_join_in_ends_where_it_is_silent() -> None:
+    p, start, begin = held_on(12 * CHUNK + 500, 12 * CHUNK + 300)
+    p.note[: begin + 300, :2] *= np.arange(begin + 300)[:, None] < begin - 4 * CHUNK + 20  # only the contour goes on
+    notes = [n for n in track_notes(p, FOUND_OUT) if n.onset > (start - 5) / RATE and n.pitch == 60]
+    assert len(notes) == 1
+    assert notes[0].offset == pytest.approx((begin - DELAY * CHUNK) / RATE, abs=1 / RATE)
+
+
+@pytest.mark.parametrize("row", range(-8, 5))
+def test_a_note_that_begins_where_others_join_in_is_found_once(row: int) -> None:
+    begin = 12 * CHUNK
+    moment = begin - DELAY * CHUNK + row
+    p = play(CHORDS, 800, play(VOICE, moment - 60, empty(begin + 800)), begin)
+    sing(p, moment, begin - 20, 62.3)
+    around = [n for n in track_notes(p, FOUND_OUT) if (moment - 20) / RATE < n.onset < begin / RATE]
+    assert [n.pitch for n in around] == [62]
+    assert around[0].onset * RATE == pytest.approx(moment, abs=0.5)
+    assert around[0].offset * RATE == pytest.approx(begin - 20, abs=2)
 
 
 def test_what_has_been_many_notes_stays_so() -> None:

@@ -41,7 +41,7 @@ def test_a_recording_is_complete_when_nothing_has_changed_for_a_while(
         complete = now - since >= 1.0
         assert settling.take(now) == ([path] if complete else [])
         if complete:
-            assert len(settling) == 0
+            assert settling.take(now + 10) == []
             return
 
 
@@ -54,8 +54,10 @@ def test_what_is_gone_is_waited_for_no_more(tmp_path: Path) -> None:
     settling.touch(tmp_path / "never.wav", 0.0)
     paths[2].unlink()
     assert settling.take(0.5) == []
-    assert len(settling) == 2
+    for name in ("gone.wav", "never.wav"):
+        write(tmp_path / name, 1, 1)
     assert settling.take(1.0) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+    assert settling.take(10.0) == []
 
 
 def test_a_touch_begins_the_wait_anew(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -150,6 +150,14 @@ def dialled(server: Server) -> Iterator[socket.socket]:
         yield connection
 
 
+def until(true: Callable[[], object]) -> None:
+    """Wait for what happens in another thread."""
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def raw(server: Server, request: bytes) -> bytes:
     """All that the server answers to these bytes until it hangs up."""
     with dialled(server) as connection:
@@ -274,18 +282,20 @@ def test_pages_of_other_sites_cannot_use_the_api(server: Server, fake: Fake, ori
 def test_the_bytes_are_those_of_the_command_line(
     real: Server, cli: Run, guitar: Path, tmp_path: Path, flags: list[str], query: str
 ) -> None:
-    done = cli(guitar, "-o", tmp_path, "--csv", "--json", "--musicxml", *flags)
-    assert done.returncode == 0, done.stderr
+    for folder, wanted in ("score", ["--musicxml"]), ("notes", ["--csv", "--json"]):  # a score looks for beats
+        done = cli(guitar, "-o", tmp_path / folder, *wanted, *flags)
+        assert done.returncode == 0, done.stderr
     recording = guitar.read_bytes()
     for name, format_ in FORMATS.items():
-        expected = (tmp_path / f"guitar{format_.extension}").read_bytes()
+        folder = "score" if name == "musicxml" else "notes"
+        expected = (tmp_path / folder / f"guitar{format_.extension}").read_bytes()
         body, headers = form(recording)
         reply = post(real, body, f"?format={name}&{query}".rstrip("&"), **headers)
         assert reply.content == expected
         assert reply.headers["Content-Type"].split(";")[0] == format_.media_types[0]
         assert reply.headers["Content-Disposition"] == f"attachment; filename*=UTF-8''guitar{format_.extension}"
     as_it_is = post(real, recording, f"?name=guitar.flac&{query}".rstrip("&"))
-    assert as_it_is.content == (tmp_path / "guitar.mid").read_bytes()
+    assert as_it_is.content == (tmp_path / "notes/guitar.mid").read_bytes()
 
 
 def test_several_at_a_time_give_the_same_notes(real: Server, guitar: Path) -> None:
@@ -496,6 +506,79 @@ def test_how_many_at_a_time(fake: Fake) -> None:
         assert post(server, b"x").status == 200
 
 
+@contextmanager
+def uploading(server: Server, length: int, begun: bytes) -> Iterator[socket.socket]:
+    """A connection on which a recording is on its way, the beginning of it there already."""
+    with dialled(server) as connection:
+        stored = server._stored
+        connection.sendall(head(server, f"Content-Length: {length}", "Connection: close") + begun)
+        until(lambda: server._stored == stored + len(begun))
+        yield connection
+
+
+def test_slow_uploads_keep_nobody_waiting(server: Server) -> None:
+    with uploading(server, 1000, b"slow"), uploading(server, 1000, b"slow") as second:
+        assert post(server, b"x").status == 200
+        second.sendall(b"x" * 996)
+        assert second.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_how_many_on_their_way(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setattr(http_server, "UPLOADS", 1)
+    with uploading(server, 100, b"slow"):
+        refused = post(server, b"x")
+        assert "1 recordings are being received already" in refused.problem(503)
+        assert int(refused.headers["Retry-After"]) > 0
+        assert ask(server, "GET", "/").status == 200
+    until(lambda: not server._uploads)
+    assert post(server, b"x").status == 200
+
+
+def test_how_much_is_kept_at_a_time(fake: Fake) -> None:
+    """No more than as many recordings of the largest size as are transcribed at a time; what is said counts nothing."""
+    with serving(fake, Limits(max_bytes=1000, jobs=2)) as server:
+        with uploading(server, 1000, b"x"), uploading(server, 1000, b"x"), uploading(server, 1000, b"x" * 997):
+            assert post(server, b"x" * 1000).status == 200
+            with uploading(server, 1000, b"x" * 2):
+                refused = post(server, b"x" * 1000)
+                assert "no room" in refused.problem(503)
+                assert int(refused.headers["Retry-After"]) > 0
+                assert server._stored == 1001
+        until(lambda: not server._stored)
+        assert post(server, b"x" * 1000).status == 200
+
+
+def test_what_is_here_waits_for_its_turn(fake: Fake) -> None:
+    with serving(fake, Limits(jobs=1)) as server, uploading(server, 2, b"x") as second, dialled(server) as first:
+        first.sendall(head(server, "Content-Length: 4") + b"wait")
+        assert fake.entered.wait(120)
+        second.sendall(b"x")
+        until(lambda: not server._uploads)
+        assert len(fake.files) == 1
+        fake.release.set()
+        assert second.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_what_is_here_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "TURN", 0.2)
+    with serving(fake, Limits(jobs=1)) as server, uploading(server, 2, b"x") as second, dialled(server) as first:
+        first.sendall(head(server, "Content-Length: 4") + b"wait")
+        assert fake.entered.wait(120)
+        second.sendall(b"x")
+        assert second.recv(12) == b"HTTP/1.1 503"
+
+
+def test_hanging_up_while_waiting(fake: Fake) -> None:
+    with serving(fake, Limits(jobs=1)) as server, dialled(server) as first:
+        with uploading(server, 2, b"x") as second:
+            first.sendall(head(server, "Content-Length: 4") + b"wait")
+            assert fake.entered.wait(120)
+            second.sendall(b"x")
+            until(lambda: not server._uploads)
+        until(lambda: server._stored == 4)  # those of the first
+        assert len(fake.files) == 1
+
+
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
     monkeypatch.setattr(http_server, "CONNECTIONS", 2)
     with serving(fake) as server:
@@ -540,8 +623,7 @@ def test_hanging_up_ends_the_work(
         if os.name == "posix":
             assert list(tmp_path.iterdir()) == []  # the upload has no name, not even for a while
     assert fake.left.wait(120)
-    while server._jobs._value < server.limits.jobs:  # type: ignore[attr-defined]
-        time.sleep(0.001)
+    until(lambda: not server._jobs + server._uploads + server._stored)
     assert fake.files[0].closed
     assert list(tmp_path.iterdir()) == []
 
@@ -550,8 +632,7 @@ def test_hanging_up_in_the_middle_of_an_upload(server: Server, fake: Fake) -> No
     with dialled(server) as connection:
         connection.sendall(head(server, "Content-Length: 100") + b"begun")
     assert post(server, b"x").status == 200
-    while server._jobs._value < server.limits.jobs:  # type: ignore[attr-defined]
-        time.sleep(0.001)
+    until(lambda: not server._jobs + server._uploads + server._stored)
     assert len(fake.files) == 1
 
 

@@ -38,14 +38,14 @@ beam_app = new_app()
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the workers counted: recordings, and what became of them; notes and whole seconds of what was done."""
+    """What the workers counted: recordings, and what became of them; notes and milliseconds of what was done."""
 
     files: int = 0
     done: int = 0
     skipped: int = 0
     failures: int = 0
     notes: int = 0
-    audio_seconds: int = 0
+    audio_milliseconds: int = 0
 
 
 @beam_app.command(cls=Sectioned)
@@ -324,6 +324,6 @@ def _summary(totals: Totals, out: str, report: Report) -> int:
             complain(f"error: {totals.failures - len(failed)} more failed; see {folder}/{FAILED}.jsonl")
     report.say(
         f"{totals.done} done, {totals.skipped} up to date, {totals.failures} failed: {count(totals.notes, 'note')} in"
-        f" {clock(totals.audio_seconds)} of audio; see {folder}/{RESULTS}.jsonl"
+        f" {clock(totals.audio_milliseconds / 1000)} of audio; see {folder}/{RESULTS}.jsonl"
     )
     return 1 if totals.failures else 0

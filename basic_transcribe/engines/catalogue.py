@@ -10,8 +10,8 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ..errors import UsageError
@@ -90,7 +90,8 @@ def read_line(line: bytes, source: str, number: int) -> Found | None:
     """The recording that a line of a list names; None if the line is empty.
 
     A ``.jsonl`` list has lines such as ``{"input": "a.wav", "output": "a.mid"}``, the output being optional and other
-    keys meaning nothing; any other has a path or URL a line. Relative paths lie in the folder of the list.
+    keys meaning nothing; any other has a path or URL a line. Relative paths lie in the folder of the list. A byte order
+    mark, which editors on Windows put before the first line, means nothing.
 
     Parameters
     ----------
@@ -107,13 +108,14 @@ def read_line(line: bytes, source: str, number: int) -> Found | None:
         If it is something else, or its output lies outside the folder of outputs.
     """
     where = f"{source}, line {number}"
+    objects = source.lower().endswith(".jsonl")
     try:
-        text = line.decode().rstrip("\r\n")
-        data = json.loads(text) if source.endswith(".jsonl") and text else {"input": text}
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+        data = json.loads(text) if objects and text else {"input": text}
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or not isinstance(data.get("input"), str) or "\0" in data["input"]:
-        wanted = '{"input": "a.wav", "output": "a.mid"}' if source.endswith(".jsonl") else "songs/a.wav, in UTF-8"
+        wanted = '{"input": "a.wav", "output": "a.mid"}' if objects else "songs/a.wav, in UTF-8"
         raise UsageError(f"{where}: not a recording; give lines such as {wanted}")
     if not data["input"]:
         return None
@@ -128,17 +130,46 @@ def group_of(path: str) -> str:
     return posixpath.join(folder, name.partition(".")[0]).casefold()
 
 
+def meet(found: Iterable[Found], earlier: Iterable[Entry]) -> Iterator[tuple[str, Found | None, Entry | None]]:
+    """What there is of one path or URL, for the groups that should know of it.
+
+    Parameters
+    ----------
+    found : iterable of Found
+        A list may name a recording several times; one with an output counts, if there is any.
+    earlier : iterable of Entry
+        Of an earlier run, in any order. Of several, one that did not fail counts.
+
+    Yields
+    ------
+    group : str
+        Where it gets a name, or where the name that it has is somebody's.
+    one : Found or None
+        The recording, if it gets its name there.
+    known : Entry or None
+        What an earlier run says of it; without an input where it only tells of a name that is being left.
+    """
+    one = min(found, key=_order, default=None)
+    known = min(earlier, key=lambda entry: (entry.status == "failed", entry.output or ""), default=None)
+    kept = known.output if known else None
+    listed = one.output if one else None
+    # What has no name is in nobody's way.
+    yield group_of(listed or kept or (one.relative if one else "")), one, known
+    if known and kept and listed and group_of(listed) != group_of(kept):
+        yield group_of(kept), None, replace(known, input="")
+
+
 def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item], list[Entry], list[Entry]]:
     """Names for the outputs of one group (:func:`group_of`), all different, letter case aside.
 
-    As in a batch: what has a name from an earlier run keeps it; ``sub/a.wav`` is called ``sub/a``, or ``sub/a.wav``
-    where that would be the name of several, or gets a digest of its path.
+    As in a batch: what has a name from an earlier run keeps it, unless a list gives that to another; ``sub/a.wav`` is
+    called ``sub/a``, or ``sub/a.wav`` where that would be the name of several, or gets a digest of its path.
 
     Parameters
     ----------
     found : iterable of Found
     earlier : iterable of Entry
-        Of earlier runs, older ones first.
+        Of earlier runs, older ones first; those without an input tell of a name only.
 
     Returns
     -------
@@ -149,7 +180,8 @@ def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item]
     others : list of Entry
         The earlier entries on other inputs.
     """
-    known = {entry.input: entry for entry in earlier}
+    earlier = list(earlier)
+    known = {entry.input: entry for entry in earlier if entry.input}
     once = {one.url: one for one in sorted(found, key=_order, reverse=True)}  # the first of an order counts
     recordings = sorted(once.values(), key=_order)
     failures: dict[str, str] = {}
@@ -168,12 +200,14 @@ def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item]
         if one.output is None and one.url not in failures and entry is not None and entry.output is not None:
             _claim(one, entry.output.removesuffix(".mid"), names, owners)
     listed = set(owners)
-    for entry in known.values():
+    for entry in earlier:
         if entry.output is not None:
             owners.setdefault(entry.output.removesuffix(".mid").casefold(), entry.input)
     free = [one for one in recordings if one not in names and one.url not in failures]
-    names |= _choose(free, owners)
-    items = [Item(one, name, known.get(one.url)) for one, name in names.items()]
+    # What lost the name for which it is here belongs to another group, whose names are not known here.
+    names |= {one: _digest(one) for one in free if _is_stray(one, known.get(one.url))}
+    names |= _choose([one for one in free if one not in names], owners)
+    items = [Item(one, name, _known_as(name, known.get(one.url))) for one, name in names.items()]
     failed = [Entry(url, None, "failed", message=reason) for url, reason in sorted(failures.items())]
     others = [
         entry
@@ -190,6 +224,15 @@ def _order(one: Found) -> tuple[bool, str, str]:
 def _claim(one: Found, name: str, names: dict[Found, str], owners: dict[str, str]) -> None:
     if owners.setdefault(name.casefold(), one.url) == one.url:
         names[one] = name
+
+
+def _known_as(name: str, known: Entry | None) -> Entry | None:
+    """What is known, if it is of this name: what lies under another may be somebody else's."""
+    return known if known and known.output == f"{name}.mid" else None
+
+
+def _is_stray(one: Found, known: Entry | None) -> bool:
+    return known is not None and known.output is not None and group_of(known.output) != group_of(one.relative)
 
 
 def _choose(free: list[Found], taken: Mapping[str, str]) -> dict[Found, str]:

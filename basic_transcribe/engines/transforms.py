@@ -28,14 +28,14 @@ from ..batch import Recipe, Task, settings_fingerprint
 from ..errors import OutputError, UsageError
 from ..manifest import Entry, parse, to_line
 from ..plan import Choice, Job, Result, check_outputs, is_recording
-from .catalogue import Found, Item, assign, below, group_of, is_url, parent, read_line
+from .catalogue import Found, Item, assign, below, is_url, meet, parent, read_line
 
 if TYPE_CHECKING:
     from ..pipeline import Transcriber
 
 RESULTS, FAILED = "results", "failed"  # .jsonl, beside the outputs
 NAMESPACE = "basic_transcribe"  # of the metrics
-COUNTERS = ("files", "done", "skipped", "failures", "notes", "audio_seconds")
+COUNTERS = ("files", "done", "skipped", "failures", "notes", "audio_milliseconds")
 DISTRIBUTION = "milliseconds_per_file"
 GONE = "no such object; check the path"
 WHOLE_OBJECTS = ("azfs://", "gs://", "s3://")  # an object is there when all of it is; to rename it is to copy it
@@ -153,10 +153,19 @@ def read_results(url: str) -> Iterator[Entry]:
                 yield entry
 
 
-def key_of(one: Found | Entry, root: str) -> tuple[bytes, Found | Entry]:
-    """With what all have in common that could get the same name."""
-    path = one.output or (one.relative if isinstance(one, Found) else below(one.input, root))
-    return os.fsencode(group_of(path)), one
+def by_path(one: Found | Entry) -> tuple[bytes, Found | Entry]:
+    """With the path or URL of the recording."""
+    return _key(one.url if isinstance(one, Found) else one.input), one
+
+
+def by_group(same: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[bytes, tuple[Found | None, Entry | None]]]:
+    """What has the same path, with what all have in common that could get the same name."""
+    for group, one, known in meet(same[1]["found"], same[1]["earlier"]):
+        yield _key(group), (one, known)
+
+
+def _key(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # names of files, and JSON, may be made of anything
 
 
 class Name(beam.DoFn):  # type: ignore[misc]  # Beam's types are not used: they are half there
@@ -166,8 +175,9 @@ class Name(beam.DoFn):  # type: ignore[misc]  # Beam's types are not used: they 
     have done beside them.
     """
 
-    def process(self, group: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[Any]:
-        items, failed, others = assign(group[1]["found"], group[1]["earlier"])
+    def process(self, group: tuple[bytes, Iterable[tuple[Found | None, Entry | None]]]) -> Iterator[Any]:
+        pairs = list(group[1])
+        items, failed, others = assign([one for one, _ in pairs if one], [known for _, known in pairs if known])
         yield from items
         for tag, entries in (("failed", failed), ("others", others)):
             for entry in entries:
@@ -214,7 +224,7 @@ class Transcribe(beam.DoFn):  # type: ignore[misc]
             entry, status = visit.run(self._transcriber)
         _count(files=1, **{"failures" if status == "failed" else status: 1})
         if status == "done":
-            _count(notes=entry.notes, audio_seconds=round(entry.seconds))
+            _count(notes=entry.notes, audio_milliseconds=round(1000 * entry.seconds))
             Metrics.distribution(NAMESPACE, DISTRIBUTION).update(round(1000 * (time.monotonic() - started)))
         yield entry, status
 
@@ -341,20 +351,19 @@ def build(
     """
     results = f"{out.rstrip('/')}/{RESULTS}"
     found = (
-        pipeline
-        | "Source" >> beam.Create([source])
-        | "Find" >> beam.FlatMap(find)
-        | "Key found" >> beam.Map(key_of, source.root)
+        pipeline | "Source" >> beam.Create([source]) | "Find" >> beam.FlatMap(find) | "Key found" >> beam.Map(by_path)
     )
     earlier = (
         pipeline
         | "Earlier results" >> beam.Create([f"{results}.jsonl"] if again else [])
         | "Read results" >> beam.FlatMap(read_results)
-        | "Key results" >> beam.Map(key_of, source.root)
+        | "Key results" >> beam.Map(by_path)
     )
     named = (
         {"found": found, "earlier": earlier}
-        | beam.CoGroupByKey()
+        | "Meet" >> beam.CoGroupByKey()
+        | "Key pairs" >> beam.FlatMap(by_group)
+        | "Group" >> beam.GroupByKey()
         | "Name" >> beam.ParDo(Name()).with_outputs("failed", "others", main="items")
     )
     done = named["items"] | beam.Reshuffle() | "Transcribe" >> beam.ParDo(Transcribe(out, recipe, model))

@@ -69,7 +69,7 @@ test('what cannot be written is said', () => {
   assert.throws(() => toMidi([{ ...note, pitch: 128 }], options), EngineError);
   assert.throws(() => toMidi([note], { ...options, tempo: 0 }), EngineError);
   assert.throws(() => toMidi([note], { ...options, timeSignature: [4, 3] }), EngineError);
-  assert.throws(() => toMidi([note], { ...options, tempo: 4, firstBeat: 3 }), EngineError);
+  assert.throws(() => toMidi([note], { ...options, tempo: 4, firstBeat: 1.5 }), EngineError);
 });
 
 test('CSV is that of Python, letter for letter', () => {

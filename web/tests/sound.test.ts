@@ -122,19 +122,41 @@ test('what is no sound is said in one line', async () => {
   await assert.rejects(decoded(new Blob(['no sound at all'.repeat(100)])), { message: 'no decoder' });
 });
 
+/** What a mixer makes of the blocks. */
+function mixed(mixer: Mixer, blocks: Float32Array[][]): Float32Array {
+  const pieces = [...blocks.map((block) => mixer.mix(block)), mixer.finish()];
+  return Float32Array.from(pieces.flatMap((piece) => [...piece]));
+}
+
 test('the mean of the channels, or the louder one where they cancel', () => {
   const [a, b] = [tone(440, 8000, 1, 0.5), tone(440, 8000, 1, -0.4)];
   const mixer = new Mixer(44100, 2);
   const silence = new Float32Array(100);
-  assert.deepEqual(mixer.mix([silence, silence]), silence);
-  assert.deepEqual(mixer.mix([a, b]), a);
-  mixer.finish();
+  assert.deepEqual(mixed(mixer, [[silence, silence], [a, b]]), Float32Array.of(...silence, ...a));
   assert.match(mixer.warnings.join(), /^opposite phase.*channel 1/);
 
   const stereo = new Mixer(8000, 2);
-  assert.ok(stereo.mix([a, a]).every((x, i) => Math.abs(x - a[i]!) < 1e-6));
-  stereo.finish();
+  const mean = mixed(stereo, [[a, a]]);
+  assert.equal(mean.length, a.length);
+  assert.ok(mean.every((x, i) => Math.abs(x - a[i]!) < 1e-6));
   assert.match(stereo.warnings.join(), /^sample rate 8000 Hz[^,]*$/);
+});
+
+test('only where the channels cancel the louder one is taken, in whatever blocks they come', () => {
+  const left = tone(440, 16000, 5.2, 0.5);
+  const right = left.map((x, i) => (i < 32000 || i >= 64000 ? x : -0.9 * x));
+  const expected = left.map((x, i) => (i < 32000 || i >= 64000 ? (x + right[i]!) / 2 : x));
+  for (const size of [1e6, 16000, 7777, 500]) {
+    const mixer = new Mixer(16000, 2);
+    const blocks: Float32Array[][] = [];
+    for (let at = 0; at < left.length; at += size) {
+      blocks.push([left, right].map((channel) => channel.subarray(at, at + size)));
+    }
+    const mono = mixed(mixer, blocks);
+    assert.equal(mono.length, left.length);
+    assert.ok(mono.every((x, i) => Math.abs(x - expected[i]!) < 1e-6));
+    assert.match(mixer.warnings.join(), /^opposite phase: for 2 s, first at 2 s, .* only channel 1 was used there$/);
+  }
 });
 
 test('what is wrong with a recording is said', () => {
@@ -143,6 +165,16 @@ test('what is wrong with a recording is said', () => {
   clipped.finish();
   assert.match(clipped.warnings.join(), /^clipped: 74\.\d% of/);
 
+  const cutAbove = new Mixer(44100, 1);
+  cutAbove.mix([tone(440, 44100, 1, 3).map((x) => Math.min(2, Math.max(-2, x)))]);
+  cutAbove.finish();
+  assert.match(cutAbove.warnings.join(), /^clipped: 49\.\d% of/);
+
+  const loud = new Mixer(44100, 1);
+  loud.mix([tone(440, 44100, 1, 3)]);
+  loud.finish();
+  assert.match(loud.warnings.join(), /^over full scale: 7\d\.\d% of the samples; nothing is cut off here, [^,]*$/);
+
   const empty = new Mixer(44100, 1);
   empty.finish();
   assert.match(empty.warnings.join(), /^no samples/);
@@ -150,6 +182,22 @@ test('what is wrong with a recording is said', () => {
   const broken = new Mixer(44100, 1);
   broken.mix([tone(440, 44100, 1)]);
   assert.throws(() => broken.mix([Float32Array.of(0, NaN)]), /^EngineError: sample 44101 \(1\.000 s\) is NaN/);
+});
+
+test('what can hardly be heard is said', () => {
+  const warnings = (level: number): string => {
+    const mixer = new Mixer(44100, 2);
+    mixer.mix([new Float32Array(44100), tone(440, 44100, 1, level)]);
+    mixer.finish();
+    return mixer.warnings.join();
+  };
+  assert.equal(warnings(0), 'silence: there is nothing to hear');
+  assert.equal(warnings(0.9e-5), 'silence: there is nothing to hear');
+  assert.equal(
+    warnings(0.005),
+    'very quiet: the loudest sample is 46 dB below full scale; notes may be missing, so raise its level',
+  );
+  assert.equal(warnings(0.011), '');
 });
 
 test('peaks are the extremes of each hundredth of a second', () => {

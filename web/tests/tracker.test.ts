@@ -119,29 +119,46 @@ test('an unsteady line is a line, until others join it; a steady one is not', ()
   assert.deepEqual([...kinds.values()], ['all', 'line', 'line', 'line', 'both', 'all']);
 });
 
-test('a tracker that begins late, or ends early, hears nothing of what lies beyond', () => {
+test('a tracker that begins late hears nothing of what lies before', () => {
   const settings = full({ ...ALL[0]!.settings, onsetThreshold: 0.3, minimumNoteLength: 0 });
   const [p, grid] = inventedPosteriors(7, 12 * CHUNK, 12, 3);
   const [, recording] = inBlocks(p, grid, settings, [100]);
   for (let first = CHUNK; first < 8 * CHUNK; first += CHUNK) {
-    for (const last of [first + 2 * CHUNK, p.frames]) {
-      const [, part] = inBlocks(rowsOf(p, grid, first, last), grid, settings, [1000]);
-      const trackers = last === p.frames ? [NoteTracker, MonophonicTracker] : [MonophonicTracker];
-      for (const Tracker of trackers) {
-        const found = new Tracker(recording, settings, first).finish(last);
-        const alone = new Tracker(part, settings).finish();
-        assert.ok(found.length > 5);
-        assert.equal(found.length, alone.length);
-        found.forEach(({ onset, offset, bend, ...note }, i) => {
-          const { onset: begin, offset: end, bend: curve, ...same } = alone[i]!;
-          assert.deepEqual(note, same);
-          close(onset, first / grid.frameRate + begin, 1e-9, 'onset');
-          close(offset, first / grid.frameRate + end, 1e-9, 'offset');
-          assert.deepEqual(bend?.semitones, curve?.semitones);
-        });
-      }
+    const [, part] = inBlocks(rowsOf(p, grid, first, p.frames), grid, settings, [1000]);
+    for (const Tracker of [NoteTracker, MonophonicTracker]) {
+      const found = new Tracker(recording, settings, first).finish();
+      const alone = new Tracker(part, settings).finish();
+      assert.ok(found.length > 5);
+      assert.equal(found.length, alone.length);
+      found.forEach(({ onset, offset, bend, ...note }, i) => {
+        const { onset: begin, offset: end, bend: curve, ...same } = alone[i]!;
+        assert.deepEqual(note, same);
+        close(onset, first / grid.frameRate + begin, 1e-9, 'onset');
+        close(offset, first / grid.frameRate + end, 1e-9, 'offset');
+        assert.deepEqual(bend?.semitones, curve?.semitones);
+      });
     }
   }
+});
+
+test('no note is shorter than the settings allow, however the end of the recording cuts it', () => {
+  const [p, grid] = inventedLine(41, 6 * CHUNK, 9, 3, { start: 5, wander: 0, others: 9999 });
+  let cut = 0;
+  for (const monophonic of [true, false, null]) {
+    const settings = full({ ...ALL[0]!.settings, minimumNoteLength: 100, monophonic });
+    for (let frames = 3 * CHUNK; frames < 5 * CHUNK; frames++) {
+      const recording = new Recording(grid);
+      const tracker = trackerFor(recording, settings);
+      recording.push(rowsOf(p, grid, 0, frames));
+      const finished = tracker.advance();
+      recording.finish((frames - 0.9) / grid.frameRate);
+      const notes = inOrder([...finished, ...tracker.finish()], recording.duration);
+      for (const { onset, offset } of notes) assert.ok(offset - onset >= 0.1, `${offset} - ${onset}`);
+      assert.deepEqual(trackNotes(recording, settings), notes);
+      cut += notes.filter((note) => note.offset === recording.duration).length;
+    }
+  }
+  assert.ok(cut > 100);
 });
 
 test('columns give back what was put in, and keep no silence', () => {

@@ -18,6 +18,9 @@ const MOST_TICKS = 9_900_000; // some readers refuse files of more than ten mill
 const LATEST = 360_000; // seconds
 const LONGEST_QUARTER = 16; // seconds
 const SHORTEST_QUARTER = 0.01;
+// A recording seldom begins on a beat: shares of a beat left uncounted, and by which its beginning may be off.
+const NO_LEAD_IN = 1 / 8;
+const LEAD_IN_ERROR = 0.1;
 const TEMPO_ERROR = 50e-6; // seconds by which a beat may miss its tick before the tempo is written anew
 // MIDI Polyphonic Expression 1.0 (RP-053).
 const MPE_MANAGER = 0;
@@ -138,9 +141,26 @@ function steadyClock(tempo: number, latest: number): Clock {
   return new Clock(resolution, [{ tick: 0, seconds: 0, microseconds: rint(6e7 / tempo) }]);
 }
 
-/** Beats to be counted before the first one, so that the file can begin with the recording. */
-function leadIn({ first, length }: Beats): number {
-  return first > length / 4 ? Math.max(1, rint(first / length)) : 0;
+/**
+ * Beats to be counted before the first one, so that the file can begin with the recording: the largest fraction of a
+ * beat that keeps their tempo near that of the others.
+ */
+function leadIn({ first, length, quarters }: Beats): number {
+  const passed = first / length;
+  let lead = 0;
+  for (const parts of passed > NO_LEAD_IN ? [1, 2, 4, 8] : []) {
+    if (parts > 1 && denominatorOf(quarters / 4 / parts) > 32) break; // bars are not written in anything shorter
+    lead = rint(passed * parts) / parts;
+    if (Math.abs(lead - passed) <= LEAD_IN_ERROR * passed) break;
+  }
+  return lead;
+}
+
+/** Of a sum of powers of two. */
+function denominatorOf(share: number): number {
+  let denominator = 1;
+  while (!Number.isInteger(share * denominator)) denominator *= 2;
+  return denominator;
 }
 
 /** The clock by which each beat falls on its tick, `leadIn` beats after the beginning. */
@@ -196,15 +216,19 @@ interface Signature {
   signature: [number, number];
 }
 
-/** With a first beat: a first bar of the beats before it that make no whole bar. */
+/** With a first beat: short bars of what comes before the first whole one. */
 function beatSignatures(beats: Beats, wanted: [number, number] | undefined, clock: Clock): Signature[] {
   const usual = wanted ?? signatureOf(beats);
-  const pickUp = leadIn(beats) % beats.perBar;
-  if (!pickUp) return [{ tick: 0, signature: usual }];
-  return [
-    { tick: 0, signature: signatureOf({ ...beats, perBar: pickUp }) },
-    { tick: rint(pickUp * beats.quarters * clock.resolution), signature: usual },
-  ];
+  const lead = leadIn(beats);
+  const [part, whole] = [lead % 1, Math.floor(lead) % beats.perBar]; // of a beat, and beats, before the first bar
+  const at = (count: number): number => rint(count * beats.quarters * clock.resolution);
+  const changes: Signature[] = [];
+  if (part) {
+    const share = (part * beats.quarters) / 4;
+    changes.push({ tick: 0, signature: [share * denominatorOf(share), denominatorOf(share)] });
+  }
+  if (whole) changes.push({ tick: at(part), signature: signatureOf({ ...beats, perBar: whole }) });
+  return [...changes, { tick: at(part + whole), signature: usual }];
 }
 
 function signatureOf({ perBar, quarters }: Beats): [number, number] {

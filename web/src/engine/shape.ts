@@ -1,7 +1,7 @@
 /** What a musician does to notes that have been found (basic_transcribe/shaping.py). */
 
 import { parseScale } from './keys.ts';
-import { beatsOf, inOrder, parseDivision, quantize } from './timing.ts';
+import { beatsOf, bendUntil, inOrder, parseDivision, quantize } from './timing.ts';
 import type { Note, ShapeSettings } from './types.ts';
 
 const LOWEST = 21; // pitches that a note may be moved to
@@ -67,13 +67,7 @@ function median(values: Float32Array): number {
 /** The note, ending at `offset` at the latest, and its bend with it. */
 function cut<T extends Note>(note: T, offset: number): T {
   if (note.offset <= offset) return note;
-  let bend = note.bend;
-  if (bend) {
-    const { start, step, semitones } = bend;
-    const before = semitones.findIndex((_, i) => start + step * i >= offset);
-    bend = { ...bend, semitones: before < 0 ? semitones : semitones.slice(0, Math.max(1, before)) };
-  }
-  return { ...note, offset, bend };
+  return { ...note, offset, bend: note.bend && bendUntil(note.bend, offset) };
 }
 
 function strength(note: Note): number {

@@ -1,6 +1,6 @@
 /** Notes moved onto a grid of fixed tempo (basic_transcribe/timing.py). */
 
-import { EngineError, type Note } from './types.ts';
+import { type Bend, EngineError, type Note } from './types.ts';
 
 /** Beats at equal distances. The first begins a bar. */
 export interface Beats {
@@ -93,7 +93,13 @@ export function quantize<T extends Note>(notes: T[], beats: Beats, division: num
     const bend = note.bend && { ...note.bend, start: note.bend.start + (onset - note.onset) };
     return { ...note, onset, offset, bend };
   });
-  return inOrder(inLines(moved));
+  return inOrder(inLines(moved).map((note) => ({ ...note, bend: note.bend && bendUntil(note.bend, note.offset) })));
+}
+
+/** The values of a bend before a time in seconds, at least the first. */
+export function bendUntil(bend: Bend, time: number): Bend {
+  const before = bend.semitones.findIndex((_, i) => bend.start + bend.step * i >= time);
+  return { ...bend, semitones: before < 0 ? bend.semitones : bend.semitones.slice(0, Math.max(1, before)) };
 }
 
 /** Notes in order of onset; those of a pitch that begin together joined, and cut where the next begins. */

@@ -1,5 +1,7 @@
 /** From the contour posterior to the pitch a note really has, frame by frame (basic_transcribe/bends.py). */
 
+import type { Note } from '../engine/types.ts';
+import type { FullSettings, Recording } from './recording.ts';
 import type { Columns } from './store.ts';
 
 const REACH = 8; // bins on either side of the note's own that its pitch may move to
@@ -97,4 +99,30 @@ function medians(x: Float64Array): Float32Array {
     out[i] = around[half]!;
   }
   return out;
+}
+
+/** A note that has begun: its column, its first frame, and what is known of it. */
+export interface Begun {
+  pitch: number;
+  frame: number;
+  onset: number;
+  velocity: number;
+  confidence: number;
+}
+
+/** A note that is over by frame `end` and at `offset` seconds, with its bend; null if it is too short. */
+export function finished(
+  note: Begun,
+  end: number,
+  offset: number,
+  recording: Recording,
+  settings: FullSettings,
+): Note | null {
+  const { onset, velocity, confidence } = note;
+  const { frameRate, lowestPitch } = recording.grid;
+  const heard = Math.min(offset, recording.duration || Infinity); // where inOrder() will cut it
+  if (heard - onset < Math.max(settings.minimumNoteLength / 1000, 0.5 / frameRate)) return null;
+  const semitones = recording.curve(note.pitch, note.frame, end);
+  const bend = semitones && { start: note.frame / frameRate, step: 1 / frameRate, semitones };
+  return { onset, offset, pitch: lowestPitch + note.pitch, velocity, confidence, bend };
 }

@@ -8,65 +8,110 @@ const SILENCE = 1e-3;
 const CANCELLED = 10 ** -1.5;
 const CLIPPED_LEVEL = 0.99;
 const CLIPPED_SHARE = 1e-3;
+const QUIET = 1e-2; // of the loudest sample; the model hears nothing below a mean square of -50 dB
+const INAUDIBLE = 1e-5;
 
 /** Mixes blocks of one recording; what was wrong with it is in `warnings` after the last. */
 export class Mixer {
   readonly warnings: string[] = [];
   readonly #rate: number;
   readonly #channels: number;
-  #chosen: number | 'mean' | null = null; // known once something sounds
-  #mixedEnergy = 0;
-  readonly #energy: Float64Array;
+  readonly #second: number;
+  #held: Float32Array[]; // less than a second
+  #mixed = 0; // samples so far
+  #cancels = false; // whether the channels do, in the last second
+  #louder = 0;
+  #firstCancelled = -1;
+  #replaced = 0;
+  readonly #used = new Set<number>();
   #frames = 0;
   #clipped = 0;
+  #over = 0;
+  #loudest = 0;
 
   constructor(sampleRate: number, channels: number) {
     this.#rate = sampleRate;
     this.#channels = channels;
-    this.#energy = new Float64Array(channels);
+    this.#second = Math.round(sampleRate);
+    this.#held = Array.from({ length: channels }, () => new Float32Array(0));
     if (sampleRate < MIN_FULL_RATE) {
       this.warnings.push(`sample rate ${sampleRate} Hz: frequencies above ${sampleRate / 2} Hz are missing`);
     }
   }
 
-  /** The mean of the channels, or the louder one where they cancel each other. */
+  /** All whole seconds not given yet: the mean of the channels, or the louder one where they cancel each other. */
   mix(block: Float32Array[]): Float32Array {
     const peak = Math.max(...block.map((channel) => this.#peak(channel)));
     this.#frames += block[0]!.length;
-    if (peak >= CLIPPED_LEVEL) for (const channel of block) this.#clipped += clippedSamples(channel);
-    if (block.length === 1) return block[0]!;
-    const mono = meanOf(block);
-    const energy = block.map(energyOf);
-    const mixedEnergy = energyOf(mono);
-    energy.forEach((e, i) => (this.#energy[i]! += e));
-    this.#mixedEnergy += mixedEnergy;
-    // A stream cannot look ahead over the whole file: the first block that sounds decides.
-    if (this.#chosen === null && peak > SILENCE) {
-      this.#chosen = 'mean';
-      if (cancels(mixedEnergy, energy)) {
-        this.#chosen = energy.indexOf(Math.max(...energy));
-        this.warnings.push(
-          'opposite phase: the channels cancel each other when mixed to mono, so only channel ' +
-            `${this.#chosen + 1} was used`,
-        );
+    this.#loudest = Math.max(this.#loudest, peak);
+    if (peak >= CLIPPED_LEVEL) {
+      for (const channel of block) {
+        const { flat, beyond } = flatAndBeyond(channel);
+        this.#clipped += flat;
+        this.#over += beyond;
       }
     }
-    return typeof this.#chosen === 'number' ? block[this.#chosen]! : mono;
+    if (block.length === 1) return block[0]!;
+    const held = block.map((channel, i) => joined(this.#held[i]!, channel));
+    const whole = held[0]!.length - (held[0]!.length % this.#second);
+    this.#held = held.map((channel) => channel.slice(whole));
+    return this.#mixedOf(held.map((channel) => channel.subarray(0, whole)));
   }
 
-  /** After the last block. */
-  finish(): void {
+  /** The rest, after the last block. */
+  finish(): Float32Array {
+    const rest = this.#mixedOf(this.#held);
+    if (this.#used.size) {
+      const [length, first] = [this.#replaced, this.#firstCancelled].map((n) => +(n / this.#rate).toFixed(2));
+      const used = [...this.#used].sort((a, b) => a - b).map((channel) => channel + 1);
+      this.warnings.push(
+        `opposite phase: for ${length} s, first at ${first} s, the channels cancel each other when mixed to mono, ` +
+          `so only channel ${used.join(' or ')} was used there`,
+      );
+    }
     const samples = this.#frames * this.#channels;
     if (!samples) this.warnings.push('no samples: there is a header but no audio');
     else if (this.#clipped > CLIPPED_SHARE * samples) {
       const share = ((100 * this.#clipped) / samples).toFixed(1);
       this.warnings.push(`clipped: ${share}% of the samples are cut off at full scale; expect false notes`);
-    }
-    if (this.#chosen === 'mean' && cancels(this.#mixedEnergy, [...this.#energy])) {
+    } else if (this.#over > CLIPPED_SHARE * samples) {
+      const share = ((100 * this.#over) / samples).toFixed(1);
       this.warnings.push(
-        'opposite phase: from some point on the channels cancel each other when mixed to mono, so notes are missing',
+        `over full scale: ${share}% of the samples; nothing is cut off here, but expect false notes if it was before`,
+      );
+    } else if (this.#loudest < INAUDIBLE) this.warnings.push('silence: there is nothing to hear');
+    else if (this.#loudest < QUIET) {
+      const level = (-20 * Math.log10(this.#loudest)).toFixed(0);
+      this.warnings.push(
+        `very quiet: the loudest sample is ${level} dB below full scale; notes may be missing, so raise its level`,
       );
     }
+    return rest;
+  }
+
+  #mixedOf(block: Float32Array[]): Float32Array {
+    const mono = meanOf(block);
+    for (let first = 0; first < mono.length; first += this.#second) {
+      const second = block.map((channel) => channel.subarray(first, first + this.#second));
+      const mean = mono.subarray(first, first + this.#second);
+      // A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
+      if (2 * mean.length >= this.#second || !this.#mixed) {
+        const energy = second.map(energyOf);
+        this.#cancels = cancels(energyOf(mean), energy) && second.some((channel) => channel.some(sounds));
+        const loudest = Math.max(...energy);
+        if (this.#cancels && (!this.#used.size || energy[this.#louder]! < loudest / 2)) {
+          this.#louder = energy.indexOf(loudest);
+        }
+      }
+      if (this.#cancels) {
+        if (!this.#used.size) this.#firstCancelled = this.#mixed;
+        this.#replaced += mean.length;
+        this.#used.add(this.#louder);
+        mean.set(second[this.#louder]!);
+      }
+      this.#mixed += mean.length;
+    }
+    return mono;
   }
 
   /** The largest absolute sample; an EngineError if one is not a finite number of reasonable size. */
@@ -93,6 +138,15 @@ function meanOf(block: Float32Array[]): Float32Array {
   return mono;
 }
 
+function joined(a: Float32Array, b: Float32Array): Float32Array {
+  const whole = new Float32Array(a.length + b.length);
+  whole.set(a);
+  whole.set(b, a.length);
+  return whole;
+}
+
+const sounds = (sample: number): boolean => Math.abs(sample) > SILENCE;
+
 function energyOf(x: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < x.length; i++) sum += x[i]! * x[i]!;
@@ -104,15 +158,17 @@ function cancels(mixedEnergy: number, energy: number[]): boolean {
   return mixedEnergy * energy.length < (CANCELLED * energy.reduce((a, b) => a + b, 0)) / energy.length;
 }
 
-/** Samples inside a flat run of three or more at full scale; one above full scale counts as flat. */
-function clippedSamples(channel: Float32Array): number {
-  const flat = (i: number): number => Math.min(1, Math.max(-1, channel[i]!));
-  let count = 0;
-  for (let i = 2; i < channel.length; i++) {
-    const same = flat(i) === flat(i - 1) && flat(i - 1) === flat(i - 2);
-    if (same && Math.abs(flat(i)) >= CLIPPED_LEVEL) count++;
+/** How many samples are in a flat run of three or more at full scale or above; how many are above full scale. */
+function flatAndBeyond(channel: Float32Array): { flat: number; beyond: number } {
+  let flat = 0;
+  let beyond = 0;
+  for (let i = 0; i < channel.length; i++) {
+    const size = Math.abs(channel[i]!);
+    if (size > 1) beyond++;
+    // Before the first sample there is none that it could be equal to.
+    if (size >= CLIPPED_LEVEL && channel[i] === channel[i - 1] && channel[i] === channel[i - 2]) flat++;
   }
-  return count;
+  return { flat, beyond };
 }
 
 /** Lowest and highest sample of each 10 ms. */

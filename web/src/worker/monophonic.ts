@@ -1,23 +1,19 @@
 /** From events and posteriors to the best single line (basic_transcribe/monophonic.py, whose rules these are). */
 
 import type { Note } from '../engine/types.ts';
+import { finished, type Begun } from './bends.ts';
+import { CHUNK } from './edges.ts';
 import { AFTER, OFFSET, SHORTEST, STROKE, SUPPORT, VELOCITIES, velocityOf, type Events } from './evidence.ts';
 import type { FullSettings, Recording, Span } from './recording.ts';
 
-const CHUNK = 86; // frames searched at once; a decision is final a chunk later
 const ONSET_WEIGHT = 9; // what an onset of mass 1 is worth, in frames of a sounding pitch
 const SILENT_WEIGHT = 3; // how much more than a frame above the frame threshold counts one as far below
 const FADING = 12; // frames before the line leaves a note in which an end says when it was over
 
 const fround = Math.fround;
 
-/** The note that sounds: its pitch and its first frame, what is known of it, and the latest end that is considered. */
-interface Open {
-  pitch: number;
-  frame: number;
-  onset: number;
-  velocity: number;
-  confidence: number;
+/** The note that sounds, and the latest end that is considered. */
+interface Open extends Begun {
   damped: number;
 }
 
@@ -37,7 +33,10 @@ class Chunk {
   }
 }
 
-/** Follows a recording while it is read, or afterwards; of its notes never two sound at once. */
+/**
+ * Follows a recording while it is read, or afterwards; of its notes never two sound at once. A CHUNK is searched at once;
+ * a decision is final a chunk later.
+ */
 export class MonophonicTracker {
   readonly #recording: Recording;
   readonly #settings: FullSettings;
@@ -47,7 +46,6 @@ export class MonophonicTracker {
   readonly #gains: Float64Array;
   readonly #costs: Float64Array;
   readonly #gain: Float64Array; // of the best line into each state
-  #end = Infinity; // frame from which on all is silent
   #searched: number; // frame up to which the best lines are known
   #undecided: Chunk | null = null;
   #open: Open | null = null;
@@ -68,6 +66,11 @@ export class MonophonicTracker {
     this.#searched = first;
   }
 
+  /** The note that has begun and is not finished, if any, from which another tracker can go on. */
+  get begun(): Begun | null {
+    return this.#open;
+  }
+
   /** The notes that are finished by the frames before `end`, in order. */
   advance(end = this.#recording.frames): Note[] {
     this.#finished = [];
@@ -75,12 +78,10 @@ export class MonophonicTracker {
     return this.#finished;
   }
 
-  /** The recording is over, or this tracker's part of it at `end`: the notes that still sound. */
-  finish(end = this.#recording.frames): Note[] {
+  /** The recording is over: the notes that still sound. */
+  finish(): Note[] {
     this.#finished = [];
-    if (end < this.#recording.frames) this.#recording.endEvents(this.#events, end);
-    this.#end = end;
-    while (this.#searched <= end) this.#advance(); // at least a frame of silence, in which the line falls silent
+    while (this.#searched <= this.#recording.frames) this.#advance(); // at least a frame of silence, in which the line falls silent
     if (this.#undecided) this.#decide(this.#undecided, highest(this.#gain));
     return this.#finished;
   }
@@ -116,7 +117,7 @@ export class MonophonicTracker {
       }
     }
     this.#sounding.fill(0);
-    const known = Math.min(last, line.rows, this.#end);
+    const known = Math.min(last, line.rows);
     for (let pitch = 0; pitch < grid.pitches; pitch++) {
       line.read(2 * pitch, this.#searched, known, this.#sounding, pitch, grid.pitches);
     }
@@ -231,29 +232,18 @@ export class MonophonicTracker {
   /** How surely a pitch sounds from a frame on, SUPPORT in all. */
   #support(frame: number, pitch: number): number {
     let sum = 0;
-    for (let i = frame; i < Math.min(frame + SUPPORT, this.#end); i++) {
-      sum = fround(sum + this.#recording.line.at(i, 2 * pitch));
-    }
+    for (let i = frame; i < frame + SUPPORT; i++) sum = fround(sum + this.#recording.line.at(i, 2 * pitch));
     return fround(sum / SUPPORT);
   }
 
   /** Finish a note by frame `end` and the time `latest`, unless it is too short. */
   #close(note: Open, end: number, latest: number): void {
-    const { grid } = this.#recording;
     const fading = note.damped >= Math.max(note.frame + SHORTEST, end - FADING);
     if (fading) end = Math.min(note.damped, end);
-    const offset = Math.max(this.#ended, Math.min(end / grid.frameRate, latest));
+    const offset = Math.max(this.#ended, Math.min(end / this.#recording.grid.frameRate, latest));
     this.#ended = offset;
-    if (offset - note.onset < Math.max(this.#settings.minimumNoteLength / 1000, 0.5 / grid.frameRate)) return;
-    const semitones = this.#recording.curve(note.pitch, note.frame, end);
-    this.#finished.push({
-      onset: note.onset,
-      offset,
-      pitch: grid.lowestPitch + note.pitch,
-      velocity: note.velocity,
-      confidence: note.confidence,
-      bend: semitones && { start: note.frame / grid.frameRate, step: 1 / grid.frameRate, semitones },
-    });
+    const whole = finished(note, end, offset, this.#recording, this.#settings);
+    if (whole) this.#finished.push(whole);
   }
 
   /** Number of a frame and pitch. */

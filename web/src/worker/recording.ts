@@ -78,13 +78,6 @@ export class Recording {
     ];
   }
 
-  /** Let a tracker's events end where there are Edges; those of the last BEFORE frames have not been handled. */
-  endEvents(spans: Span[], end: number): void {
-    const { closing } = this.#edges;
-    for (const span of spans) span.end = Math.min(span.end, end - BEFORE);
-    spans.push({ events: closing, next: closing.from(end - BEFORE), end: end + BEFORE });
-  }
-
   /** The bend of a note. Most stay as they were when notes are tracked again, so they are kept. */
   curve(pitch: number, first: number, end: number): Float32Array | null {
     const key = first * this.grid.pitches + pitch;

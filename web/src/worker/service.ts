@@ -70,10 +70,11 @@ export class Service {
       const mono = mixer.mix(block.samples);
       await hear(resampler ? resampler.push(mono) : mono);
     }
+    mixer ??= new Mixer(meta.sample_rate, 1);
+    const rest = mixer.finish();
+    await hear(resampler ? resampler.push(rest) : rest);
     if (resampler) await hear(resampler.flush());
     await read(feed.flush());
-    mixer ??= new Mixer(meta.sample_rate, 1);
-    mixer.finish();
 
     const duration = samples / meta.sample_rate;
     recording.finish(duration);

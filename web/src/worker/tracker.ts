@@ -1,17 +1,14 @@
 /** From events and posteriors to notes, in one pass (basic_transcribe/notes.py, whose rules these are). */
 
 import type { Note } from '../engine/types.ts';
+import { finished, type Begun } from './bends.ts';
 import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, velocityOf, type Events } from './evidence.ts';
 import type { FullSettings, Recording, Span } from './recording.ts';
 
 const GAP = 4; // frames the note posterior must stay low for the note to be over: shorter dips are bridged
 
-/** A note that has begun: its first frame, what is known of it, and how far it has been looked at. */
-interface Open {
-  frame: number;
-  onset: number;
-  level: number;
-  confidence: number;
+/** A note that has begun, how far it has been looked at, and where it may end. */
+interface Open extends Begun {
   /** The next row to be looked at, and how many before it were silent. */
   row: number;
   quiet: number;
@@ -33,14 +30,15 @@ export class NoteTracker {
   readonly #events: Span[]; // that have not been handled
   #finished: Note[] = [];
 
-  /** `first` is the frame that it begins with. */
-  constructor(recording: Recording, settings: FullSettings, first = 0) {
+  /** `first` is the frame that it begins with, `begun` a note that has been followed up to there, and that goes on. */
+  constructor(recording: Recording, settings: FullSettings, first = 0, begun: Begun | null = null) {
     this.#recording = recording;
     this.#settings = settings;
     this.#events = recording.eventsFrom(first);
     this.#onsetThreshold = Math.fround(settings.onsetThreshold);
     this.#frameThreshold = Math.fround(settings.frameThreshold);
     this.#ended = new Float64Array(recording.grid.pitches).fill(first / recording.grid.frameRate);
+    if (begun) this.#follow(begun, first);
   }
 
   /** The notes that are finished by what has been pushed, in order of their ends. */
@@ -101,17 +99,19 @@ export class NoteTracker {
     const frame = events.frame[event]!;
     const pitch = events.pitch[event]!;
     const onset = (frame + events.fraction[event]!) / grid.frameRate + this.#settings.onsetDelay / 1000;
-    this.#open.set(pitch, {
+    const begun = {
+      pitch,
       frame,
       onset: Math.max(onset, this.#ended[pitch]!),
-      level: events.level[event]!,
-      confidence: events.confidence[event]!,
-      row: frame + 1,
-      quiet: 0,
-      silentFrom: -1,
-      offsetMass: 0,
-      offsetFrame: 0,
-    });
+      velocity: velocityOf(events.level[event]!, grid.lowestPitch + pitch),
+      confidence: Math.min(1, events.confidence[event]!),
+    };
+    this.#follow(begun, frame + 1);
+  }
+
+  /** Follow a note, which may be over from a row on. */
+  #follow(begun: Begun, row: number): void {
+    this.#open.set(begun.pitch, { ...begun, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
   }
 
   /** Row from which on an open note is silent; infinite if it is not known to be before `limit`. */
@@ -130,20 +130,11 @@ export class NoteTracker {
 
   /** Finish the open note of a pitch by frame `end`, unless it is too short. */
   #close(pitch: number, note: Open, end: number): void {
-    const { grid } = this.#recording;
     this.#open.delete(pitch);
     if (note.offsetMass > 0) end = Math.min(note.offsetFrame, end);
-    const offset = end / grid.frameRate;
+    const offset = end / this.#recording.grid.frameRate;
     this.#ended[pitch] = offset;
-    if (offset - note.onset < Math.max(this.#settings.minimumNoteLength / 1000, 0.5 / grid.frameRate)) return;
-    const semitones = this.#recording.curve(pitch, note.frame, end);
-    this.#finished.push({
-      onset: note.onset,
-      offset,
-      pitch: grid.lowestPitch + pitch,
-      velocity: velocityOf(note.level, grid.lowestPitch + pitch),
-      confidence: Math.min(1, note.confidence),
-      bend: semitones && { start: note.frame / grid.frameRate, step: 1 / grid.frameRate, semitones },
-    });
+    const whole = finished(note, end, offset, this.#recording, this.#settings);
+    if (whole) this.#finished.push(whole);
   }
 }

@@ -14,7 +14,7 @@ const CHORDS = CHUNK >> 1; // frames with several notes, those of the last secon
 const FORGET = 0.8; // how much the frames with several notes count a chunk later
 const STRAY = 0.05; // share of frames with several notes that a line alone may have
 const CLEARER = 0.3; // part of the way from the onset threshold to 1 at which that of a voice lies
-const DELAY = 2; // chunks by which the line is followed late, so that it can end where others join in
+const DELAY = 2; // chunks by which the line is decided late: others join in where it has got to
 
 /** The onset threshold of a voice: it glides, and half of a glide looks like an onset. */
 export function voiceThreshold(threshold: number): number {
@@ -36,7 +36,7 @@ export class AutomaticTracker implements Tracker {
   #all: NoteTracker | null = null;
   #line: MonophonicTracker | null = null;
   #judged = 0; // frames
-  #frame = 0; // first one that no tracker has
+  #frame = 0; // first one that no tracker has, or that the line has not decided
   #heard = 0; // frames with a note, and with more than one
   #several = 0;
   #unsteady = 0; // frames with a single note that lies beside the middle of its semitone
@@ -68,13 +68,13 @@ export class AutomaticTracker implements Tracker {
     return notes;
   }
 
-  /** Judge the next chunk, and give the line what it may have. */
+  /** Judge the next chunk, and give it to the line. */
   #take(): Note[] {
     this.#listen(this.#judged + CHUNK);
-    if (this.#line) return this.#chords >= CHORDS ? this.#join(this.#line) : this.#follow(this.#line);
+    if (this.#line) return this.#chords >= CHORDS ? this.#lookForAll() : this.#follow(this.#line);
     const waited = this.#judged - this.#frame;
     if (this.#chords >= CHORDS || this.#heard >= ENOUGH || waited >= PATIENCE) return this.#settle();
-    if (!this.#heard) this.#give(); // no tracker needs the silence before the first note
+    if (!this.#heard) this.#pass(); // no tracker needs the silence before the first note
     return [];
   }
 
@@ -97,23 +97,22 @@ export class AutomaticTracker implements Tracker {
       this.#line = new MonophonicTracker(this.#recording, { ...this.#settings, onsetThreshold }, this.#frame);
       return this.#follow(this.#line);
     }
-    this.#all = new NoteTracker(this.#recording, this.#settings, this.#frame);
-    return [];
+    return this.#lookForAll();
   }
 
   #follow(line: MonophonicTracker): Note[] {
-    this.#give();
-    return line.advance(this.#frame);
+    this.#pass();
+    return line.advance(this.#judged);
   }
 
-  /** End the line where others have joined in, and look for all notes from there on. */
-  #join(line: MonophonicTracker): Note[] {
-    this.#all = new NoteTracker(this.#recording, this.#settings, this.#frame);
-    return endBy(line.finish(this.#frame), this.#frame / this.#recording.grid.frameRate);
+  /** Look for all notes from here on. The note that the line is at goes on. */
+  #lookForAll(): Note[] {
+    this.#all = new NoteTracker(this.#recording, this.#settings, this.#frame, this.#line?.begun);
+    return [];
   }
 
-  /** The tracker has all but the last chunks. */
-  #give(): void {
+  /** All but the last chunks are done with. */
+  #pass(): void {
     this.#frame = Math.max(this.#frame, this.#judged - DELAY * CHUNK);
   }
 }
@@ -131,12 +130,8 @@ export function trackNotes(recording: Recording, settings: FullSettings): Note[]
 
 /** Notes cut at the end of the recording, sorted by onset, then pitch. */
 export function inOrder(notes: Note[], duration: number): Note[] {
-  return endBy(notes, duration).sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
-}
-
-/** Notes cut at a time. */
-function endBy(notes: Note[], time: number): Note[] {
   return notes
-    .filter((note) => note.onset < time)
-    .map((note) => (note.offset > time ? { ...note, offset: time } : note));
+    .filter((note) => note.onset < duration)
+    .map((note) => (note.offset > duration ? { ...note, offset: duration } : note))
+    .sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
 }
