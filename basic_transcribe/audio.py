@@ -381,13 +381,13 @@ def probe(source: StrPath | BinaryIO) -> AudioInfo:
 def _open(source: Source, sample_rate: float | None, resources: ExitStack) -> Decoded:
     if isinstance(source, np.ndarray):
         return _decode_array(source, sample_rate)
+    if not (isinstance(source, (str, os.PathLike)) or hasattr(source, "read")):
+        raise UsageError(f"cannot read {type(source).__name__}: give a path, a binary file object or a numpy array")
     if sample_rate is not None:
         raise UsageError("sample_rate belongs to an array only; a file has its own")
     if isinstance(source, (str, os.PathLike)):
         name, file, verify = _open_path(os.fspath(source), resources)
         return decode(name, file, verify, resources)
-    if not hasattr(source, "read"):
-        raise UsageError(f"cannot read {type(source).__name__}: give a path, a binary file object or a numpy array")
     name = printable(getattr(source, "name", "") or "audio")
     return decode(name, _seekable(name, source, resources), lambda: None, resources)
 

@@ -401,7 +401,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _heard(transcription: Transcription, recipe: Recipe) -> str:
-    heard = []
+    heard = ["a single line"] if transcription.line and transcription.settings.monophonic is None else []
     if transcription.beats is not None:
         heard.append(f"{transcription.beats.tempo:.0f} beats a minute")
     key = transcription.key if recipe.output.key == "auto" else None

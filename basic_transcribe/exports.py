@@ -70,6 +70,8 @@ class NotesOfARecording(Protocol):
     def key(self) -> Key | None: ...
     @property
     def markers(self) -> Sequence[Marker]: ...
+    @property
+    def line(self) -> bool: ...
 
 
 def notes_to_csv(notes: Iterable[Note]) -> str:
@@ -101,7 +103,7 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
     Parameters
     ----------
     transcription : Transcription
-        Or anything with its notes, duration, settings, warnings, model, beats, key and markers.
+        Or anything with its notes, duration, settings, warnings, model, beats, key, markers and line.
     part : Part
         Which part of the recording it is.
     key : Key, optional
@@ -124,6 +126,7 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
         "part": asdict(part),
         "model": transcription.model,
         "settings": asdict(transcription.settings),
+        "line": transcription.line,
         "warnings": list(transcription.warnings),
         "beats": _json_beats(transcription.beats),
         "key": _json_key(key or transcription.key),

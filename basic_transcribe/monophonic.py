@@ -101,6 +101,7 @@ class MonophonicTracker:
         Frame of the recording with which the posteriors begin.
     """
 
+    line = True
     lookahead = 2 * CHUNK + AFTER + CENTRE  # frames after an onset that must be known for its note to begin, at most
 
     def __init__(self, settings: TrackerSettings, first: int = 0) -> None:

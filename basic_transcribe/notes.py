@@ -84,6 +84,7 @@ class NoteTracker:
     >>> notes = [note for block in blocks for note in tracker.push(block)] + tracker.flush()  # doctest: +SKIP
     """
 
+    line = False
     lookahead = AHEAD + CENTRE  # frames after an onset that must be known for its note to begin, at most
 
     def __init__(self, settings: TrackerSettings, first: int = 0, begun: bends.Begun | None = None) -> None:

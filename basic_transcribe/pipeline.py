@@ -14,7 +14,7 @@ from . import audio
 from .audio import Source
 from .model import Model
 from .notelist import NoteList
-from .tracking import track_notes, tracker_for
+from .tracking import tracker_for
 from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Transcription:
         Looked for only when asked for; None also where there is no pulse.
     markers : tuple of Marker
         Remarks on notes, by :meth:`shaped`.
+    line : bool
+        Whether it was followed as a single line: since the settings ask for that, or since it is a voice alone.
     """
 
     notes: Sequence[Note]
@@ -58,6 +60,7 @@ class Transcription:
     posteriors: Posteriors | None = None
     beats: Beats | None = None
     markers: tuple[Marker, ...] = ()
+    line: bool = False
 
     @property
     def key(self) -> Key | None:
@@ -180,7 +183,7 @@ class Transcriber:
         if beats and found is None:
             warnings = (*warnings, NO_BEAT)
         posteriors = Posteriors.concatenate(kept) if kept else None
-        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found)
+        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found, line=tracker.line)
 
     def track(
         self, posteriors: Posteriors, settings: TrackerSettings | None = None, beats: BeatSettings | None = None
@@ -198,11 +201,13 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         duration = len(posteriors) / posteriors.frame_rate
-        notes = NoteList(track_notes(posteriors, resolved, duration))
+        tracker = tracker_for(resolved)
+        notes = NoteList(tracker.push(posteriors) + tracker.flush(duration))
+        notes.sort()
         nothing = np.zeros(len(posteriors), np.float32)
         found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
         warnings = (NO_BEAT,) if beats and found is None else ()
-        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found)
+        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found, line=tracker.line)
 
 
 class _Pulse:

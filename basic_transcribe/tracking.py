@@ -52,6 +52,11 @@ class AutomaticTracker:
         self._chords = 0.0  # frames with several notes, the earlier the less
 
     @property
+    def line(self) -> bool:
+        """Whether all so far was followed as a single line."""
+        return self._all is None and self._line is not None
+
+    @property
     def _tracker(self) -> NoteTracker | MonophonicTracker | None:
         """The one at work; None until it is settled."""
         return self._all or self._line

@@ -80,6 +80,8 @@ AV: dict[str, tuple[str, str, int]] = {
     "avi": ("avi", "pcm_s16le", 44_100),
     "ac3": ("ac3", "ac3", 44_100),
     "wv": ("wv", "wavpack", 44_100),
+    "m4a-7.1": ("ipod", "aac", 44_100),
+    "wv-7.1": ("wv", "wavpack", 44_100),
 }
 OTHERS = ("mp3-bare", "onnx", "npz", "manifest", "midi")
 REFUSED = {"onnx": ModelError, "manifest": (UsageError, OutputError), "npz": TranscribeError}
@@ -105,7 +107,7 @@ def whole(kind: str) -> bytes:
         soundfile.write(buffer, samples, rate, format=form, subtype=subtype)
         return buffer.getvalue()
     if kind in AV:
-        return _av_file(*AV[kind])
+        return _av_file(*AV[kind], layout="7.1" if kind.endswith("-7.1") else "stereo")
     if kind == "mp3-bare":  # without its length
         data = whole("mp3")
         tag = max(data[:256].find(b"Xing"), data[:256].find(b"Info"))
@@ -136,19 +138,20 @@ def _stereo(rate: int) -> np.ndarray:
     return np.stack([left, 0.5 * left[::-1]], axis=1).astype(np.float32)
 
 
-def _av_file(muxer: str, codec: str, rate: int) -> bytes:
+def _av_file(muxer: str, codec: str, rate: int, layout: str) -> bytes:
     import av
 
+    samples = np.tile(_stereo(rate), av.AudioLayout(layout).nb_channels // 2)
     with tempfile.NamedTemporaryFile() as file:
         with av.open(file.name, "w", format=muxer) as container:
             output: Any = container
-            sound = output.add_stream(codec, rate=rate, layout="stereo")
+            sound = output.add_stream(codec, rate=rate, layout=layout)
             sound.bit_rate = 96_000
             if not sound.codec_context.is_open:
                 sound.codec_context.open()  # tells the frame size
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(_stereo(rate).T), format="fltp", layout="stereo")
+            frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
-            fit = av.AudioResampler(sound.format, "stereo", rate, sound.frame_size or 1024)
+            fit = av.AudioResampler(sound.format, layout, rate, sound.frame_size or 1024)
             for piece in fit.resample(frame) + fit.resample(None):
                 output.mux(sound.encode(piece))
             output.mux(sound.encode(None))

@@ -51,6 +51,15 @@ def test_equal_settings_are_equal_however_given(tmp_path: Path) -> None:
     assert run([a], same)["a.wav"].status == "skipped"
 
 
+def test_it_is_said_what_was_found_out() -> None:
+    heard = fakes.transcription(TrackerSettings())
+    voice = replace(heard, line=True, beats=Beats((0.0, 0.6, 1.2)))
+    assert batch._heard(heard, fakes.recipe()) == ""
+    assert batch._heard(voice, fakes.recipe()) == "a single line, 100 beats a minute"
+    asked_for = replace(voice, settings=replace(voice.settings, monophonic=True))
+    assert batch._heard(asked_for, fakes.recipe()) == "100 beats a minute"
+
+
 def test_notes_are_quantised_on_beats_or_a_tempo_but_on_nothing_else() -> None:
     heard = replace(fakes.transcription(TrackerSettings()), notes=[Note(1.13, 1.6, 60, 80, 0.9)])
     grid = ShapeSettings(quantize=Fraction(1, 4))

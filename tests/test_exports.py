@@ -53,6 +53,7 @@ class Recording:
     beats: Beats | None = None
     key: Key | None = None
     markers: tuple[Marker, ...] = ()
+    line: bool = False
 
 
 EVERYTHING = Recording(
@@ -96,6 +97,7 @@ def test_json() -> None:
         "model 1",
     )
     assert read["part"] == {"start": 0.0, "end": None, "channel": "mix"}
+    assert read["line"] is False
     assert read["settings"]["onset_threshold"] == 0.4
     assert read["settings"]["minimum_frequency"] is None
     assert read["notes"] == [

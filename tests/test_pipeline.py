@@ -146,6 +146,9 @@ def test_kept_posteriors_give_the_notes_again(
     monkeypatch.setattr(Model, "run", run)
     assert result.posteriors is not None
     assert tuple(track_notes(result.posteriors, result.settings, result.duration)) == result.notes
+    again = transcriber.track(result.posteriors, TrackerSettings(monophonic=True))
+    assert again.line
+    assert again.notes == track_notes(result.posteriors, again.settings, again.duration)
     defaults = transcriber.model.defaults
     strict = TrackerSettings(onset_threshold=0.9, frame_threshold=0.5, minimum_note_length=200).resolved(defaults)
     loose = TrackerSettings(onset_threshold=0.1).resolved(defaults)
@@ -171,6 +174,7 @@ def test_a_voice_alone_is_followed_as_a_line(astray: float, line: bool, transcri
     told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(monophonic=line))
     assert [n.pitch for n in found.notes] == melody
     assert found.notes == told.notes
+    assert found.line is told.line is line
 
 
 def test_settings_reach_the_tracker(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:
