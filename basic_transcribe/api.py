@@ -179,7 +179,7 @@ def read_order(query: str, accept: str) -> Order:
     values: dict[str, Any] = defaultdict(lambda: None)
     values |= {key: _value(key, known[key][0], text) for key, text in given.items()}
     chosen, stream = _negotiate(accept, wanted)
-    values["tempo"] = values["tempo"] or ("auto" if chosen == "musicxml" else None)  # as of --musicxml
+    values["musicxml"] = chosen == "musicxml"
     try:
         recipe = recipe_of(values)
     except UsageError as error:

@@ -179,7 +179,7 @@ class AudioStream:
 
 
 class _Mix:
-    """The mean of two or more channels, or the louder one for each second in which they cancel each other.
+    """The mean of two or more channels, or one of the louder for each second in which they cancel each other.
 
     Seconds are counted from the first sample on, so it does not matter in which blocks these come.
     """
@@ -226,7 +226,9 @@ class _Mix:
         # A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
         if 2 * len(second) >= self._second or not self._position:
             energy = np.array([float(channel @ channel) for channel in second.T])
-            self._cancels = _cancels(float(mono @ mono), energy) and _peak(second) > SILENCE
+            # From a second to the next it must not go to and fro.
+            limit = 3 * CANCELLED if self._cancels else CANCELLED
+            self._cancels = _cancels(float(mono @ mono), energy, limit) and _peak(second) > SILENCE
             if self._cancels and (self._first is None or energy[self._louder] < energy.max() / 2):
                 self._louder = int(np.argmax(energy))
         if self._cancels:
@@ -289,9 +291,9 @@ def _flat_and_beyond(block: Float32) -> tuple[int, int]:
     return int(np.count_nonzero(equal[1:] & equal[:-1])), int(np.count_nonzero(size > 1))
 
 
-def _cancels(mixed_energy: float, energy: NDArray[np.float64]) -> bool:
+def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> bool:
     # The mean of n unrelated channels has 1/n of their mean energy.
-    return mixed_energy * len(energy) < CANCELLED * float(energy.mean())
+    return mixed_energy * len(energy) < limit * float(energy.mean())
 
 
 def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Generator[Float32, None, None]:

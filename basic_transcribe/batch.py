@@ -256,7 +256,7 @@ class Task:
             if known.status == "failed" and not retry:
                 return self._failed_before(known)
             current = not self._missing() and known.older.keys().isdisjoint(self.recipe.extensions)
-            current = current and known.files.keys() >= set(self.recipe.extras)
+            current = current and not any(self._unsettled(extension, known) for extension in self.recipe.extras)
             if known.status != "failed" and current and not self.recipe.overwrite:
                 return self._up_to_date(known)
         with open(job.source, "rb") as file:
@@ -328,7 +328,7 @@ class Task:
             raise _InTheWay(f"{job.output(foreign[0])} exists already; give --overwrite to replace it")
         if foreign:
             raise _InTheWay(
-                f"{job.output(foreign[0])} exists, made from another recording or with other settings; "
+                f"{job.output(foreign[0])} exists, made from another recording or with other settings, or damaged; "
                 "give --overwrite to replace it"
             )
         return Step(recipe.extensions, self._change())
@@ -341,15 +341,21 @@ class Task:
         _InTheWay
             If it is certainly not ours.
         """
-        known, path = self.job.known, self.job.output(extension)
-        # The MIDI file is written first: what is older than it is not of the same run, or a copy.
-        aged = path.stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
+        known = self.job.known
         # What is "skipped" may have been found without a manifest, which then knows of the MIDI file alone.
         if known is None or known.status == "skipped" or not (known.files or known.older):
-            return aged
-        if aged:
-            raise _InTheWay(f"{path} exists already; give --overwrite to replace it")
+            return self._aged(extension)
+        if self._aged(extension):
+            raise _InTheWay(f"{self.job.output(extension)} exists already; give --overwrite to replace it")
         return True  # an interrupted run may have written it
+
+    def _unsettled(self, extension: str, known: Entry) -> bool:
+        """Whether the manifest does not settle that an output, which is there, is up to date."""
+        return extension not in known.files and (known.status != "skipped" or self._aged(extension))
+
+    def _aged(self, extension: str) -> bool:
+        """Whether an output is older than the MIDI file, which is written first: of another run, or a copy."""
+        return self.job.output(extension).stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
 
     def _look_again(self, contents: Mapping[str, bytes]) -> None:
         """See before they are written whether outputs would replace others: transcribing takes long.

@@ -29,12 +29,13 @@ FLAC_FRAME = 4096  # samples, with most encoders
 MOST_STUCK = 64  # attempts to read on after damage; mpg123 gives up after each kilobyte
 MOST_DAMAGE = 1000  # places; a file with more of them is no recording any more
 LEAST_GAP = 0.05  # seconds; timestamps are rounded, and encoders pad
-MOST_SILENCE = 60  # seconds put in one place of a recording that does not say how long it is
+LEAST_JUMP = 0.01  # seconds, and half a frame, by which a timestamp is another than that of the next frame
+MOST_SILENCE = 60  # seconds put in one place; a damaged timestamp may ask for any length
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
 UNKNOWN_SIZE = 2**40  # bytes or frames; headers that do not know write more
-READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a file object that unpacks what is cut or damaged
+READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a gzip file that is cut or damaged
 
 # Where libsndfile seeks to the very sample, and reads there what it reads on the way from the beginning. Vorbis and
 # Opus land beside it now and then, and MP3 needs the frames before it; these are decoded from the beginning.
@@ -502,7 +503,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
     lead = 0.0
     if container.duration and container.start_time is not None and stream.start_time is not None:
         offset = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
-        lead = offset if LEAST_GAP < offset < container.duration / av.time_base else 0.0
+        lead = offset if LEAST_GAP < offset < min(MOST_SILENCE, container.duration / av.time_base) else 0.0
     if lead and duration is not None:
         duration = min(duration + lead, container.duration / av.time_base)
     decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), verify=verify)
@@ -511,6 +512,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
 
     damaged: list[float] = []
     filled = 0.0
+    astray: dict[float, float] = {}  # where the timestamps go ahead too far to be believed, and by how many seconds
 
     def packets() -> Iterator[Any]:
         while True:
@@ -560,17 +562,22 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 damaged.append(decoded.seconds)
                 continue
             begin = end if frame.time is None else frame.time
+            seconds = frame.samples / rate
+            jump = max(LEAST_JUMP, seconds / 2)
             if begin is not None:
-                missing += begin - end if end is not None and abs(begin - end) > LEAST_GAP else 0
-                end = begin + frame.samples / rate
+                step = begin - end if end is not None and abs(begin - end) > jump else 0
+                if astray and -step >= list(astray.values())[-1] - jump:
+                    step += astray.popitem()[1]
+                missing, end = missing + step, begin + seconds
             # A damaged timestamp stands alone, or leads out of the recording.
             after = None if following is None else following.time
-            followed = end is not None and after is not None and abs(after - end) <= LEAST_GAP
-            longest = MOST_SILENCE if duration is None else duration - decoded.seconds
-            if LEAST_GAP < missing <= longest and followed:
-                damaged.append(decoded.seconds)
-                filled += missing
-                yield from silence(missing)
+            if missing > LEAST_GAP and end is not None and after is not None and abs(after - end) <= jump:
+                if missing <= (MOST_SILENCE if duration is None else min(MOST_SILENCE, duration - decoded.seconds)):
+                    damaged.append(decoded.seconds)
+                    filled += missing
+                    yield from silence(missing)
+                else:
+                    astray[decoded.seconds] = missing
                 missing = 0.0
             yield samples_of(frame)
 
@@ -589,8 +596,9 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 break
         if count:
             yield np.concatenate(held)
-        after = f"silence is in the place of the {filled:.2f} s that are missing" if filled else _EARLY
-        decoded.report_losses(stop, duration, damaged, after)
+        after = f"silence is in the place of the {filled:.2f} s that are missing" if filled else ""
+        after = ", ".join([after, _EARLY] if after and astray else [after or _EARLY])
+        decoded.report_losses(stop, duration, sorted([*damaged, *astray]), after)
 
     decoded.blocks = blocks
     return decoded

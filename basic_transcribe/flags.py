@@ -41,16 +41,20 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     signature = _parsed(parse_time_signature, flags["time_signature"])
     division = _parsed(parse_division, flags["quantize"])
     # A grid and a score are of no use unless they follow the music.
-    tempo = flags["tempo"] or ("auto" if division or flags["musicxml"] else None)
+    tempo = "auto" if flags["tempo"] is None and (division or flags["musicxml"]) else flags["tempo"]
     beats = _beat_settings(tempo, signature)
     steady = None if beats else _number("--tempo", tempo, TEMPO)
+    quarters = metre(signature or (4, 4))[1]  # of a beat
+    if steady is not None and not 4 <= steady * quarters <= 1000:
+        limits = f"{4 / quarters:g} and {1000 / quarters:g}"
+        raise UsageError(f"tempo is {steady:g}; it must lie between {limits} beats per minute")
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
         raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
     if flags["scale"] is None and flags["scale_mode"] is not None:
         raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
     midi = over(
         chosen.midi,
-        tempo=steady and steady * metre(signature or (4, 4))[1],  # of beats as they are counted, in quarter notes
+        tempo=(steady or chosen.midi.tempo) * quarters,
         program=flags["program"],
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,

@@ -179,7 +179,7 @@ class _Ledger:
         path = plan.absolute(Path(failure.label))
         known = self._entries.of_input(path)
         if os.path.isfile(path) if known is None else not known.fingerprint:
-            self._add(Entry(path, None, "failed", message=failure.message))
+            self._add(replace(known or Entry(path, None, "failed"), status="failed", message=failure.message))
 
     def done(self, job: Job, result: Result) -> None:
         """A job is done, one way or another."""

@@ -40,8 +40,7 @@ LONGEST_TICK = 1.5e-3  # seconds; rounding then moves a note by half of this at 
 MOST_TICKS = 9_900_000  # pretty_midi refuses to read files of more than ten million ticks
 LATEST = 360_000.0  # seconds
 SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; the file can hold 16.7
-# A recording seldom begins on a beat: shares of a beat that are left uncounted, and by which its beginning may be off.
-NO_LEAD_IN, LEAD_IN_ERROR = 1 / 8, 0.1
+LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
 
 # MIDI Polyphonic Expression 1.0 (RP-053): a lower zone of fifteen member channels, of which that of the drums stays
@@ -346,18 +345,25 @@ def _steady_clock(tempo: float, latest: float) -> _Clock:
 def _lead_in(beats: Beats) -> float:
     """Beats to be counted before the first one, so that the file can begin with the recording.
 
-    The largest fraction of a beat that keeps their tempo, which is the first of the file and for some readers the only
-    one, near that of the others; 0 if the first beat is so near that it can begin with the recording.
+    In the largest fraction of a beat that keeps their tempo, which is the first of the file and for some readers the
+    only one, near that of the others. If there are none, the first beat begins with the recording.
     """
     passed = beats.times[0] * beats.tempo / 60
-    lead = 0.0
-    for parts in (1, 2, 4, 8) if passed > NO_LEAD_IN else ():
+
+    def error(lead: float) -> float:
+        if lead:
+            return abs(math.log(lead / passed))
+        return math.log1p(passed) if beats.times[1] <= LONGEST_QUARTER * beats.quarters else math.inf
+
+    best = 0.0
+    for parts in (1, 2, 4, 8) if passed else ():
         if parts > 1 and (Fraction(beats.quarters) / 4 / parts).denominator > 32:
             break  # bars are not written in anything shorter
-        lead = round(passed * parts) / parts
-        if abs(lead - passed) <= LEAD_IN_ERROR * passed:
+        lead = max(1, round(passed * parts)) / parts
+        best = lead if error(lead) < error(best) else best
+        if error(best) <= LEAD_IN_ERROR:
             break
-    return lead
+    return best
 
 
 def _beat_clock(beats: Beats, latest: float) -> _Clock:

@@ -214,13 +214,13 @@ class Model:
         return ModelError(f"model {str(self.path)!r} is not a basic_transcribe model: {what}; {REMEDY}")
 
     def _metadata(self) -> dict[str, Any]:
-        text = self._session.get_modelmeta().custom_metadata_map.get("basic_transcribe")
-        if text is None:
-            raise self._fail("its metadata has no key 'basic_transcribe'")
-        try:
-            meta = json.loads(text)
+        try:  # what is not UTF-8 is a ValueError, too
+            text = self._session.get_modelmeta().custom_metadata_map.get("basic_transcribe")
+            meta = None if text is None else json.loads(text)
         except (ValueError, RecursionError) as error:
             raise self._fail("its metadata is not JSON") from error
+        if text is None:
+            raise self._fail("its metadata has no key 'basic_transcribe'")
         if not isinstance(meta, dict) or meta.get("format") != 1:
             raise self._fail("its metadata is not of format 1; a newer version of this package may read it")
         for key, largest in INTEGERS.items():

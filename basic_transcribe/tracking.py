@@ -77,12 +77,14 @@ class AutomaticTracker:
         while len(whole) - taken >= CHUNK and self._all is None:
             notes += self._take(whole.slice(taken, taken + CHUNK))
             taken += CHUNK
-        rest = whole.slice(taken)
-        if self._all is not None:
-            # With what is held, at once: each push costs more than its frames.
-            return notes + self._all.push(Posteriors.concatenate([*self._drop(len(self._held)), rest]))
-        self._coming = rest
-        return notes
+        if self._all is None:
+            self._coming = whole.slice(taken)
+            return notes
+        # What is held and what has come, all at once: each push costs more than its frames.
+        held = self._drop(len(self._held))
+        again = min(len(held), taken // CHUNK)  # chunks that are held, but are in ``whole`` as well
+        rest = whole.slice(taken - again * CHUNK)
+        return notes + self._all.push(Posteriors.concatenate([*held[: len(held) - again], rest]))
 
     def flush(self, duration: float | None = None) -> list[Note]:
         """The recording is over: finish what still sounds.

@@ -739,6 +739,16 @@ def test_the_louder_channel_is_used_only_where_they_cancel(block: float, monkeyp
     assert "for 4.25 s, first at 3 s, " in warning(stream)  # a short rest is taken like what comes before it
 
 
+def test_channels_near_the_limit_of_opposite_phase_do_not_go_to_and_fro() -> None:
+    """Their middle is 17 and 19 dB below their side, second after second."""
+    seconds = np.arange(10 * RATE) // RATE
+    middle = 10 ** (np.where(seconds % 2, -17, -19) / 20)
+    stereo = music(10.0)[:, None] * np.stack([middle + 1, middle - 1], axis=1) / 2
+    samples, stream = read(stereo, RATE)
+    assert "for 10 s, first at 0 s, " in warning(stream)
+    np.testing.assert_allclose(samples, stereo[:, 0], atol=1e-7)
+
+
 def test_opposite_phase_after_a_click() -> None:
     stereo = np.stack([music(5.0), -music(5.0)], axis=1)
     stereo[: RATE // 20] = 0.9
@@ -1458,8 +1468,8 @@ def test_sound_that_follows_its_pictures(muxer: str, late: float, av_encoded: En
     assert stream.warnings == []
 
 
-def cut_out(data: bytes, muxer: str, *lost: tuple[float, float]) -> bytes:
-    """A file without the packets between these times, the others where they were."""
+def cut_out(data: bytes, muxer: str, *lost: tuple[float, float], later: float = 0) -> bytes:
+    """A file without the packets between these times, the others where they were; from 2 s on later by so much."""
     import av
 
     target = io.BytesIO()
@@ -1469,6 +1479,9 @@ def cut_out(data: bytes, muxer: str, *lost: tuple[float, float]) -> bytes:
             if packet.dts is None or packet.pts is None or packet.time_base is None:
                 continue
             if not any(start <= packet.pts * packet.time_base < end for start, end in lost):
+                if packet.pts * packet.time_base >= 2:
+                    packet.pts += round(later / packet.time_base)
+                    packet.dts += round(later / packet.time_base)
                 packet.stream = sound
                 output.mux(packet)
     return target.getvalue()
@@ -1498,6 +1511,28 @@ def test_av_missing_frames_are_silence(
     part, _ = read(data, target_rate=rate, part=Part(1.5, 3.5))
     np.testing.assert_array_equal(part, samples[round(1.5 * rate) : round(3.5 * rate)])
     assert read(data, target_rate=rate, part=Part(0.0, 0.4))[1].warnings == []
+
+
+@needs_av
+def test_av_packets_lost_one_by_one_move_nothing(av_encoded: Encode) -> None:
+    whole, _ = read(av_encoded("webm", "libopus", 48_000), target_rate=48_000)
+    lost = [(at, at + 0.02) for at in np.arange(0.11, 3.9, 0.2)]
+    samples, stream = read(cut_out(av_encoded("webm", "libopus", 48_000), "webm", *lost), target_rate=48_000)
+    assert len(samples) == pytest.approx(len(whole), abs=0.05 * 48_000)
+    assert "silence is in the place of the 0.3" in warning(stream)
+
+
+@needs_av
+@pytest.mark.parametrize("muxer", ["matroska", "mpegts"])
+def test_av_hours_that_are_missing_are_not_filled(muxer: str, av_encoded: Encode) -> None:
+    """Neither by the timestamps nor by the length that follows from them; the next gap is filled again."""
+    codec = {"matroska": "flac", "mpegts": "aac"}[muxer]
+    data = av_encoded(muxer, codec, RATE)
+    whole, _ = read(data, target_rate=RATE)
+    samples, stream = read(cut_out(data, muxer, (3.0, 3.4), later=20_000), target_rate=RATE)
+    assert len(samples) == pytest.approx(len(whole), abs=0.01 * RATE)
+    assert "silence is in the place of the 0." in stream.warnings[0]
+    assert stream.warnings[0].endswith("notes after it may be early")
 
 
 @needs_av

@@ -417,6 +417,8 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--swing", "0.3"], "give --quantize"),
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
+        (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.66667 and 666.667"),
+        (["--tempo", "", "--quantize", "1/8"], "--tempo is ''"),
         (["--start", f"{'9' * 400}:00"], "give seconds"),
         (["--channel", "9" * 5000], "channel is 9"),
         (["--velocity-range", "1-" + "9" * 5000], "give two velocities"),
@@ -801,6 +803,7 @@ def test_what_needs_beats_looks_for_them(flags: dict[str, object]) -> None:
 def test_a_tempo_counts_the_beats_of_its_metre(signature: str, quarters: float) -> None:
     """As --tempo auto does when it says how many there are."""
     assert recipe(tempo="60", time_signature=signature).output.midi.tempo == quarters
+    assert recipe(time_signature=signature) == recipe(tempo="120", time_signature=signature)
 
 
 @pytest.mark.parametrize("mode", ["plain", "channels", "mpe", "none"])

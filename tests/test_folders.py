@@ -12,14 +12,14 @@ from pathlib import Path
 import fakes
 import pytest
 
-from basic_transcribe import batch, exports, manifest, watch
+from basic_transcribe import batch, exports, manifest, plan, watch
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report
 from basic_transcribe.errors import OutputError, TranscribeError, UsageError
 from basic_transcribe.folders import Folders, preview, transcribe_folders
 from basic_transcribe.manifest import NAME, Entry
 from basic_transcribe.midi import read_fingerprint
-from basic_transcribe.plan import Choice, Result
+from basic_transcribe.plan import Choice, Job, Result
 from basic_transcribe.shaping import ShapeSettings
 
 EXTENSIONS = frozenset({".wav", ".mp3"})
@@ -229,6 +229,15 @@ def test_what_is_up_to_date_is_not_read_again(inside: Path, monkeypatch: pytest.
     assert lines(inside) == 3
 
 
+def test_what_is_found_without_a_manifest_is_read_once(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = fakes.recipe(extras=(".csv",))
+    run(inside, recipe)
+    (inside / "out" / NAME).unlink()
+    assert run(inside, recipe) == all_of("skipped")
+    unread(monkeypatch)
+    assert run(inside, recipe) == all_of("skipped")
+
+
 def test_a_touched_recording_is_read_once_more_and_not_done(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(inside)
     os.utime(inside / "in" / "a.wav", ns=(1, 1))
@@ -370,6 +379,22 @@ def test_what_was_written_before_a_disk_was_full_is_still_ours(inside: Path, mon
         patched.setattr(batch, "write_atomic", fill)
         assert run(inside, fakes.recipe(extras=(".csv",))) == all_of("failed")
     assert len(list((inside / "out").rglob("*.mid"))) == 3
+    assert run(inside, OTHER) == all_of("done")
+
+
+def test_outputs_are_still_ours_after_failures_of_two_kinds(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    def full(jobs: Sequence[Job], *_: object, **__: object) -> tuple[list[Job], list[Result]]:
+        return [], [Result(job.label, "failed", "there is no room", 4) for job in jobs]
+
+    run(inside)
+    for room, name, failure in ((batch, "_transcribe", exhausted), (plan, "check_outputs", full)):
+        with monkeypatch.context() as patched:
+            patched.setattr(room, name, failure)
+            assert run(inside, OTHER) == all_of("failed")
+    assert "there is no room" in entry(inside, "a.wav").message
     assert run(inside, OTHER) == all_of("done")
 
 

@@ -590,7 +590,8 @@ def test_beats_fall_on_their_ticks_and_notes_keep_their_times(
     second += max(0.0, beats.times[1] - known_seconds[-1]) / slope
     lead = round(8 * (second / per_beat - 1)) / 8
     passed = beats.times[0] * beats.tempo / 60
-    assert abs(lead - passed) <= max(0.1 * passed, 0.125)
+    ratio = lead / passed if lead else 1 / (1 + passed)  # of its tempo to theirs
+    assert abs(math.log(ratio)) <= (0.22 if beats.quarters in (1.0, 2.0) else 0.32)
     for k, time in enumerate(beats.times):
         tick = (lead + k) * per_beat
         beyond = max(0.0, tick - known_ticks[-1]) * slope
@@ -656,6 +657,14 @@ def test_pick_up(first: float, downbeat: int, expected: list[tuple[int, int, int
     assert found == expected
     tempo = next(m.tempo for m in track if m.type == "set_tempo")  # the one that some readers take for all
     assert tempo == pytest.approx(500_000, rel=0.101)
+
+
+def test_the_first_tempo_is_near_the_others_wherever_the_first_beat_falls() -> None:
+    for first in np.arange(0.0, 1.2, 0.005).tolist():
+        for quarters, most in ((1.0, 0.22), (1.5, 0.32)):
+            beats = Beats(tuple(first + k / 2 for k in range(12)), 4, 0, quarters)
+            tempo = next(m.tempo for m in parse(to_midi([], beats=beats).data).tracks[0] if m.type == "set_tempo")
+            assert abs(math.log(tempo * quarters / 500_000)) <= most
 
 
 def test_time_signatures() -> None:

@@ -69,7 +69,9 @@ test('what cannot be written is said', () => {
   assert.throws(() => toMidi([{ ...note, pitch: 128 }], options), EngineError);
   assert.throws(() => toMidi([note], { ...options, tempo: 0 }), EngineError);
   assert.throws(() => toMidi([note], { ...options, timeSignature: [4, 3] }), EngineError);
-  assert.throws(() => toMidi([note], { ...options, tempo: 4, firstBeat: 1.5 }), EngineError);
+  assert.throws(() => toMidi([note], { ...options, tempo: 3.9 }), EngineError);
+  assert.throws(() => toMidi([note], { ...options, tempo: 1000, timeSignature: [6, 8] }), EngineError);
+  assert.ok(toMidi([note], { ...options, tempo: 4, firstBeat: 1.5 }).length); // neither too slow nor too fast
 });
 
 test('CSV is that of Python, letter for letter', () => {

@@ -232,13 +232,13 @@ def midi_cases() -> list[dict[str, Any]]:
                     notes = [replace(note, bend=None) for note in notes]
                 mode = "plain" if bends == "none" else bends
                 beats = None
+                per_bar, quarters = metre(signature or (4, 4))
                 if first:
-                    per_bar, quarters = metre(signature or (4, 4))
-                    length = 60 / tempo * quarters
+                    length = 60 / tempo
                     last = max(note.offset for note in notes)
                     beat_count = max(2, int(np.ceil((last - first) / length)) + 1)
                     beats = Beats(tuple((first + length * np.arange(beat_count)).tolist()), per_bar, 0, quarters)
-                settings = MidiSettings(tempo=tempo, program=24, bend_mode=mode, time_signature=signature)
+                settings = MidiSettings(tempo=tempo * quarters, program=24, bend_mode=mode, time_signature=signature)
                 data = to_midi(notes, settings, title="Für\tElise", beats=beats).data
                 options = {"tempo": tempo, "bends": bends, "title": "Für\tElise", "program": 24}
                 options |= {"timeSignature": signature} if signature else {}
@@ -275,7 +275,7 @@ def shape_cases() -> list[dict[str, Any]]:
     ):
         notes = invented_notes(21, 80)
         per_bar, quarters = metre(signature)
-        times = first + 60 / 97 * quarters * np.arange(200)
+        times = first + 60 / 97 * np.arange(200)
         beats = Beats(tuple(times.tolist()), per_bar, 0, quarters)
         settings = ShapeSettings(
             scale=scale,

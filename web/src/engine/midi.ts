@@ -18,9 +18,7 @@ const MOST_TICKS = 9_900_000; // some readers refuse files of more than ten mill
 const LATEST = 360_000; // seconds
 const LONGEST_QUARTER = 16; // seconds
 const SHORTEST_QUARTER = 0.01;
-// A recording seldom begins on a beat: shares of a beat left uncounted, and by which its beginning may be off.
-const NO_LEAD_IN = 1 / 8;
-const LEAD_IN_ERROR = 0.1;
+const LEAD_IN_ERROR = 0.1; // logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 const TEMPO_ERROR = 50e-6; // seconds by which a beat may miss its tick before the tempo is written anew
 // MIDI Polyphonic Expression 1.0 (RP-053).
 const MPE_MANAGER = 0;
@@ -62,7 +60,7 @@ export function toMidi(notes: Note[], options: MidiOptions): Uint8Array<ArrayBuf
   }
   const beats = beatsOf(tempo, timeSignature ?? [4, 4], firstBeat);
   const latest = notes.reduce((latest, note) => Math.max(latest, note.offset), 0);
-  const clock = firstBeat > 0 ? beatClock(beats, latest) : steadyClock(tempo, latest);
+  const clock = firstBeat > 0 ? beatClock(beats, latest) : steadyClock(tempo * beats.quarters, latest);
 
   const voices = voicesOf(bends === 'none' ? notes.map((note) => ({ ...note, bend: null })) : notes, clock);
   const range = bendRange(voices, bends === 'mpe' ? [MPE_BEND_RANGE] : BEND_RANGES);
@@ -142,18 +140,23 @@ function steadyClock(tempo: number, latest: number): Clock {
 }
 
 /**
- * Beats to be counted before the first one, so that the file can begin with the recording: the largest fraction of a
+ * Beats to be counted before the first one, so that the file can begin with the recording: in the largest fraction of a
  * beat that keeps their tempo near that of the others.
  */
 function leadIn({ first, length, quarters }: Beats): number {
   const passed = first / length;
-  let lead = 0;
-  for (const parts of passed > NO_LEAD_IN ? [1, 2, 4, 8] : []) {
+  const error = (lead: number): number => {
+    if (lead) return Math.abs(Math.log(lead / passed));
+    return first + length <= LONGEST_QUARTER * quarters ? Math.log1p(passed) : Infinity;
+  };
+  let best = 0;
+  for (const parts of passed ? [1, 2, 4, 8] : []) {
     if (parts > 1 && denominatorOf(quarters / 4 / parts) > 32) break; // bars are not written in anything shorter
-    lead = rint(passed * parts) / parts;
-    if (Math.abs(lead - passed) <= LEAD_IN_ERROR * passed) break;
+    const lead = Math.max(1, rint(passed * parts)) / parts;
+    if (error(lead) < error(best)) best = lead;
+    if (error(best) <= LEAD_IN_ERROR) break;
   }
-  return lead;
+  return best;
 }
 
 /** Of a sum of powers of two. */

@@ -14,12 +14,13 @@ export interface Beats {
 }
 
 export function beatsOf(tempo: number, timeSignature: [number, number], first = 0): Beats {
-  if (!(tempo >= 4 && tempo <= 1000)) {
-    throw new EngineError(`tempo is ${tempo} quarter notes per minute; it must lie between 4 and 1000`);
-  }
   if (!(first >= 0 && first < Infinity)) throw new EngineError(`the first beat is at ${first} s; it must not be negative`);
   const [perBar, quarters] = metre(timeSignature);
-  return { first, length: (60 / tempo) * quarters, perBar, quarters };
+  if (!(tempo * quarters >= 4 && tempo * quarters <= 1000)) {
+    const limits = `${4 / quarters} and ${1000 / quarters}`;
+    throw new EngineError(`tempo is ${tempo}; it must lie between ${limits} beats per minute`);
+  }
+  return { first, length: 60 / tempo, perBar, quarters };
 }
 
 /** Beats in a bar, and quarter notes in a beat. The beat of 6/8, 9/8 and 12/8 is three eighths. */

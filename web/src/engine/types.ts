@@ -53,7 +53,7 @@ export interface ShapeSettings {
   strength: number;
   /** How late every second line of the grid is, 0 to 1. */
   swing: number;
-  /** Quarter notes per minute of the grid. */
+  /** Beats of the metre per minute, of 6/8 dotted quarters. */
   tempo: number;
   /** Numerator and denominator. */
   timeSignature: [number, number];
@@ -116,7 +116,7 @@ export interface EngineOptions {
 }
 
 export interface MidiOptions {
-  /** Quarter notes per minute, 4 to 1000. Times in seconds do not depend on it. */
+  /** Beats of the metre per minute. Times in seconds do not depend on it. */
   tempo: number;
   /** As `--pitch-bends`. */
   bends: 'plain' | 'channels' | 'mpe' | 'none';

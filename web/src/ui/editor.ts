@@ -1,6 +1,6 @@
 /** What is being worked on: found notes, sliders, changes by hand, what is chosen; and the way back. */
 
-import { parseDivision } from '../engine/timing.ts';
+import { metre, parseDivision } from '../engine/timing.ts';
 import type { Note, ShapeSettings, TrackerSettings } from '../engine/types.ts';
 import {
   NO_EDITS,
@@ -121,7 +121,8 @@ export class Editor {
   get grid(): Grid | null {
     const { quantize, tempo, timeSignature, swing, firstBeat = 0 } = this.doc.shape;
     if (quantize === null) return null;
-    return { origin: firstBeat, tempo, timeSignature, swing, step: parseDivision(quantize) * (240 / tempo) };
+    const step = ((4 * parseDivision(quantize)) / metre(timeSignature)[1]) * (60 / tempo);
+    return { origin: firstBeat, tempo, timeSignature, swing, step };
   }
 
   // ---------------------------------------------------------------- what is found

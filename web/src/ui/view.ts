@@ -95,7 +95,7 @@ export function tickStep(scale: number, apart: number): number {
 export interface Grid {
   /** Seconds of the first beat. */
   readonly origin: number;
-  /** Quarter notes per minute. */
+  /** Beats per minute. */
   readonly tempo: number;
   readonly timeSignature: readonly [number, number];
   /** Seconds between steps. */
@@ -114,8 +114,8 @@ export interface Line {
 
 /** Lines of bars, beats and steps in a view, as many as stay `apart` pixels from each other. */
 export function gridLines(view: View, grid: Grid, apart: number): Line[] {
-  const [beats, quarters] = metre([...grid.timeSignature]);
-  const beat = (60 / grid.tempo) * quarters;
+  const [beats] = metre([...grid.timeSignature]);
+  const beat = 60 / grid.tempo;
   const bar = beat * beats;
   const lines: Line[] = [];
   const add = (step: number, rank: 0 | 1 | 2, skip: number | null, late = 0): void => {

@@ -97,7 +97,8 @@ export class Mixer {
       // A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
       if (2 * mean.length >= this.#second || !this.#mixed) {
         const energy = second.map(energyOf);
-        this.#cancels = cancels(energyOf(mean), energy) && second.some((channel) => channel.some(sounds));
+        const limit = this.#cancels ? 3 * CANCELLED : CANCELLED; // from a second to the next it must not go to and fro
+        this.#cancels = cancels(energyOf(mean), energy, limit) && second.some((channel) => channel.some(sounds));
         const loudest = Math.max(...energy);
         if (this.#cancels && (!this.#used.size || energy[this.#louder]! < loudest / 2)) {
           this.#louder = energy.indexOf(loudest);
@@ -154,8 +155,8 @@ function energyOf(x: Float32Array): number {
 }
 
 /** The mean of n unrelated channels has 1/n of their mean energy. */
-function cancels(mixedEnergy: number, energy: number[]): boolean {
-  return mixedEnergy * energy.length < (CANCELLED * energy.reduce((a, b) => a + b, 0)) / energy.length;
+function cancels(mixedEnergy: number, energy: number[], limit: number): boolean {
+  return mixedEnergy * energy.length < (limit * energy.reduce((a, b) => a + b, 0)) / energy.length;
 }
 
 /** How many samples are in a flat run of three or more at full scale or above; how many are above full scale. */
