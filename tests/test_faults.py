@@ -708,6 +708,7 @@ def renamed(old: bytes, new: bytes) -> bytes:
             "it makes 36 frames of 'onset', (1, 36, 88) where (1, 32, 88) is due",
         ),
         (b"basic_transcribe\x12", b"other_transcribe\x12", "no key 'basic_transcribe'"),
+        (b'"format": 1', b'"f\xffrmat": 1', "its metadata is not JSON"),
     ],
 )
 def test_row_41_wrong_names_shapes_or_metadata(run: Run, old: bytes, new: bytes, words: str) -> None:
