@@ -134,6 +134,11 @@ class Decoded:
         """The position as a time of the recording."""
         return self.position / self.info.sample_rate
 
+    def silence(self, frames: int) -> Iterator[Float32]:
+        """Blocks of so many frames of nothing, in the place of what is missing."""
+        for first in range(0, frames, self.block_frames):
+            yield np.zeros((min(self.block_frames, frames - first), self.info.channels), np.float32)
+
     def advance(self, block: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
         """Go past a block; of its frames, those from ``start`` to ``stop``."""
         before = self.position
@@ -389,8 +394,7 @@ def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], re
             yield block
             if failed and sound.format == "FLAC" and not reader.error and len(damaged) < MOST_DAMAGE:
                 lost = pass_damage(limit)
-                for first in range(0, lost, decoded.block_frames):
-                    yield np.zeros((min(decoded.block_frames, lost - first), sound.channels), np.float32)
+                yield from decoded.silence(lost)
                 failed = lost > 0
             if not len(block) and not failed:
                 return
@@ -512,7 +516,7 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
 
     damaged: list[float] = []
     filled = 0.0
-    astray: dict[float, float] = {}  # where the timestamps go ahead too far to be believed, and by how many seconds
+    astray: list[tuple[float, float]] = []  # where timestamps go too far ahead to be believed, and by how many seconds
 
     def packets() -> Iterator[Any]:
         while True:
@@ -546,15 +550,10 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
         rows = np.array([np.frombuffer(plane, dtype, frame.samples * width) for plane in planes])
         return rows.T if planar else rows.reshape(-1, channels)
 
-    def silence(seconds: float) -> Iterator[Float32]:
-        count = round(seconds * rate)
-        for first in range(0, count, decoded.block_frames):
-            yield np.zeros((min(decoded.block_frames, count - first), channels), np.float32)
-
     def pieces() -> Iterator[NDArray[Any]]:
         """All that can be read, with silence where frames are missing by their timestamps."""
         nonlocal filled
-        yield from silence(lead)
+        yield from decoded.silence(round(lead * rate))
         end: float | None = None  # of the last frame, by the timestamps
         missing = 0.0  # seconds by which these went ahead since
         for frame, following in pairwise(chain(frames(), [None])):
@@ -566,8 +565,8 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
             jump = max(LEAST_JUMP, seconds / 2)
             if begin is not None:
                 step = begin - end if end is not None and abs(begin - end) > jump else 0
-                if astray and -step >= list(astray.values())[-1] - jump:
-                    step += astray.popitem()[1]
+                if astray and -step >= astray[-1][1] - jump:
+                    step += astray.pop()[1]
                 missing, end = missing + step, begin + seconds
             # A damaged timestamp stands alone, or leads out of the recording.
             after = None if following is None else following.time
@@ -575,9 +574,9 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 if missing <= (MOST_SILENCE if duration is None else min(MOST_SILENCE, duration - decoded.seconds)):
                     damaged.append(decoded.seconds)
                     filled += missing
-                    yield from silence(missing)
+                    yield from decoded.silence(round(missing * rate))
                 else:
-                    astray[decoded.seconds] = missing
+                    astray.append((decoded.seconds, missing))
                 missing = 0.0
             yield samples_of(frame)
 
@@ -596,9 +595,9 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 break
         if count:
             yield np.concatenate(held)
-        after = f"silence is in the place of the {filled:.2f} s that are missing" if filled else ""
-        after = ", ".join([after, _EARLY] if after and astray else [after or _EARLY])
-        decoded.report_losses(stop, duration, sorted([*damaged, *astray]), after)
+        after = [f"silence is in the place of the {filled:.2f} s that are missing"] if filled else []
+        after += [_EARLY] if astray or not filled else []
+        decoded.report_losses(stop, duration, sorted([*damaged, *(place for place, _ in astray)]), ", ".join(after))
 
     decoded.blocks = blocks
     return decoded

@@ -34,7 +34,7 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     from .outputs import MIXED, SONIFIED, OutputSettings, check
     from .presets import preset
     from .timing import metre, parse_division, parse_time_signature
-    from .types import Part
+    from .types import Part, check_tempo
 
     chosen = preset(flags["preset"])
     bends = _bend_mode(flags)
@@ -45,9 +45,8 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     beats = _beat_settings(tempo, signature)
     steady = None if beats else _number("--tempo", tempo, TEMPO)
     quarters = metre(signature or (4, 4))[1]  # of a beat
-    if steady is not None and not 4 <= steady * quarters <= 1000:
-        limits = f"{4 / quarters:g} and {1000 / quarters:g}"
-        raise UsageError(f"tempo is {steady:g}; it must lie between {limits} beats per minute")
+    if steady is not None:
+        check_tempo(steady, quarters)
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
         raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
     if flags["scale"] is None and flags["scale_mode"] is not None:

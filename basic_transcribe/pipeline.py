@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .midi import MidiResult
     from .shaping import ShapeSettings
+    from .timing import OnsetEnvelope
 
 NO_BEAT = "no beat was found; the tempo is a fixed one"
 
@@ -163,12 +164,12 @@ class Transcriber:
         """
         resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
         rate = self.model.sample_rate
-        pulse = _Pulse(rate) if beats else None
+        envelope = _envelope(rate) if beats else None
         with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
             tracker = tracker_for(resolved)
             notes = NoteList()
             kept: list[Posteriors] = []
-            with closing(self.model.posteriors(pulse.listen(stream) if pulse else stream)) as blocks:
+            with closing(self.model.posteriors(_listened(stream, envelope) if envelope else stream)) as blocks:
                 for block in blocks:
                     notes.extend(tracker.push(block))
                     if keep_posteriors:
@@ -179,7 +180,7 @@ class Transcriber:
             notes.extend(tracker.flush(duration))
             warnings = tuple(stream.warnings)
         notes.sort()
-        found = _beats(beats, *pulse.finish(), notes) if beats and pulse else None
+        found = _beats(beats, *envelope.finish(), notes) if beats and envelope else None
         if beats and found is None:
             warnings = (*warnings, NO_BEAT)
         posteriors = Posteriors.concatenate(kept) if kept else None
@@ -210,22 +211,17 @@ class Transcriber:
         return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found, line=tracker.line)
 
 
-class _Pulse:
-    """Listens to the blocks of a recording that the model reads, for the beats to be found afterwards."""
+def _envelope(sample_rate: int) -> OnsetEnvelope:
+    from .timing import OnsetEnvelope
 
-    def __init__(self, sample_rate: int) -> None:
-        from .timing import OnsetEnvelope
+    return OnsetEnvelope(sample_rate)
 
-        self._envelope = OnsetEnvelope(sample_rate)
 
-    def listen(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
-        for block in blocks:
-            self._envelope.push(block)
-            yield block
-
-    def finish(self) -> tuple[Float32, float]:
-        """The envelope of all blocks, and its frames per second."""
-        return self._envelope.finish()
+def _listened(blocks: Iterable[Float32], envelope: OnsetEnvelope) -> Iterator[Float32]:
+    """The same blocks, which the envelope hears on the way."""
+    for block in blocks:
+        envelope.push(block)
+        yield block
 
 
 def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: Sequence[Note]) -> Beats | None:

@@ -108,10 +108,12 @@ class AutomaticTracker:
         self._listen(chunk)
         self._held.append(chunk)
         if self._line is not None:
-            return self._look_for_all() if self._chords >= CHORDS else self._follow(self._line, chunk)
-        if self._chords >= CHORDS or self._heard >= ENOUGH or len(self._held) * CHUNK >= PATIENCE:
+            if self._chords < CHORDS:
+                return self._follow(self._line, chunk)
+            self._look_for_all()
+        elif self._chords >= CHORDS or self._heard >= ENOUGH or len(self._held) * CHUNK >= PATIENCE:
             return self._settle()
-        if not self._heard:  # a silence before the first note need not be kept
+        elif not self._heard:  # a silence before the first note need not be kept
             self._drop(len(self._held) - DELAY)
         return []
 
@@ -137,7 +139,8 @@ class AutomaticTracker:
             threshold += CLEARER * (1 - threshold)
             self._line = MonophonicTracker(replace(self.settings, onset_threshold=threshold), self._frame)
             return self._follow(self._line, Posteriors.concatenate(self._held))
-        return self._look_for_all()
+        self._look_for_all()
+        return []
 
     def _follow(self, line: MonophonicTracker, p: Posteriors) -> list[Note]:
         """Give the line these frames, and hold those that it has not decided."""
@@ -145,10 +148,9 @@ class AutomaticTracker:
         self._drop(len(self._held) - DELAY)
         return notes
 
-    def _look_for_all(self) -> list[Note]:
+    def _look_for_all(self) -> None:
         """Look for all notes from what is held on, which is not given yet. The note that the line is at goes on."""
         self._all = NoteTracker(self.settings, self._frame, self._line.begun if self._line else None)
-        return []
 
     def _drop(self, chunks: int) -> list[Posteriors]:
         """The first held chunks, which are held no longer."""

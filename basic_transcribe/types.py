@@ -368,16 +368,17 @@ class MidiSettings:
             _check_time_signature(self.time_signature)
 
 
-def check_tempo(tempo: float) -> None:
-    """Refuse a tempo, in beats or quarter notes per minute, that no file of this program can have.
+def check_tempo(tempo: float, quarters: float = 1.0) -> None:
+    """Refuse a tempo, in beats of so many quarter notes per minute, that no file of this program can have.
 
     Raises
     ------
     UsageError
-        If it does not lie between 4 and 1000.
+        If it does not lie between 4 and 1000 quarter notes per minute.
     """
-    if not 4 <= tempo <= 1000:
-        raise UsageError(f"tempo is {tempo:g}; it must lie between 4 and 1000 beats per minute")
+    if not 4 <= tempo * quarters <= 1000:
+        limits = f"{4 / quarters:g} and {1000 / quarters:g}"
+        raise UsageError(f"tempo is {tempo:g}; it must lie between {limits} beats per minute")
 
 
 def _check_time_signature(signature: tuple[int, int]) -> None:
