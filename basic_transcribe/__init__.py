@@ -16,7 +16,7 @@ __version__ = "0.11.0"
 
 if TYPE_CHECKING:
     from .errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
-    from .exports import load_posteriors
+    from .exports import load_posteriors, notes_to_csv, notes_to_json
     from .pipeline import Transcriber, Transcription, transcribe
     from .shaping import ShapeSettings
     from .streaming import StreamingTranscriber
@@ -56,13 +56,15 @@ __all__ = [
     "UsageError",
     "__version__",
     "load_posteriors",
+    "notes_to_csv",
+    "notes_to_json",
     "track_notes",
     "transcribe",
 ]
 
 _ROOMS = {
     "errors": ("AudioError", "ModelError", "OutputError", "TranscribeError", "UsageError"),
-    "exports": ("load_posteriors",),
+    "exports": ("load_posteriors", "notes_to_csv", "notes_to_json"),
     "tracking": ("track_notes",),
     "pipeline": ("Transcriber", "Transcription", "transcribe"),
     "shaping": ("ShapeSettings",),

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TRANSCRIBE, DESCRIPTION, HEALTH = "/api/transcribe", "/api/openapi.json", "/api/health"
 PROBLEM_TYPE = "application/problem+json"
+WARNINGS = "Transcription-Warnings"
+MOST_WARNINGS = 4000  # characters in this header; many clients and proxies take 8000 or so in all headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "split_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "frame_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "minimum_note_length": {"minimum": 0, "maximum": 10_000},
+    "tuning": {"minimum": 400, "maximum": 480},
     "polyphony": {"minimum": 1},
     "legato": {"minimum": 0, "maximum": 10_000},
     "staccato": {"minimum": 10, "maximum": 60_000},
@@ -274,6 +277,13 @@ class Answer:
     seconds: float
     warnings: tuple[str, ...]
 
+    def warnings_header(self) -> str:
+        """The warnings as a JSON list in ASCII: the first ones, as many as a header has room for."""
+        kept = list(self.warnings)
+        while len(text := json.dumps(kept)) > MOST_WARNINGS:
+            del kept[-1]
+        return text
+
     def event(self) -> dict[str, Any]:
         """All of it as one JSON object; MIDI in base64."""
         content: Any = (
@@ -412,7 +422,13 @@ def description(limits: Limits) -> dict[str, Any]:
                     "responses": {
                         "200": {
                             "description": "The notes.",
-                            "headers": {"Content-Disposition": {"schema": {"type": "string"}}},
+                            "headers": {
+                                "Content-Disposition": {"schema": {"type": "string"}},
+                                WARNINGS: {
+                                    "schema": {"type": "string", "contentMediaType": "application/json"},
+                                    "description": "What is doubtful about them, a list of strings, if anything is.",
+                                },
+                            },
                             "content": {**results, **streams},
                         },
                         **_problems(400, 403, 406, 408, 411, 413, 422, 500, 503, 507),

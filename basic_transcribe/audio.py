@@ -13,8 +13,9 @@ import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ from .decoders import (
     to_float,
 )
 from .errors import AudioError, UsageError, printable
-from .types import Float32, Part
+from .tuning import LISTENED, estimate_tuning
+from .types import Float32, Part, number
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
 
@@ -55,7 +57,18 @@ SPOOL_BYTES, SPOOL_PIECE = 2**26, 2**16
 RESAMPLED_AT_ONCE = 2**16  # samples; they stay in the processor's cache
 
 StrPath = str | os.PathLike[str]
-Source = StrPath | BinaryIO | NDArray[Any]
+
+
+class BinaryFile(Protocol):
+    """What is needed of a file object: less than :class:`typing.BinaryIO`, which those of gzip and zipfile are not."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seekable(self) -> bool: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+Source = StrPath | BinaryFile | NDArray[Any]
 
 
 class AudioStream:
@@ -68,12 +81,14 @@ class AudioStream:
     duration : float or None
         Seconds expected of the part, from the header and the part's end.
     samples_read : int
-        Samples yielded so far, at the target rate.
+        Samples yielded so far, :attr:`rate` a second.
     warnings : list of str
         What a careful listener should know; complete after the last block.
     """
 
-    def __init__(self, decoded: Decoded, target_rate: int, part: Part, resources: ExitStack) -> None:
+    def __init__(
+        self, decoded: Decoded, target_rate: int, part: Part, tuning: float | None, resources: ExitStack
+    ) -> None:
         weights = _channel_weights(decoded.name, decoded.info.channels, part.channel)
         self.info = decoded.info
         self.duration = _expected_duration(decoded.info.duration, part)
@@ -81,7 +96,8 @@ class AudioStream:
         self.warnings = decoded.warnings
         self._decoded = decoded
         self._resources = resources
-        self._blocks = _resample(self._mono(part, weights), self.info.sample_rate, target_rate)
+        self._target_rate, self._tuning = target_rate, tuning
+        self._blocks = self._tuned(self._mono(part, weights))
 
     def __enter__(self) -> AudioStream:
         return self
@@ -105,10 +121,54 @@ class AudioStream:
         self.samples_read += len(block)
         return block
 
+    @property
+    def tuning(self) -> float:
+        """Cents by which the recording's A lies above 440 Hz. Asking for it reads the first seconds, and may fail."""
+        if self._tuning is None:
+            self._blocks = _preceded(next(self._blocks, None), self._blocks)
+        return self._tuning or 0.0
+
+    @property
+    def rate(self) -> float:
+        """Samples for each second of the recording: more than the target rate where it is tuned high. As that."""
+        return self._target_rate * 2 ** (self.tuning / 1200)
+
     def close(self) -> None:
         """Close what :func:`open_audio` opened; a file object given to it stays open."""
         self._blocks.close()
         self._resources.close()
+
+    def _tuned(self, mono: Iterator[Float32]) -> Generator[Float32, None, None]:
+        """Resampled so that A has 440 Hz when played at the target rate."""
+        rate = self.info.sample_rate
+        if self._tuning is not None:
+            yield from _resample(mono, rate, self.rate)
+            return
+        held: list[Float32] = []
+
+        def first() -> Iterator[Float32]:
+            for block in mono:
+                if self._tuning is None:
+                    held.append(block)
+                yield block
+
+        blocks = _resample(first(), rate, self._target_rate)
+        enough = round(LISTENED * self._target_rate)
+        heard: list[Float32] = []
+        count = 0
+        for block in blocks:
+            heard.append(block)
+            count += len(block)
+            if count >= enough:
+                break
+        self._tuning = estimate_tuning(np.concatenate([np.zeros(0, np.float32), *heard])[:enough], self._target_rate)
+        if self._tuning:
+            blocks.close()
+            yield from _resample(chain(held, mono), rate, self.rate)
+        else:
+            held.clear()
+            yield from heard
+            yield from blocks
 
     def _mono(self, part: Part, weights: Float32) -> Iterator[Float32]:
         decoded, rate = self._decoded, self.info.sample_rate
@@ -117,7 +177,7 @@ class AudioStream:
         start = _frame(part.start, rate)
         stop = UNKNOWN_SIZE if part.end is None else max(start + 1, _frame(part.end, rate))
         used = np.flatnonzero(weights)
-        mix = _Mix(len(used), rate, start, self.warnings) if part.channel == "mix" and len(used) > 1 else None
+        mix = Mix(len(used), rate, start) if part.channel == "mix" and len(used) > 1 else None
         frames = clipped = over = 0
         loudest = 0.0
         for whole in decoded.blocks(start, stop):
@@ -142,8 +202,11 @@ class AudioStream:
         decoded.verify()
         if start and not frames:
             raise AudioError(_nothing_left(decoded, part))
-        if mix and len(rest := mix.finish()):
-            yield rest
+        if mix:
+            if len(rest := mix.finish()):
+                yield rest
+            if mix.warning:
+                self.warnings.append(mix.warning)
         samples = frames * len(used)
         if not frames:
             self.warnings.append("no samples: there is a header but no audio")
@@ -166,7 +229,7 @@ class AudioStream:
         length = max(decoded.seconds, self.info.duration or 0)
         if frames and part.end is not None and decoded.position < stop and part.end - length >= 0.01:
             self.warnings.append(
-                f"the recording ends at {_hundredths(length)} s, before --end {_hundredths(part.end)} s"
+                f"the recording ends at {_hundredths(length)} s, before the end asked for, {_hundredths(part.end)} s"
             )
 
     def _bad_sample(self, block: Float32, before: int) -> str:
@@ -178,17 +241,27 @@ class AudioStream:
         )
 
 
-class _Mix:
+class Mix:
     """The mean of two or more channels, or one of the louder for each second in which they cancel each other.
 
-    Seconds are counted from the first sample on, so it does not matter in which blocks these come.
+    Seconds are counted from the first sample on, so it does not matter in which blocks these come. Use either
+    :meth:`mono` and :meth:`finish` or, where nobody can wait for a second to end, :meth:`prompt`.
+
+    Parameters
+    ----------
+    channels : int
+    rate : float
+        In Hz.
+    start : int
+        Sample of the recording that comes first.
     """
 
-    def __init__(self, channels: int, rate: float, start: int, warnings: list[str]) -> None:
+    def __init__(self, channels: int, rate: float, start: int = 0) -> None:
         self._mean = np.full(channels, 1 / channels, np.float32)
         self._second = min(round(rate), BLOCK_VALUES // channels)
-        self._rate, self._start, self._warnings = rate, start, warnings
+        self._rate, self._start = rate, start
         self._held = np.zeros((0, channels), np.float32)  # less than a second
+        self._heard, self._filled = self._held, 0  # what :meth:`prompt` has been given of this second
         self._position = 0  # samples mixed so far
         self._cancels = False  # whether the channels do, in the last second
         self._louder = 0
@@ -203,16 +276,35 @@ class _Mix:
         return self._mixed(held[:whole])
 
     def finish(self) -> Float32:
-        """The rest; warns if the channels cancelled each other anywhere."""
-        rest = self._mixed(self._held)
-        if self._first is not None:
-            self._warnings.append(
-                f"opposite phase: for {_hundredths(self._replaced / self._rate)} s, first at"
-                f" {_hundredths((self._start + self._first) / self._rate)} s, the channels cancel each other when"
-                f" mixed to mono, so only channel {' or '.join(str(c + 1) for c in sorted(self._used))} was used there;"
-                " if that is the wrong one, choose another with --channel"
-            )
-        return rest
+        """The rest."""
+        return self._mixed(self._held)
+
+    def prompt(self, block: Float32) -> Float32:
+        """The block, at once: each second is mixed as the one before it ought to have been."""
+        if not len(self._heard):
+            self._heard = np.empty((self._second, block.shape[1]), np.float32)
+        mono, done = np.empty(len(block), np.float32), 0
+        while done < len(block):
+            piece = block[done : done + self._second - self._filled]
+            mono[done : done + len(piece)] = self._taken(piece, piece @ self._mean)
+            self._heard[self._filled : self._filled + len(piece)] = piece
+            self._filled, done = self._filled + len(piece), done + len(piece)
+            if self._filled == self._second:
+                self._judge(self._heard, self._heard @ self._mean)
+                self._filled = 0
+        return mono
+
+    @property
+    def warning(self) -> str | None:
+        """Where the channels cancelled each other so far; None if nowhere."""
+        if self._first is None:
+            return None
+        return (
+            f"opposite phase: for {_hundredths(self._replaced / self._rate)} s, first at"
+            f" {_hundredths((self._start + self._first) / self._rate)} s, the channels cancel each other when"
+            f" mixed to mono, so only channel {' or '.join(str(c + 1) for c in sorted(self._used))} was used there;"
+            " if that is the wrong one, choose another channel"
+        )
 
     def _mixed(self, block: Float32) -> Float32:
         mono = np.empty(len(block), np.float32)
@@ -225,18 +317,25 @@ class _Mix:
         mono = second @ self._mean
         # A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
         if 2 * len(second) >= self._second or not self._position:
-            energy = np.array([float(channel @ channel) for channel in second.T])
-            # From a second to the next it must not go to and fro.
-            limit = 3 * CANCELLED if self._cancels else CANCELLED
-            self._cancels = _cancels(float(mono @ mono), energy, limit) and _peak(second) > SILENCE
-            if self._cancels and (self._first is None or energy[self._louder] < energy.max() / 2):
-                self._louder = int(np.argmax(energy))
+            self._judge(second, mono)
+        return self._taken(second, mono)
+
+    def _judge(self, second: Float32, mono: Float32) -> None:
+        energy = np.array([float(channel @ channel) for channel in second.T])
+        # From a second to the next it must not go to and fro.
+        limit = 3 * CANCELLED if self._cancels else CANCELLED
+        self._cancels = _cancels(float(mono @ mono), energy, limit) and _peak(second) > SILENCE
+        if self._cancels and (self._first is None or energy[self._louder] < energy.max() / 2):
+            self._louder = int(np.argmax(energy))
+
+    def _taken(self, samples: Float32, mono: Float32) -> Float32:
+        """What these samples become."""
         if self._cancels:
-            mono = second[:, self._louder]
+            mono = samples[:, self._louder]
             self._first = self._position if self._first is None else self._first
-            self._replaced += len(second)
+            self._replaced += len(samples)
             self._used.add(self._louder)
-        self._position += len(second)
+        self._position += len(samples)
         return mono
 
 
@@ -248,12 +347,12 @@ def _channel_weights(name: str, channels: int, channel: str | int) -> Float32:
     elif isinstance(channel, int):
         if channel > channels:
             count, choice = ("1 channel", "1") if channels == 1 else (f"{channels} channels", f"1 to {channels}")
-            raise AudioError(f"{name}: has {count}, so there is no channel {channel}; use --channel {choice}")
+            raise AudioError(f"{name}: has {count}, so there is no channel {channel}; use channel {choice}")
         weights[channel - 1] = 1
     elif channels > 1:
         weights[:2] = {"left": (1, 0), "right": (0, 1), "mid": (0.5, 0.5), "side": (0.5, -0.5)}[channel]
     elif channel == "side":
-        raise AudioError(f"{name}: is mono, so there is no side signal; use --channel mix")
+        raise AudioError(f"{name}: is mono, so there is no side signal; use channel mix")
     else:
         weights[:] = 1
     return weights
@@ -268,7 +367,7 @@ def _nothing_left(decoded: Decoded, part: Part) -> str:
     complete = decoded.seconds >= (decoded.info.duration or 0)
     length = f"{'lasts' if complete else 'can be read up to'} {_hundredths(decoded.seconds)} s"
     start = _hundredths(part.start)
-    return f"{decoded.name}: {length}, so nothing is left from --start {start} s on; choose an earlier one"
+    return f"{decoded.name}: {length}, so nothing is left from {start} s on; choose an earlier start"
 
 
 def _frame(seconds: float, rate: float) -> int:
@@ -296,7 +395,13 @@ def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> 
     return mixed_energy * len(energy) < limit * float(energy.mean())
 
 
-def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Generator[Float32, None, None]:
+def _preceded(first: Float32 | None, rest: Generator[Float32, None, None]) -> Generator[Float32, None, None]:
+    if first is not None:
+        yield first
+    yield from rest
+
+
+def _resample(blocks: Iterator[Float32], rate: float, target_rate: float) -> Generator[Float32, None, None]:
     """Resample; the samples do not depend on how the input is cut into blocks."""
     if rate == target_rate:
         yield from blocks
@@ -313,7 +418,7 @@ def _resample(blocks: Iterator[Float32], rate: float, target_rate: int) -> Gener
 
 
 @contextmanager
-def _resampler(rate: float, target_rate: int) -> Iterator[Any]:
+def _resampler(rate: float, target_rate: float) -> Iterator[Any]:
     """The resampler last used, if it had these rates, or a new one: its filter takes as long as seconds of sound."""
     key = rate, target_rate
     resampler = _spare.pop(key, None) or new_resampler(rate, target_rate)
@@ -332,11 +437,16 @@ def new_resampler(rate: float, target_rate: float) -> Any:
     return soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
 
 
-_spare: dict[tuple[float, int], Any] = {}  # idle resamplers
+_spare: dict[tuple[float, float], Any] = {}  # idle resamplers
 
 
 def open_audio(
-    source: Source, sample_rate: float | None = None, *, target_rate: int, part: Part | None = None
+    source: Source,
+    sample_rate: float | None = None,
+    *,
+    target_rate: int,
+    part: Part | None = None,
+    tuning: float | None = 0.0,
 ) -> AudioStream:
     """Open a recording, or a part of it, as a stream of mono blocks.
 
@@ -353,6 +463,9 @@ def open_audio(
         The excerpt, cut at the samples nearest to its start and end, and the channel; all of the recording and the mean
         of its channels if omitted. ``left``, ``right`` and ``mid`` of a mono recording are its one channel; of more
         than two channels, ``left`` and ``right`` are the first two.
+    tuning : float, optional
+        Cents by which the recording's A lies above 440 Hz, which the blocks, played at ``target_rate``, make up for;
+        their time runs slower or faster then. None finds it out from the first seconds.
 
     Returns
     -------
@@ -364,17 +477,17 @@ def open_audio(
     AudioError
         If the recording cannot be read, or lacks the channel.
     UsageError
-        If ``sample_rate`` is missing with an array or given with a file, or the array is not audio.
+        If ``sample_rate`` is missing with an array or given with a file, or the array or file object is not audio.
     """
     resources = ExitStack()
     with ExitStack() as on_error:
         on_error.enter_context(resources)
-        stream = AudioStream(_open(source, sample_rate, resources), target_rate, part or Part(), resources)
+        stream = AudioStream(_open(source, sample_rate, resources), target_rate, part or Part(), tuning, resources)
         on_error.pop_all()
         return stream
 
 
-def probe(source: StrPath | BinaryIO) -> AudioInfo:
+def probe(source: StrPath | BinaryFile) -> AudioInfo:
     """Read only the header. Parameters and errors as :func:`open_audio`."""
     with ExitStack() as resources:
         return _open(source, None, resources).info
@@ -382,9 +495,12 @@ def probe(source: StrPath | BinaryIO) -> AudioInfo:
 
 def _open(source: Source, sample_rate: float | None, resources: ExitStack) -> Decoded:
     if isinstance(source, np.ndarray):
-        return _decode_array(source, sample_rate)
+        return _decode_array(np.asarray(source), sample_rate)  # a subclass may reckon in another way
     if not (isinstance(source, (str, os.PathLike)) or hasattr(source, "read")):
-        raise UsageError(f"cannot read {type(source).__name__}: give a path, a binary file object or a numpy array")
+        wrapped = " (of bytes, io.BytesIO)" if isinstance(source, (bytes, bytearray, memoryview)) else ""
+        raise UsageError(
+            f"cannot read {type(source).__name__}: give a path, a binary file object{wrapped} or a numpy array"
+        )
     if sample_rate is not None:
         raise UsageError("sample_rate belongs to an array only; a file has its own")
     if isinstance(source, (str, os.PathLike)):
@@ -420,8 +536,8 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
     return name, file, verify
 
 
-def _seekable(name: str, file: BinaryIO, resources: ExitStack) -> BinaryIO:
-    """The file, or a temporary copy of what a pipe delivers."""
+def _seekable(name: str, file: BinaryFile, resources: ExitStack) -> BinaryIO:
+    """The file, or a temporary copy of what a pipe delivers, or anything else that can only be read."""
 
     def read(size: int) -> bytes:
         try:
@@ -429,10 +545,15 @@ def _seekable(name: str, file: BinaryIO, resources: ExitStack) -> BinaryIO:
         except READ_ERRORS as error:
             raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
 
-    if not isinstance(read(0), bytes):
-        raise UsageError("the file object yields text; open it in binary mode")
-    if file.seekable():
-        return file
+    if getattr(file, "closed", False):
+        raise UsageError(f"{name}: the file object is closed; open it again")
+    nothing = read(0)
+    if isinstance(nothing, str):
+        raise UsageError(f"{name}: the file object yields text; open it in binary mode")
+    if not isinstance(nothing, bytes):
+        raise UsageError(f"{name}: read() gives {type(nothing).__name__}; give a file object whose read() gives bytes")
+    if hasattr(file, "seekable") and file.seekable():
+        return cast(BinaryIO, file)
     spool = resources.enter_context(tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115
     while piece := read(SPOOL_PIECE):
         try:
@@ -442,9 +563,27 @@ def _seekable(name: str, file: BinaryIO, resources: ExitStack) -> BinaryIO:
     return cast(BinaryIO, spool)
 
 
+def check_shape(name: str, samples: NDArray[Any]) -> None:
+    """Refuse an array of shape (samples, channels) that can hardly be meant like that.
+
+    Raises
+    ------
+    UsageError
+        If there is no channel, or there are more channels than samples.
+    """
+    frames, channels = samples.shape
+    if not channels:
+        raise UsageError(f"{name} of shape {samples.shape} has no channels; give (samples,) or (samples, channels)")
+    if channels > 2 and 0 < frames < channels:
+        raise UsageError(
+            f"{name} of shape {samples.shape} has more channels than samples; give its transpose, {name}.T"
+        )
+
+
 def _decode_array(array: NDArray[Any], sample_rate: float | None) -> Decoded:
     if sample_rate is None:
         raise UsageError("an array needs its sample_rate in Hz")
+    sample_rate = number("sample_rate", sample_rate)
     if array.ndim not in (1, 2):
         raise UsageError(f"array of shape {array.shape}; it must be (samples,) or (samples, channels)")
     kind, itemsize = array.dtype.kind, array.dtype.itemsize
@@ -452,10 +591,9 @@ def _decode_array(array: NDArray[Any], sample_rate: float | None) -> Decoded:
         raise UsageError(f"array of {array.dtype}; convert it to float with full scale 1.0, uint8, int16 or int32")
     samples = array[:, None] if array.ndim == 1 else array
     frames, channels = samples.shape
-    if channels > 2 and 0 < frames < channels:
-        raise UsageError(f"array of shape {array.shape} has more channels than samples; give its transpose, array.T")
+    check_shape("array", samples)
     check_format("array", sample_rate, channels, UsageError)
-    decoded = Decoded("array", AudioInfo(float(sample_rate), channels, frames / sample_rate, "array"))
+    decoded = Decoded("array", AudioInfo(sample_rate, channels, frames / sample_rate, "array"))
 
     def blocks(start: int, stop: int) -> Iterator[Float32]:
         decoded.position = min(start, frames)

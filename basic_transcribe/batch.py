@@ -26,28 +26,16 @@ from .errors import OutputError, TranscribeError, UsageError, printable
 from .exports import load_posteriors, write_atomic
 from .manifest import Entry
 from .outputs import OutputSettings
-from .plan import Job, Result, absolute, check_outputs
+from .plan import Job, Result, absolute
 from .processors import settle_in, single_threaded
 from .shaping import ShapeSettings
+from .tuning import hertz_of
 from .types import BeatSettings, Part, TrackerSettings
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from .pipeline import Transcriber, Transcription
-
-__all__ = [
-    "Job",
-    "Pool",
-    "Recipe",
-    "Result",
-    "Step",
-    "Task",
-    "check_outputs",
-    "fingerprint",
-    "run_jobs",
-    "settings_fingerprint",
-]
 
 ATTEMPTS = 2
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
@@ -251,8 +239,7 @@ class Task:
         status = os.stat(job.source)
         self._state = _state(status)
         self.entry = replace(self.entry, size=status.st_size, mtime_ns=status.st_mtime_ns)
-        same_file = known is not None and self._same(known, "input", "size", "mtime_ns", "fingerprint")
-        if same_file and known is not None:
+        if known is not None and self._same(known, "input", "size", "mtime_ns", "fingerprint"):
             if known.status == "failed" and not retry:
                 return self._failed_before(known)
             current = not self._missing() and known.older.keys().isdisjoint(self.recipe.extensions)
@@ -408,6 +395,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _heard(transcription: Transcription, recipe: Recipe) -> str:
     heard = ["a single line"] if transcription.line and transcription.settings.monophonic is None else []
+    if transcription.tuning and transcription.settings.tuning is None:
+        heard.append(f"tuned to A = {hertz_of(transcription.tuning):.1f} Hz")
     if transcription.beats is not None:
         heard.append(f"{transcription.beats.tempo:.0f} beats a minute")
     key = transcription.key if recipe.output.key == "auto" else None

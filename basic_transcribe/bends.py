@@ -181,13 +181,16 @@ class Ended(NamedTuple):
 
 
 def finished(ended: Sequence[Ended], p: Posteriors, shortest: float) -> list[Note]:
-    """The notes of so many seconds or more, each with its bend, or with none if its contour says nothing."""
+    """The notes of so many seconds or more, each with its bend from A = 440 Hz; none if its contour says nothing."""
     kept = [e for e in ended if e.offset - e.note.onset >= shortest]
     contours = [np.concatenate(note.contour)[: max(1, end - note.frame)] for note, end, _ in kept if note.contour]
     found = iter(curves(contours, p.bins_per_semitone))
+    tuning = np.float32(round(p.tuning / 100 / BEND_UNIT) * BEND_UNIT)
     notes = []
     for note, _, offset in kept:
         semitones = next(found) if note.contour else None
+        if tuning and note.contour:
+            semitones = np.full(1, tuning) if semitones is None else semitones + tuning
         bend = None if semitones is None else PitchBend(note.frame / p.frame_rate, 1 / p.frame_rate, semitones)
         notes.append(Note(note.onset, offset, p.lowest_pitch + note.pitch, note.velocity, note.confidence, bend))
     return notes

@@ -25,19 +25,13 @@ from .options import (
     WHICH,
     Debug,
     Exclude,
-    FrameThreshold,
     Include,
     Jobs,
-    MaximumFrequency,
-    MinimumFrequency,
-    MinimumNoteLength,
     ModelFile,
-    Monophonic,
-    OnsetThreshold,
-    PresetName,
+    NoteOptions,
+    Options,
     RetryFailed,
     Sectioned,
-    SplitThreshold,
     Threads,
     new_app,
     option,
@@ -100,7 +94,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.command(cls=Sectioned)
-@with_options
+@with_options(Options)
 def command(
     flags: Mapping[str, Any],
     inputs: Annotated[
@@ -142,7 +136,7 @@ def command(
 
 
 @batch_app.command(cls=Sectioned)
-@with_options
+@with_options(Options)
 def batch_command(
     flags: Mapping[str, Any],
     paths: Annotated[
@@ -190,8 +184,9 @@ def batch_command(
 
 
 @evaluate_app.command(cls=Sectioned)
+@with_options(NoteOptions)
 def evaluate_command(
-    context: typer.Context,
+    flags: Mapping[str, Any],
     reference: Annotated[
         Path,
         typer.Argument(metavar="REF_DIR", exists=True, file_okay=False, help="Folder of recordings with references."),
@@ -207,14 +202,6 @@ def evaluate_command(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores as JSON.")] = None,
     no_per_file: Annotated[bool, typer.Option("--no-per-file", help="Show the means only.")] = False,
-    preset: PresetName = None,
-    onset_threshold: OnsetThreshold = None,
-    split_threshold: SplitThreshold = None,
-    frame_threshold: FrameThreshold = None,
-    minimum_note_length: MinimumNoteLength = None,
-    minimum_frequency: MinimumFrequency = None,
-    maximum_frequency: MaximumFrequency = None,
-    monophonic: Monophonic = None,
     jobs: Jobs = None,
     threads: Threads = None,
     model: ModelFile = None,
@@ -238,8 +225,8 @@ def evaluate_command(
     from .presets import preset as named
 
     with usage_errors():
-        chosen = named(preset)
-        tracker = over(chosen.tracker, **tracker_flags(context.params))
+        chosen = named(flags["preset"])
+        tracker = over(chosen.tracker, **tracker_flags(flags))
         recipe = Recipe(tracker, chosen.shape, OutputSettings(chosen.midi), model=model, threads=threads)
         if estimates is not None and recipe != Recipe(threads=threads):
             raise UsageError("EST_DIR is scored as it is; leave it out, or --model, --preset and the thresholds")
@@ -248,8 +235,9 @@ def evaluate_command(
 
 
 @live_app.command(cls=Sectioned)
+@with_options(NoteOptions)
 def live_command(
-    context: typer.Context,
+    flags: Mapping[str, Any],
     device: Annotated[str | None, typer.Option(metavar="NAME|N", help="Input device; the system's if omitted.")] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the input devices and exit.")] = False,
     channel: Annotated[int | None, typer.Option(metavar="N", min=1, help="Channel; their mix if omitted.")] = None,
@@ -261,21 +249,14 @@ def live_command(
     show: Annotated[
         bool, typer.Option("--print", help="Print the notes, even if they are sent to a MIDI output.")
     ] = False,
-    preset: PresetName = None,
-    onset_threshold: OnsetThreshold = None,
-    split_threshold: SplitThreshold = None,
-    frame_threshold: FrameThreshold = None,
-    minimum_note_length: MinimumNoteLength = None,
-    minimum_frequency: MinimumFrequency = None,
-    maximum_frequency: MaximumFrequency = None,
-    monophonic: Monophonic = None,
     model: ModelFile = None,
     debug: Debug = False,
 ) -> None:
     """Listen, and tell the notes while they sound.
 
     Prints a line for each note that begins or ends, or sends them to a MIDI output, until it is stopped (Ctrl-C). The
-    network looks ahead, so a note is told about a second after it begins; the delay is said at the start.
+    network looks ahead, so a note is told about a second after it begins (with --monophonic, about 2.5 s); the delay is
+    said at the start.
 
     Exit code: as of basic-transcribe.
     """
@@ -286,7 +267,7 @@ def live_command(
             raise UsageError("--fast is for --file; give one too")
         if device is not None and file is not None:
             raise UsageError("--device contradicts --file; give one of them")
-        settings = over(named(preset).tracker, **tracker_flags(context.params))
+        settings = over(named(flags["preset"]).tracker, **tracker_flags(flags))
 
     def listen() -> int:
         from . import live

@@ -175,9 +175,8 @@ class Report:
         if self.verbose:
             parts = (recipe.tracker, recipe.shape, recipe.output.midi, recipe.output.part)
             chosen = [text for part in parts for text in _chosen(part)]
-            complain(
-                f"{processes} at a time, {recipe.threads} threads each; settings: {', '.join(chosen) or 'the defaults'}"
-            )
+            threads = count(recipe.threads or 1, "thread")
+            complain(f"{processes} at a time, {threads} each; settings: {', '.join(chosen) or 'the defaults'}")
 
     def problem(self, error: TranscribeError) -> None:
         """Something that is wrong, but not with an input."""

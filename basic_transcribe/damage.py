@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+import zlib
 from typing import BinaryIO
 
 _OGG_HEADER = 27
-_OGG_POLYNOMIAL = 0x04C11DB7
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SEARCH = 2**20  # bytes in which MPEG frames are looked for after damage
 _LARGEST_FRAME = 1441  # bytes, of layer III
 
@@ -56,20 +56,9 @@ def ogg(file: BinaryIO, start: int, rate: float) -> float | None:
 
 
 def _ogg_checksum(page: bytes) -> int:
-    table, value = _ogg_table(), 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ table[value >> 24 ^ byte]
-    return value
-
-
-@cache
-def _ogg_table() -> tuple[int, ...]:
-    def entry(value: int) -> int:
-        for _ in range(8):
-            value = value << 1 ^ (_OGG_POLYNOMIAL if value & 0x80000000 else 0)
-        return value & 0xFFFFFFFF
-
-    return tuple(entry(i << 24) for i in range(256))
+    """CRC-32 of zlib's polynomial, but of bits in the reverse order, and inverted neither before nor after."""
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
 
 
 def mpeg(file: BinaryIO, start: int) -> float | None:

@@ -210,7 +210,7 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
             raise AudioError(f"{name}: holds a tag but no audio; record or copy it again")
         demuxer = next((demuxer for pattern, demuxer in _CONTAINERS if pattern.match(head)), None)
         if demuxer:
-            return _decode_av(name, file, demuxer, verify, resources)
+            return _Container(name, file, demuxer, verify, resources).decoded
         return _decode_soundfile(name, _Reader(file, head, start, size), verify, resources)
     except READ_ERRORS as error:
         raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
@@ -324,111 +324,133 @@ class _Reader(_Callbacks):
 
 
 def _decode_soundfile(name: str, reader: _Reader, verify: Callable[[], None], resources: ExitStack) -> Decoded:
-    import soundfile
-
-    file, size = reader.file, reader.size
-    if alone := damage.mpeg_header_alone(reader.head, size - reader.start):  # libsndfile opens none
+    if alone := damage.mpeg_header_alone(reader.head, reader.size - reader.start):  # libsndfile opens none
         rate, channels = alone
         return Decoded(name, AudioInfo(float(rate), channels, None, "MP3"), verify=verify)
+    return _Sound(name, reader, verify, resources).decoded
 
-    def opened() -> Any:
-        reader.seek(0)
+
+class _Sound:
+    """A recording as libsndfile reads it.
+
+    Attributes
+    ----------
+    decoded : Decoded
+    """
+
+    def __init__(self, name: str, reader: _Reader, verify: Callable[[], None], resources: ExitStack) -> None:
+        self._name, self._reader, self._resources = name, reader, resources
+        sound = self._sound = self._opened()
+        check_format(name, sound.samplerate, sound.channels)
+        known_length = not reader.unsized_mp3 and sound.frames < UNKNOWN_SIZE
+        duration = sound.frames / sound.samplerate if known_length else None
+        info = AudioInfo(float(sound.samplerate), sound.channels, duration, sound.format)
+        self.decoded = Decoded(name, info, self._blocks, verify=verify)
+        self._promised = duration  # seconds
+        for declared, actual in _DECLARED.findall(sound.extra_info):
+            if duration is not None and int(actual) and not _means_unknown(int(declared)):
+                self._promised = max(duration, duration * int(declared) / int(actual))
+        self._cut_ogg = sound.format == "OGG" and not _has_last_ogg_page(reader.file, reader.size)
+        self._joined_ogg = sound.format == "OGG" and _is_chained_ogg(reader.file, reader.head, reader.size)
+        self._exact = known_length and sound.format in _EXACT_FORMATS and sound.subtype in _EXACT_SUBTYPES
+        self._damaged: list[float] = []  # seconds
+
+    def _opened(self) -> Any:
+        import soundfile
+
+        self._reader.seek(0)
         try:
-            sound = resources.enter_context(soundfile.SoundFile(reader))
+            sound = self._resources.enter_context(soundfile.SoundFile(self._reader))
         except soundfile.LibsndfileError as error:
-            reader.check(name)
+            self._reader.check(self._name)
             known = (text for key, text in _OPEN_ERRORS.items() if key in error.error_string)
             reason = next(known, f"damaged, or not what it claims to be ({error.error_string}); export it again")
-            raise AudioError(f"{name}: {reason}") from error
+            raise AudioError(f"{self._name}: {reason}") from error
         # soundfile seeks after every read of a seekable file, which hides a decoder's errors and breaks on damage.
         sound.seekable = lambda: False
         return sound
 
-    sound = opened()
-    check_format(name, sound.samplerate, sound.channels)
-    rate, known_length = sound.samplerate, not reader.unsized_mp3 and sound.frames < UNKNOWN_SIZE
-    duration = sound.frames / rate if known_length else None
-    decoded = Decoded(name, AudioInfo(float(rate), sound.channels, duration, sound.format), verify=verify)
-    promised = duration
-    for declared, actual in _DECLARED.findall(sound.extra_info):
-        if duration is not None and int(actual) and not _means_unknown(int(declared)):
-            promised = max(duration, duration * int(declared) / int(actual))
-    cut_ogg = sound.format == "OGG" and not _has_last_ogg_page(file, size)
-    joined_ogg = sound.format == "OGG" and _is_chained_ogg(file, reader.head, size)
-    exact = known_length and sound.format in _EXACT_FORMATS and sound.subtype in _EXACT_SUBTYPES
+    def _blocks(self, start: int, stop: int) -> Iterator[Float32]:
+        decoded, sound, reader = self.decoded, self._sound, self._reader
+        self._go_to(start)
+        limit = min(stop, sound.frames)
+        for piece in self._pieces(limit):
+            wanted = decoded.advance(piece, start, stop)
+            if len(wanted):
+                yield wanted
+        reader.check(self._name)
+        end = reader.file.tell()
+        if decoded.position < limit and not self._damaged:
+            self._damaged += _silent_damage(
+                reader, sound.format, 48_000 if sound.subtype == "OPUS" else sound.samplerate
+            )
+        if self._cut_ogg and decoded.position < stop:
+            decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
+        elif self._joined_ogg and decoded.position < stop:
+            decoded.warnings.append(_more_follows(decoded.seconds))
+        decoded.report_losses(stop, self._promised, self._damaged, _SILENT if sound.format == "FLAC" else _EARLY)
+        ended = sound.format == "MP3" and not self._damaged and decoded.position < stop
+        if ended and reader.size - end > HEAD_BYTES:
+            decoded.warnings.append(_more_follows(decoded.seconds))
 
-    def read(count: int) -> tuple[Float32, bool]:
-        """The next frames, at most so many, and whether they end with damage."""
-        # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
-        buffer = np.full((count, sound.channels), np.nan, np.float32)
-        try:
-            return sound.read(out=buffer), False
-        except soundfile.LibsndfileError:
-            return buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))], True
+    def _go_to(self, start: int) -> None:
+        """Begin with a frame, or before it where that cannot be sought."""
+        import soundfile
 
-    def pass_damage(limit: int) -> int:
-        """Go past damage in FLAC, after which libFLAC does nothing more; how many frames it takes. 0 if nothing comes.
-
-        Each frame of FLAC stands for itself and is numbered, so a new decoder can be sent to a later one.
-        """
-        nonlocal sound
-        lost = FLAC_FRAME
-        while decoded.position + lost < limit:
-            sound.close()
-            sound = opened()
+        if start >= self._sound.frames:
+            self.decoded.position = self._sound.frames
+        elif start and self._exact:
             try:
-                sound.seek(decoded.position + lost)
-                return lost
-            except soundfile.LibsndfileError:
-                lost *= 2
-        return 0
+                self.decoded.position = self._sound.seek(start)
+            except soundfile.LibsndfileError:  # into damaged FLAC, and now it can do nothing else
+                self._sound = self._opened()
 
-    def pieces(limit: int, damaged: list[float]) -> Iterator[Float32]:
+    def _pieces(self, limit: int) -> Iterator[Float32]:
         """All that can be read up to the limit, from the position on; the caller moves that."""
+        decoded, reader = self.decoded, self._reader
         stuck = 0
         while decoded.position < limit and stuck < MOST_STUCK:
-            place = file.tell()
-            block, failed = read(min(decoded.block_frames, limit - decoded.position))
+            place = reader.file.tell()
+            block, failed = self._read(min(decoded.block_frames, limit - decoded.position))
             if failed:
-                damaged.append(decoded.seconds + len(block) / rate)
+                self._damaged.append(decoded.seconds + len(block) / decoded.info.sample_rate)
             yield block
-            if failed and sound.format == "FLAC" and not reader.error and len(damaged) < MOST_DAMAGE:
-                lost = pass_damage(limit)
+            if failed and self._sound.format == "FLAC" and not reader.error and len(self._damaged) < MOST_DAMAGE:
+                lost = self._pass_damage(limit)
                 yield from decoded.silence(lost)
                 failed = lost > 0
             if not len(block) and not failed:
                 return
-            stuck = 0 if len(block) or file.tell() != place else stuck + 1
+            stuck = 0 if len(block) or reader.file.tell() != place else stuck + 1
 
-    def blocks(start: int, stop: int) -> Iterator[Float32]:
-        nonlocal sound
-        if start >= sound.frames:
-            decoded.position = sound.frames
-        elif start and exact:
+    def _read(self, count: int) -> tuple[Float32, bool]:
+        """The next frames, at most so many, and whether they end with damage."""
+        import soundfile
+
+        # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
+        buffer = np.full((count, self._sound.channels), np.nan, np.float32)
+        try:
+            return self._sound.read(out=buffer), False
+        except soundfile.LibsndfileError:
+            return buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))], True
+
+    def _pass_damage(self, limit: int) -> int:
+        """Go past damage in FLAC, after which libFLAC does nothing more; how many frames it takes. 0 if nothing comes.
+
+        Each frame of FLAC stands for itself and is numbered, so a new decoder can be sent to a later one.
+        """
+        import soundfile
+
+        lost = FLAC_FRAME
+        while self.decoded.position + lost < limit:
+            self._sound.close()
+            self._sound = self._opened()
             try:
-                decoded.position = sound.seek(start)
-            except soundfile.LibsndfileError:  # into damaged FLAC, and now it can do nothing else
-                sound = opened()
-        damaged: list[float] = []
-        limit = min(stop, sound.frames)
-        for piece in pieces(limit, damaged):
-            wanted = decoded.advance(piece, start, stop)
-            if len(wanted):
-                yield wanted
-        reader.check(name)
-        end = file.tell()
-        if decoded.position < limit and not damaged:
-            damaged += _silent_damage(reader, sound.format, 48_000 if sound.subtype == "OPUS" else rate)
-        if cut_ogg and decoded.position < stop:
-            decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
-        elif joined_ogg and decoded.position < stop:
-            decoded.warnings.append(_more_follows(decoded.seconds))
-        decoded.report_losses(stop, promised, damaged, _SILENT if sound.format == "FLAC" else _EARLY)
-        if sound.format == "MP3" and not damaged and decoded.position < stop and size - end > HEAD_BYTES:
-            decoded.warnings.append(_more_follows(decoded.seconds))
-
-    decoded.blocks = blocks
-    return decoded
+                self._sound.seek(self.decoded.position + lost)
+                return lost
+            except soundfile.LibsndfileError:
+                lost *= 2
+        return 0
 
 
 def _silent_damage(reader: _Reader, form: str, rate: float) -> list[float]:
@@ -476,114 +498,74 @@ def _last_ogg_page(file: BinaryIO, size: int) -> bytes:
     return tail[page:] if page >= 0 else b""
 
 
-def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], None], resources: ExitStack) -> Decoded:
-    try:
-        import av
-        from av.audio.plane import AudioPlane
-    except ImportError:
-        raise AudioError(f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"') from None
-    file.seek(0)
-    callbacks = _Callbacks(file)
-    try:
-        container: Any = resources.enter_context(av.open(callbacks, format=demuxer, metadata_errors="replace"))
-    except av.error.FFmpegError as error:
-        callbacks.check(name)
-        raise AudioError(f"{name}: damaged or cut short ({error.strerror}); export it again") from error
-    callbacks.check(name)
-    streams = container.streams.audio
-    if not streams:
-        raise AudioError(f"{name}: no audio stream; give a recording with sound")
-    number, stream = next(((i, s) for i, s in enumerate(streams, 1) if s.codec_context is not None), (0, None))
-    if stream is None:
-        raise AudioError(f"{name}: its audio is in an unknown or encrypted codec; convert it to WAV or FLAC")
-    rate, channels = stream.rate, stream.channels
-    check_format(name, rate, channels)
-    duration: float | None = None
-    if demuxer not in _ESTIMATED and stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
-    elif demuxer not in _ESTIMATED and container.duration:
-        duration = container.duration / av.time_base
-    # The time of a video is that of its pictures, which sound may follow later.
-    lead = 0.0
-    if container.duration and container.start_time is not None and stream.start_time is not None:
-        offset = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
-        lead = offset if LEAST_GAP < offset < min(MOST_SILENCE, container.duration / av.time_base) else 0.0
-    if lead and duration is not None:
-        duration = min(duration + lead, container.duration / av.time_base)
-    decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), verify=verify)
-    if len(streams) > 1:
-        decoded.warnings.append(f"has {len(streams)} audio streams; only number {number} was used")
+class _Container:
+    """A recording as FFmpeg reads it.
 
-    damaged: list[float] = []
-    filled = 0.0
-    astray: list[tuple[float, float]] = []  # where timestamps go too far ahead to be believed, and by how many seconds
+    Attributes
+    ----------
+    decoded : Decoded
+    """
 
-    def packets() -> Iterator[Any]:
-        while True:
-            try:
-                yield from container.demux(stream)
-                return
-            except IndexError:  # PyAV trips over the first packet of a stream that begins later, and is past it now
-                continue
-
-    def frames() -> Iterator[Any]:
-        """What can be decoded, and None for what cannot."""
+    def __init__(
+        self, name: str, file: BinaryIO, demuxer: str, verify: Callable[[], None], resources: ExitStack
+    ) -> None:
         try:
-            for packet in packets():
-                try:
-                    found = packet.decode()
-                except av.error.FFmpegError:
-                    yield None
-                    continue
-                for frame in found:
-                    yield frame if frame.sample_rate == rate and frame.layout.nb_channels == channels else None
-        except av.error.FFmpegError:
-            yield None
-        callbacks.check(name)
+            import av
+        except ImportError:
+            raise AudioError(
+                f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"'
+            ) from None
+        file.seek(0)
+        self._name, self._callbacks = name, _Callbacks(file)
+        # Titles need not be UTF-8. From PyAV 19 on they need not be for anybody, and it knows no such argument.
+        lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        try:
+            container = resources.enter_context(av.open(self._callbacks, format=demuxer, **lenient))
+        except av.error.FFmpegError as error:
+            self._callbacks.check(name)
+            raise AudioError(f"{name}: damaged or cut short ({error.strerror}); export it again") from error
+        self._callbacks.check(name)
+        streams = container.streams.audio
+        if not streams:
+            raise AudioError(f"{name}: no audio stream; give a recording with sound")
+        number, stream = next(((i, s) for i, s in enumerate(streams, 1) if s.codec_context is not None), (0, None))
+        if stream is None:
+            raise AudioError(f"{name}: its audio is in an unknown or encrypted codec; convert it to WAV or FLAC")
+        self._container: Any = container
+        self._stream: Any = stream
+        rate, channels = stream.rate, stream.channels
+        check_format(name, rate, channels)
+        duration, self._lead = self._times(demuxer)
+        self.decoded = Decoded(name, AudioInfo(float(rate), channels, duration, demuxer), self._blocks, verify=verify)
+        if len(streams) > 1:
+            self.decoded.warnings.append(f"has {len(streams)} audio streams; only number {number} was used")
+        self._damaged: list[float] = []  # seconds
+        self._timestamps = Timestamps(duration)
 
-    def samples_of(frame: Any) -> NDArray[Any]:
-        """Shape (samples, channels). PyAV's own ``to_ndarray`` reads past the last of eight or more planes."""
-        planar = frame.format.is_planar
-        count, width = (channels, 1) if planar else (1, channels)
-        dtype = _DTYPES[frame.format.name.removesuffix("p")]
-        planes: list[Any] = [AudioPlane(frame, i) for i in range(count)]
-        rows = np.array([np.frombuffer(plane, dtype, frame.samples * width) for plane in planes])
-        return rows.T if planar else rows.reshape(-1, channels)
+    def _times(self, demuxer: str) -> tuple[float | None, float]:
+        """Length of the recording, where it is known, and of the silence it begins with, in seconds."""
+        import av
 
-    def pieces() -> Iterator[NDArray[Any]]:
-        """All that can be read, with silence where frames are missing by their timestamps."""
-        nonlocal filled
-        yield from decoded.silence(round(lead * rate))
-        end: float | None = None  # of the last frame, by the timestamps
-        missing = 0.0  # seconds by which these went ahead since
-        for frame, following in pairwise(chain(frames(), [None])):
-            if frame is None:
-                damaged.append(decoded.seconds)
-                continue
-            begin = end if frame.time is None else frame.time
-            seconds = frame.samples / rate
-            jump = max(LEAST_JUMP, seconds / 2)
-            if begin is not None:
-                step = begin - end if end is not None and abs(begin - end) > jump else 0
-                if astray and -step >= astray[-1][1] - jump:
-                    step += astray.pop()[1]
-                missing, end = missing + step, begin + seconds
-            # A damaged timestamp stands alone, or leads out of the recording.
-            after = None if following is None else following.time
-            if missing > LEAST_GAP and end is not None and after is not None and abs(after - end) <= jump:
-                if missing <= (MOST_SILENCE if duration is None else min(MOST_SILENCE, duration - decoded.seconds)):
-                    damaged.append(decoded.seconds)
-                    filled += missing
-                    yield from decoded.silence(round(missing * rate))
-                else:
-                    astray.append((decoded.seconds, missing))
-                missing = 0.0
-            yield samples_of(frame)
+        container, stream = self._container, self._stream
+        duration: float | None = None
+        if demuxer not in _ESTIMATED and stream.duration and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif demuxer not in _ESTIMATED and container.duration:
+            duration = container.duration / av.time_base
+        # The time of a video is that of its pictures, which sound may follow later.
+        lead = 0.0
+        if container.duration and container.start_time is not None and stream.start_time is not None:
+            offset = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
+            lead = offset if LEAST_GAP < offset < min(MOST_SILENCE, container.duration / av.time_base) else 0.0
+        if lead and duration is not None:
+            duration = min(duration + lead, container.duration / av.time_base)
+        return duration, lead
 
-    def blocks(start: int, stop: int) -> Iterator[Float32]:
+    def _blocks(self, start: int, stop: int) -> Iterator[Float32]:
+        decoded, timestamps = self.decoded, self._timestamps
         held: list[Float32] = []
         count = 0
-        for piece in pieces():
+        for piece in self._pieces():
             wanted = decoded.advance(piece, start, stop)
             if len(wanted):
                 held.append(to_float(wanted))
@@ -595,9 +577,113 @@ def _decode_av(name: str, file: BinaryIO, demuxer: str, verify: Callable[[], Non
                 break
         if count:
             yield np.concatenate(held)
+        filled = timestamps.filled
         after = [f"silence is in the place of the {filled:.2f} s that are missing"] if filled else []
-        after += [_EARLY] if astray or not filled else []
-        decoded.report_losses(stop, duration, sorted([*damaged, *(place for place, _ in astray)]), ", ".join(after))
+        after += [_EARLY] if timestamps.astray or not filled else []
+        places = sorted([*self._damaged, *(place for place, _ in timestamps.astray)])
+        decoded.report_losses(stop, decoded.info.duration, places, ", ".join(after))
 
-    decoded.blocks = blocks
-    return decoded
+    def _pieces(self) -> Iterator[NDArray[Any]]:
+        """All that can be read, with silence where frames are missing by their timestamps."""
+        decoded, rate = self.decoded, self.decoded.info.sample_rate
+        yield from decoded.silence(round(self._lead * rate))
+        for frame, following in pairwise(chain(self._frames(), [None])):
+            if frame is None:
+                self._damaged.append(decoded.seconds)
+                continue
+            after = None if following is None else following.time
+            missing = self._timestamps.missing(frame.time, frame.samples / rate, after, decoded.seconds)
+            if missing:
+                self._damaged.append(decoded.seconds)
+                yield from decoded.silence(round(missing * rate))
+            yield self._samples(frame)
+
+    def _frames(self) -> Iterator[Any]:
+        """What can be decoded, and None for what cannot."""
+        import av
+
+        form = self.decoded.info.sample_rate, self.decoded.info.channels
+        try:
+            for packet in self._packets():
+                try:
+                    found = packet.decode()
+                except av.error.FFmpegError:
+                    yield None
+                    continue
+                for frame in found:
+                    yield frame if (frame.sample_rate, frame.layout.nb_channels) == form else None
+        except av.error.FFmpegError:
+            yield None
+        self._callbacks.check(self._name)
+
+    def _packets(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield from self._container.demux(self._stream)
+                return
+            except IndexError:  # PyAV trips over the first packet of a stream that begins later, and is past it now
+                continue
+
+    def _samples(self, frame: Any) -> NDArray[Any]:
+        """Shape (samples, channels). PyAV's own ``to_ndarray`` reads past the last of eight or more planes."""
+        from av.audio.plane import AudioPlane
+
+        channels, planar = self.decoded.info.channels, frame.format.is_planar
+        count, width = (channels, 1) if planar else (1, channels)
+        dtype = _DTYPES[frame.format.name.removesuffix("p")]
+        planes: list[Any] = [AudioPlane(frame, i) for i in range(count)]
+        rows = np.array([np.frombuffer(plane, dtype, frame.samples * width) for plane in planes])
+        return rows.T if planar else rows.reshape(-1, channels)
+
+
+@dataclass
+class Timestamps:
+    """Finds frames that are missing by the timestamps of the others, one of which alone may well be damaged.
+
+    Attributes
+    ----------
+    duration : float or None
+        Seconds of the recording, where they are known.
+    filled : float
+        Seconds that were missing.
+    astray : list of tuple of float
+        Where timestamps go too far ahead to be believed, and by how many seconds.
+    """
+
+    duration: float | None
+    filled: float = 0.0
+    astray: list[tuple[float, float]] = field(default_factory=list)
+    _end: float | None = None  # of the last frame, by the timestamps
+    _ahead: float = 0.0  # seconds by which these went ahead since
+
+    def missing(self, time: float | None, seconds: float, following: float | None, position: float) -> float:
+        """Seconds that are missing before a frame.
+
+        Parameters
+        ----------
+        time : float or None
+            Its timestamp.
+        seconds : float
+            Its length.
+        following : float or None
+            Timestamp of the frame after it.
+        position : float
+            Seconds of the recording gone by.
+        """
+        begin = self._end if time is None else time
+        jump = max(LEAST_JUMP, seconds / 2)
+        if begin is not None:
+            step = begin - self._end if self._end is not None and abs(begin - self._end) > jump else 0
+            if self.astray and -step >= self.astray[-1][1] - jump:
+                step += self.astray.pop()[1]
+            self._ahead, self._end = self._ahead + step, begin + seconds
+        # A damaged timestamp stands alone, or leads out of the recording.
+        agreed = self._end is not None and following is not None and abs(following - self._end) <= jump
+        if self._ahead <= LEAST_GAP or not agreed:
+            return 0.0
+        missing, self._ahead = self._ahead, 0.0
+        if missing > (MOST_SILENCE if self.duration is None else min(MOST_SILENCE, self.duration - position)):
+            self.astray.append((position, missing))
+            return 0.0
+        self.filled += missing
+        return missing

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import scoring
-from .batch import Job
 from .errors import TranscribeError, printable
+from .plan import Job
 from .scoring import Recording
 from .types import TrackerSettings
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import UsageError
 from .types import Float32, Note, Posteriors, TrackerSettings
 
 BACK = 2  # frames before a frame that decide whether it is a peak
@@ -163,11 +164,11 @@ def given(value: float | None) -> float:
 
     Raises
     ------
-    ValueError
+    UsageError
         If it is None.
     """
     if value is None:
-        raise ValueError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
+        raise UsageError("settings have no thresholds: fill them in with TrackerSettings.resolved(defaults)")
     return value
 
 

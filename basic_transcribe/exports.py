@@ -23,18 +23,19 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from .errors import OutputError, TranscribeError, printable
+from .tuning import MOST_TUNING, hertz_of
 from .types import Beats, Key, Marker, Note, Part, Posteriors, TrackerSettings
 
 CSV_HEADER = ("onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents")
 JSON_FORMAT = "basic_transcribe.notes"
-JSON_VERSION = 3
-JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-3.schema.json"
+JSON_VERSION = 4
+JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-4.schema.json"
 """JSON Schema (draft 2020-12) of what :func:`notes_to_json` writes."""
 JAMS_VERSION = "0.3.4"
 WHOLE = Part()
 MAX_NPZ_BYTES = 4 << 30  # uncompressed; posteriors of about five hours
 
-_SCALARS = ("frame_rate", "lowest_pitch")
+_SCALARS = ("frame_rate", "lowest_pitch", "tuning")
 # What numpy.save writes for little-endian numbers in C order; anything else in a file is not ours and is not parsed.
 _NPY_HEADER = re.compile(r"\{'descr': '(<[fi][248])', 'fortran_order': False, 'shape': \(([0-9, ]{0,60})\), \} *\n")
 
@@ -64,6 +65,8 @@ class NotesOfARecording(Protocol):
     def warnings(self) -> Sequence[str]: ...
     @property
     def model(self) -> str: ...
+    @property
+    def tuning(self) -> float: ...
     @property
     def beats(self) -> Beats | None: ...
     @property
@@ -103,7 +106,7 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
     Parameters
     ----------
     transcription : Transcription
-        Or anything with its notes, duration, settings, warnings, model, beats, key, markers and line.
+        Or anything with its notes, duration, settings, warnings, model, beats, key, markers, line and tuning.
     part : Part
         Which part of the recording it is.
     key : Key, optional
@@ -127,6 +130,7 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
         "model": transcription.model,
         "settings": asdict(transcription.settings),
         "line": transcription.line,
+        "tuning": round(hertz_of(transcription.tuning), 3),
         "warnings": list(transcription.warnings),
         "beats": _json_beats(transcription.beats),
         "key": _json_key(key or transcription.key),
@@ -270,12 +274,13 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
     """The model's outputs as a compressed npz file without pickles, for :func:`load_posteriors`.
 
     It holds the arrays ``onset``, ``note``, ``offset``, ``contour`` and ``level`` (frames first), and the scalars
-    ``frame_rate`` and ``lowest_pitch``.
+    ``frame_rate``, ``lowest_pitch`` and ``tuning``.
     """
     buffer = BytesIO()
     contents: dict[str, Any] = {n: np.ascontiguousarray(getattr(posteriors, n), "<f4") for n in Posteriors.ARRAYS}
     contents["frame_rate"] = np.float64(posteriors.frame_rate)
     contents["lowest_pitch"] = np.int64(posteriors.lowest_pitch)
+    contents["tuning"] = np.float64(posteriors.tuning)
     np.savez_compressed(buffer, **contents)
     return buffer.getvalue()
 
@@ -306,7 +311,7 @@ def load_posteriors(source: str | Path | BinaryIO) -> Posteriors:
                 _check_members(members)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in (*Posteriors.ARRAYS, *_SCALARS)}
+                arrays = {"tuning": np.float64(0), **{key: archive[key] for key in archive.files}}
         return _checked_posteriors(arrays)
     except OSError as error:
         raise TranscribeError(f"{name}: {error.strerror or error}; check the path") from error
@@ -323,7 +328,8 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     """
     expected = {f"{name}.npy" for name in (*Posteriors.ARRAYS, *_SCALARS)}
     members = archive.infolist()
-    if len(members) != len(expected) or {member.filename for member in members} != expected:
+    names = {member.filename for member in members} | {"tuning.npy"}  # which those of 0.11.0 and before lack
+    if len(members) > len(expected) or names != expected:
         raise ValueError("it must hold exactly the arrays " + ", ".join((*Posteriors.ARRAYS, *_SCALARS)))
     if sum(member.file_size for member in members) > MAX_NPZ_BYTES:
         raise ValueError(f"its arrays exceed {MAX_NPZ_BYTES} bytes")
@@ -349,6 +355,9 @@ def _checked_posteriors(arrays: dict[str, Any]) -> Posteriors:
     frame_rate, lowest = float(arrays["frame_rate"]), float(arrays["lowest_pitch"])
     if not 0 < frame_rate <= 10_000:
         raise ValueError(f"frame_rate is {frame_rate}")
+    tuning = float(arrays["tuning"])
+    if not abs(tuning) <= MOST_TUNING:
+        raise ValueError(f"tuning is {tuning}")
     frames, pitches = arrays["note"].shape if arrays["note"].ndim == 2 else (0, 0)
     if not (pitches >= 1 and lowest >= 0 and lowest + pitches <= 128 and lowest.is_integer()):
         raise ValueError(f"note has the shape {arrays['note'].shape} from pitch {lowest:g} up")
@@ -363,7 +372,7 @@ def _checked_posteriors(arrays: dict[str, Any]) -> Posteriors:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds values that are not finite")
     floats = {name: arrays[name].astype(np.float32, copy=False) for name in Posteriors.ARRAYS}
-    return Posteriors(**floats, frame_rate=frame_rate, lowest_pitch=int(lowest))
+    return Posteriors(**floats, frame_rate=frame_rate, lowest_pitch=int(lowest), tuning=tuning)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -123,6 +123,7 @@ def tracker_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         **{name: flags[name] for name in thresholds},
         **{name: frequency_of(f"--{name.replace('_', '-')}", flags[name]) for name in ends},
         "monophonic": flags["monophonic"],
+        "tuning": flags["tuning"],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .batch import Recipe
     from .console import Report
 
-Files = Sequence[tuple[Path, Path]]
 Work = Callable[[Sequence[Job]], Generator[Result, None, None]]
 
 
@@ -64,7 +63,6 @@ def transcribe_folders(
     work: Work,
     report: Report,
     *,
-    extensions: Collection[str],
     stopped: Callable[[], bool],
 ) -> None:
     """Plan everything, do it, and keep the manifest.
@@ -77,8 +75,6 @@ def transcribe_folders(
         Does jobs, and gives a result for each.
     report : Report
         Is told of everything.
-    extensions : collection of str
-        What is a recording in a folder: lower case, with the dot.
     stopped : callable
         Says whether to stop watching.
 
@@ -90,9 +86,9 @@ def transcribe_folders(
     entries = manifest.read(folders.output)
     if folders.watch:
         report.remarks((path, "watched for new recordings; stop with Ctrl-C") for path in folders.inputs)
-        rounds = _rounds(folders, recipe, entries, extensions, stopped)
+        rounds = _rounds(folders, recipe, entries, stopped)
     else:
-        rounds = iter((_find(folders, recipe, entries, extensions),))
+        rounds = iter((_find(folders, recipe, entries),))
     plan.check_folder(folders.output)
     with ExitStack() as stack:
         book = stack.enter_context(Manifest(folders.output))  # first, so that no page takes its place
@@ -104,11 +100,10 @@ def transcribe_folders(
             _do(planned, ledger, recipe, work, report)
 
 
-def _find(folders: Folders, recipe: Recipe, entries: Entries, extensions: Collection[str]) -> Plan:
+def _find(folders: Folders, recipe: Recipe, entries: Entries) -> Plan:
     return plan.plan(
         folders.inputs,
         folders.output,
-        extensions=extensions,
         extras=recipe.extras,
         choice=folders.choice,
         entries=entries,
@@ -116,20 +111,17 @@ def _find(folders: Folders, recipe: Recipe, entries: Entries, extensions: Collec
     )
 
 
-def _rounds(
-    folders: Folders, recipe: Recipe, entries: Entries, extensions: Collection[str], stopped: Callable[[], bool]
-) -> Iterator[Plan]:
+def _rounds(folders: Folders, recipe: Recipe, entries: Entries, stopped: Callable[[], bool]) -> Iterator[Plan]:
     """A plan of all there is once changes are noticed, and then one of each lot that has appeared or changed."""
     from .watch import arrivals
 
-    with closing(arrivals([Path(path) for path in folders.inputs], extensions, stopped)) as lots:
+    with closing(arrivals([Path(path) for path in folders.inputs], stopped)) as lots:
         next(lots, None)
-        yield _find(folders, recipe, entries, extensions)
+        yield _find(folders, recipe, entries)
         for files in lots:
             planned = plan.plan_files(
                 files,
                 folders.output,
-                extensions=extensions,
                 extras=recipe.extras,
                 choice=folders.choice,
                 entries=entries,
@@ -198,11 +190,11 @@ class _Ledger:
             self._full = True
 
 
-def preview(folders: Folders, recipe: Recipe, report: Report, *, extensions: Collection[str]) -> None:
+def preview(folders: Folders, recipe: Recipe, report: Report) -> None:
     """Say what :func:`transcribe_folders` would do, and write nothing. Parameters and errors as there."""
     from .batch import Step, Task, settings_fingerprint
 
-    planned = _find(folders, recipe, manifest.read(folders.output), extensions)
+    planned = _find(folders, recipe, manifest.read(folders.output))
     report.plan(planned)
     plan.check_folder(folders.output, make=False)
     todo, failures = plan.check_outputs(planned.jobs, recipe.extensions, make=False)

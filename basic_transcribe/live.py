@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .audio import open_audio, probe
+from .console import count
 from .errors import AudioError, UsageError, printable
 from .keys import pitch_name
 from .streaming import StreamingTranscriber
@@ -82,8 +83,15 @@ def _order(event: Event) -> tuple[float, bool, int]:
     return event.time, event.velocity > 0, event.pitch
 
 
-def run(chunks: Iterable[Float32], transcriber: StreamingTranscriber, sinks: Sequence[Sink]) -> None:
+def run(
+    chunks: Iterable[Float32],
+    transcriber: StreamingTranscriber,
+    sinks: Sequence[Sink],
+    damaged: Callable[[], None] = lambda: None,
+) -> None:
     """Tell the sinks of every note of a source, as soon as it is known, until the source ends.
+
+    Chunks with a sample that is not valid are taken for silence, so that what follows keeps its time.
 
     Parameters
     ----------
@@ -92,6 +100,8 @@ def run(chunks: Iterable[Float32], transcriber: StreamingTranscriber, sinks: Seq
         Flushed at the end.
     sinks : sequence of callable
         Called in order with each :class:`Event`.
+    damaged : callable
+        Called for each chunk that is not valid.
     """
     events = Events()
 
@@ -101,7 +111,12 @@ def run(chunks: Iterable[Float32], transcriber: StreamingTranscriber, sinks: Seq
                 sink(event)
 
     for chunk in chunks:
-        tell(transcriber.push(chunk))
+        try:
+            finished = transcriber.push(chunk)
+        except AudioError:
+            damaged()
+            finished = transcriber.push(np.zeros_like(chunk))
+        tell(finished)
     tell(transcriber.flush())
 
 
@@ -330,7 +345,7 @@ def open_port(name: str) -> MidiOut:
     Raises
     ------
     UsageError
-        If there is none, or the extra ``live`` is not installed.
+        If there is none, or python-rtmidi is not installed.
     """
     import mido
 
@@ -341,7 +356,7 @@ def open_port(name: str) -> MidiOut:
         if len(found) == 1:
             return MidiOut(backend.open_output(found[0]))
     except ImportError as error:
-        raise UsageError(f"a MIDI port needs python-rtmidi: {INSTALL}") from error
+        raise UsageError("a MIDI port needs python-rtmidi: pip install python-rtmidi") from error
     except OSError as error:
         raise UsageError(
             f"MIDI ports cannot be used here: {printable(error).rstrip('.')}; leave out --midi-port"
@@ -394,9 +409,29 @@ def listen(
     source = playback or Microphone(device, channel=channel)
     chosen = replace(settings or TrackerSettings(), pitch_bends=False)  # which the sinks would not hear
     transcriber = StreamingTranscriber(source.sample_rate, model, settings=chosen)
+    told, damaged = False, 0
+
+    def attend() -> None:
+        nonlocal told
+        check()
+        if transcriber.warnings and not told:
+            told = True
+            remark(f"{source.name}: the channels cancel each other, so only the louder is heard; choose with --channel")
+
+    def count_damaged() -> None:
+        nonlocal damaged
+        damaged += 1
+
+    def tell_losses() -> None:
+        if isinstance(source, Microphone) and source.overflows:
+            remark(f"{source.name}: sound was lost {count(source.overflows, 'time')}; this computer is too busy")
+        if damaged:
+            times = count(damaged, "time")
+            remark(f"{source.name}: sound was damaged {times}, and taken for silence; check the device")
+
     with ExitStack() as stack:
+        stack.callback(tell_losses)
         if isinstance(source, Microphone):
-            stack.callback(_tell_overflows, source, remark)
             stack.enter_context(source)
         sinks: list[Sink] = [playback] if playback else []
         if midi_port is not None:
@@ -404,7 +439,7 @@ def listen(
         if show is not None:
             sinks.append(lambda event: show(str(event)))
         remark(f"{source.name}, {source.sample_rate:g} Hz; a note is known within {1000 * transcriber.latency:.0f} ms")
-        run(_checked(source, check), transcriber, sinks)
+        run(_checked(source, attend), transcriber, sinks, count_damaged)
     if playback:
         remark(playback.summary())
 
@@ -413,8 +448,3 @@ def _checked(chunks: Iterable[Float32], check: Callable[[], None]) -> Iterator[F
     for chunk in chunks:
         check()
         yield chunk
-
-
-def _tell_overflows(microphone: Microphone, remark: Callable[[str], None]) -> None:
-    if microphone.overflows:
-        remark(f"{microphone.name}: sound was lost {microphone.overflows} times; this computer is too busy")

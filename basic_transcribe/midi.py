@@ -164,6 +164,7 @@ def to_midi(
     beats: Beats | None = None,
     key: Key | None = None,
     markers: Iterable[Marker] = (),
+    tuning: float = 0.0,
 ) -> MidiResult:
     """Arrange notes as a MIDI file.
 
@@ -171,10 +172,11 @@ def to_midi(
     overlapping notes of one pitch is cut. What becomes of the pitch bends depends on ``settings.bend_mode``:
 
     ``plain``
-        One channel. A note keeps its bend if no other note sounds meanwhile (30 ms at its edges are forgiven).
+        One channel. A note keeps its bend if no other note sounds meanwhile (30 ms at its edges are forgiven). Notes
+        that do not are bent by the tuning.
     ``channels``
-        A track and channel for each voice that bends, as few as possible. When all fifteen bend, the newcomer plays
-        unbent.
+        A track and channel for each voice that bends from the tuning, as few as possible. When all fifteen bend, the
+        newcomer plays unbent.
     ``mpe``
         MIDI Polyphonic Expression 1.0 (RP-053), all in one track: a lower zone, and each note alone on the member
         channel that was released longest ago. When all fourteen sound (the one that General MIDI has for drums is left
@@ -201,6 +203,8 @@ def to_midi(
         Written as key signature.
     markers : iterable of Marker
         Written as markers, in any order; negative times count as 0.
+    tuning : float
+        Cents by which the recording's A lies above 440 Hz, within 200. Bends of notes include it.
 
     Returns
     -------
@@ -235,9 +239,11 @@ def to_midi(
     bend_range, clamped = _bend_range(voices, (MPE_BEND_RANGE,) if mpe else BEND_RANGES)
     if clamped:
         warnings.append(f"{clamped} of {len(notes)} notes bend by more than {bend_range} semitones and were limited")
+    any_bent = (voices["peak"] >= 0).any()
     if settings.bend_mode == "plain":
         _unbend_overlapping(voices, clock)
-    steps = _all_steps(voices, notes, clock, bend_range)
+    rest = 0 if mpe or not any_bent else round(tuning / 100 * 8192 / bend_range)
+    steps = _all_steps(voices, notes, clock, bend_range, rest)
 
     channels, unbent = [(0, voices)], 0
     if mpe:
@@ -259,7 +265,7 @@ def to_midi(
         del voices  # what is not needed any more must not stand beside the events
         for name in names:
             channel, members = channels.pop(0)
-            events = _channel_events(channel, members, steps, bend_range)
+            events = _channel_events(channel, members, steps, bend_range, rest)
             del members
             tracks.append(_messages(name, settings.program, [channel], [], events))
     return MidiResult(
@@ -522,7 +528,7 @@ def _bend_range(voices: _Voices, ranges: tuple[int, ...]) -> tuple[int, int]:
     return chosen, int(np.count_nonzero(voices["peak"] > chosen))
 
 
-def _all_steps(voices: _Voices, notes: Sequence[Note], clock: _Clock, bend_range: int) -> _Steps:
+def _all_steps(voices: _Voices, notes: Sequence[Note], clock: _Clock, bend_range: int, rest: int) -> _Steps:
     """The bends of all voices; where they are is written to the voices."""
     steps = _Steps()
     for row in np.flatnonzero(voices["peak"] >= 0).tolist():
@@ -530,15 +536,15 @@ def _all_steps(voices: _Voices, notes: Sequence[Note], clock: _Clock, bend_range
         bend = notes[int(voice["source"])].bend
         voice["first"] = len(steps)
         if bend is not None:
-            found = _steps(bend, int(voice["start"]), int(voice["end"]), clock, bend_range)
+            found = _steps(bend, int(voice["start"]), int(voice["end"]), clock, bend_range, rest)
             steps.ticks.extend(tick for tick, _ in found)
             steps.values.extend(value for _, value in found)
         voice["stop"] = len(steps)
     return steps
 
 
-def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int) -> list[tuple[int, int]]:
-    """A bend as (tick, value) within a note, from zero, without changes too small to hear.
+def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int, rest: int) -> list[tuple[int, int]]:
+    """A bend as (tick, value) within a note, from the channel's value at rest, without changes too small to hear.
 
     Each value holds from halfway after the one before it to halfway before the next: held from its own time on, all
     would come half a step late. The note begins with the value nearest to its onset.
@@ -552,7 +558,7 @@ def _steps(bend: PitchBend, start: int, end: int, clock: _Clock, bend_range: int
     values = np.clip(np.rint(scaled), -8192, 8191).astype(int)
     least = BEND_STEP * 8192 / bend_range
     steps: list[tuple[int, int]] = []
-    current = 0
+    current = rest
     for tick, value in zip(ticks.tolist(), values.tolist(), strict=True):
         if abs(value - current) >= least:
             steps.append((tick, value))
@@ -674,12 +680,13 @@ def _remaining_bend(voice: np.void, steps: _Steps, tick: int) -> int:
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-def _bend_track(voices: _Voices, steps: _Steps) -> _Steps:
-    """The bends of one channel, one at most per tick, back at zero after each note.
+def _bend_track(voices: _Voices, steps: _Steps, rest: int) -> _Steps:
+    """The bends of one channel, one at most per tick, back at rest after each note.
 
     A note that begins takes the channel over, so the bend of the one before ends there.
     """
     track = _Steps()
+    track.put(_BEND_RANGE_TICKS, rest)
     bent = voices["stop"] > voices["first"]
     ends = np.minimum(voices["end"], _next_starts(voices))[bent]
     for first, last, stop in zip(*_columns(voices[bent], "first", "stop"), ends.data, strict=True):
@@ -687,7 +694,7 @@ def _bend_track(voices: _Voices, steps: _Steps) -> _Steps:
             if max(tick, _BEND_RANGE_TICKS) < stop:
                 track.put(max(tick, _BEND_RANGE_TICKS), value)
         if stop >= _BEND_RANGE_TICKS:
-            track.put(stop, 0)
+            track.put(stop, rest)
     changes = _Steps()
     last = 0
     for tick, value in zip(track.ticks, track.values, strict=True):
@@ -742,9 +749,9 @@ def _range_events(channel: int, semitones: int) -> list[_Events]:
     return [_events(ticks, _SELECT, channel, controls, values)]
 
 
-def _channel_events(channel: int, voices: _Voices, steps: _Steps, bend_range: int) -> list[_Events]:
+def _channel_events(channel: int, voices: _Voices, steps: _Steps, bend_range: int, rest: int) -> list[_Events]:
     """What happens on a channel. The bend range is selected if there are bends."""
-    bends = _bend_track(voices, steps)
+    bends = _bend_track(voices, steps, rest)
     events = _note_events(channel, voices) + _bend_events(channel, bends)
     if bends:
         events += [*_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]

@@ -13,7 +13,7 @@ import bisect
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import groupby, pairwise
@@ -29,15 +29,25 @@ TOGETHER = 0.04  # seconds from its first note within which a chord is struck
 MOST_BARS = 20_000
 MOST_TICKS = 24  # in a quarter note
 SPLITS = np.arange(48, 73)  # lowest pitch of the upper of two staves: where it may lie
+# What it costs to begin with triplets, in squared quarters: as much as two onsets, nearly, on the wrong grid. Rendered
+# swing and triplets are right with less, too, but straight music that is played loosely is not.
+TRIPLETS_BEGIN = 0.0125
 ONE_SPAN = 14  # semitones a hand reaches
 CONNECTED = 7  # semitones: the widest step that holds a line together
 PITCHES = range(128)
 
-# Clefs: sign, line, octaves up; the pitches that stay near its staff; whether only for a single line.
-_CLEFS = {
-    "treble": ("G", 2, 0, range(55, 94), False),
-    "bass": ("F", 4, 0, range(31, 65), False),
-    "tenor": ("G", 2, -1, range(43, 80), True),
+# Sign, line, octaves up.
+_CLEFS = {"treble": ("G", 2, 0), "alto": ("C", 3, 0), "bass": ("F", 4, 0), "tenor": ("G", 2, -1), "low": ("F", 4, -1)}
+# Clefs for any instrument: the pitches that stay near the staff; whether only for a single line.
+_REACH = {"treble": (range(55, 94), False), "bass": (range(28, 65), False), "tenor": (range(43, 80), True)}
+# Clefs of instruments that are always written in one, by General MIDI program: guitars, basses, bowed strings, brass,
+# reeds, flutes, banjo and fiddle.
+_USUAL = {
+    **dict.fromkeys((40, 56, 59, 64, 65, 68, 69, 71, 73, 74, 110), "treble"),
+    41: "alto",
+    **dict.fromkeys((42, 57, 58, 70), "bass"),
+    **dict.fromkeys((*range(24, 32), 105), "tenor"),
+    **dict.fromkeys((*range(32, 40), 43), "low"),
 }
 _TYPES: dict[Fraction, str] = {
     Fraction(8): "breve",
@@ -61,7 +71,8 @@ class _Metre:
     """Lengths in ticks; a tick is one division. Tick 0 is the first beat.
 
     ``sizes`` are the cells that a bar divides into, each a part of the one before, down to the smallest that needs no
-    tuplet. ``grid`` is that smallest one: 1, or 3 where the division is one of a triplet.
+    tuplet. ``grid`` is that smallest one: 1, or 3 where the division is one of a triplet. Notes begin at multiples of
+    ``step``, but in the quarters that ``triplets`` names, counted from tick 0, at thirds.
     """
 
     quarter: int
@@ -70,11 +81,26 @@ class _Metre:
     first: int  # of bar lines
     sizes: tuple[int, ...]
     grid: int
+    step: int = 1
+    triplets: frozenset[int] = frozenset()
 
-    @property
-    def fine(self) -> int:
-        """The part of a beat: a half, or a third in compound metres."""
+    def in_triplet(self, tick: float) -> bool:
+        return tick // self.quarter in self.triplets
+
+    def step_at(self, tick: float) -> int:
+        """Distance of the places where notes may begin, there."""
+        return self.quarter // 3 if self.in_triplet(tick) else self.step
+
+    def fine(self, tick: int) -> int:
+        """The part of a beat, there: a half, or a third in compound metres and triplets."""
+        if self.in_triplet(tick):
+            return self.quarter // 3
         return next((size for size in self.sizes if size < self.beat), self.beat)
+
+    def nearest(self, tick: float) -> int:
+        """The nearest place where notes may begin."""
+        step = self.step_at(tick)
+        return step * math.floor(tick / step + 0.5)
 
 
 @dataclass(slots=True)
@@ -116,7 +142,8 @@ def notes_to_musicxml(
     beats: Beats,
     key: Key | None = None,
     title: str = "",
-    division: Fraction = Fraction(1, 16),
+    division: Fraction | None = None,
+    program: int = 0,
 ) -> bytes:
     """Arrange notes as a score.
 
@@ -136,9 +163,14 @@ def notes_to_musicxml(
         Key signature, and how notes are named; without it there are no sharps and flats in the signature.
     title : str
         Of the piece.
-    division : Fraction
+    division : Fraction, optional
         Shortest note value, as a fraction of a whole note, up to 1/64, or with triplets up to 1/96. One that does not
-        divide the beat is halved until it does.
+        divide the beat is halved until it does. Without it quarters are divided into sixteenths or a triplet of
+        eighths, whichever is nearer to the notes; in compound metres, and those of shorter beats, into sixteenths.
+    program : int
+        General MIDI program, 0 to 127. It names the part and, of instruments that are always written so (guitars,
+        basses, violins and the like), chooses the clef. 0 says nothing, as in a MIDI file: the clefs are those that
+        suit the range.
 
     Returns
     -------
@@ -151,18 +183,25 @@ def notes_to_musicxml(
         If there is no such note value or no such metre, or the beats are so close that there would be more than
         20,000 bars.
     """
-    metre = _metre(beats, Fraction(division))
-    sounds = _quantise(notes, beats, metre)
-    staves = [(clef, _voices(part, metre)) for clef, part in _staves(sounds)]
+    metre = _metre(beats, division)
+    struck = _struck(notes, beats, metre)
+    if metre.step > 1:
+        metre = replace(metre, triplets=_triplets([onset / metre.quarter for onset, _ in struck]))
+    sounds = _quantise(struck, metre)
+    # Where no note begins at a third, none should end there.
+    metre = replace(metre, triplets=frozenset(s.start // metre.quarter for s in sounds if s.start % metre.step))
+    staves = [(clef, _voices(part, metre)) for clef, part in _staves(sounds, program)]
     bars = _bars([chord for _, voices in staves for voice in voices for chord in voice], metre)
     layout = [[[_bar_of(v, *bar, metre, main=v is voices[0]) for bar in bars] for v in voices] for _, voices in staves]
-    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title)
+    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title, program)
 
 
 # -------------------------------------------------------------------------------------------------------------- rhythm
 
 
-def _metre(beats: Beats, division: Fraction) -> _Metre:
+def _metre(beats: Beats, chosen: Fraction | None) -> _Metre:
+    mixed = chosen is None and beats.quarters in (1, 2, 4)
+    division = Fraction(1, 48 if mixed else 16) if chosen is None else Fraction(chosen)
     ticks = 1 / (4 * division) if division > 0 else Fraction(0)
     quarters = Fraction(beats.quarters).limit_denominator(64)
 
@@ -179,7 +218,7 @@ def _metre(beats: Beats, division: Fraction) -> _Metre:
     sizes = [bar]
     for part in parts:
         sizes.append(sizes[-1] // part)
-    return _Metre(int(ticks), int(beat), bar, beats.downbeat * int(beat), tuple(sizes), grid())
+    return _Metre(int(ticks), int(beat), bar, beats.downbeat * int(beat), tuple(sizes), grid(), grid() if mixed else 1)
 
 
 def _factors(n: int) -> list[int]:
@@ -192,22 +231,49 @@ def _factors(n: int) -> list[int]:
     return found
 
 
-def _quantise(notes: Iterable[Note], beats: Beats, metre: _Metre) -> list[_Sound]:
-    """Notes on the grid, sorted, none of a pitch overlapping another of it."""
+def _struck(notes: Iterable[Note], beats: Beats, metre: _Metre) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Notes struck together: their mean onset, the pitch and the end of each, in ticks, not yet on the grid."""
     ordered = sorted((n for n in notes if n.offset > n.onset), key=lambda n: (n.onset, n.pitch))
     where = (beat_position(beats, [(n.onset, n.offset) for n in ordered]) * metre.beat).reshape(-1, 2).tolist()
     if where and max(e for _, e in where) - min(s for s, _ in where) > MOST_BARS * metre.bar:
         raise UsageError(f"the beats are so close that the score would have more than {MOST_BARS} bars; give others")
-    sounds: dict[tuple[int, int], int] = {}
+    groups = []
     first = 0
     for i in range(1, len(ordered) + 1):
         apart = i == len(ordered) or ordered[i].onset > ordered[first].onset + TOGETHER
-        if apart or where[i][0] >= where[first][0] + 0.5:
-            start = math.floor(float(np.mean([s for s, _ in where[first:i]])) + 0.5)
-            for note, (_, end) in zip(ordered[first:i], where[first:i], strict=True):
-                at = (start, note.pitch)
-                sounds[at] = max(sounds.get(at, start + 1), math.floor(end + 0.5))
+        if apart or where[i][0] >= where[first][0] + metre.step / 2:
+            onset = float(np.mean([s for s, _ in where[first:i]]))
+            groups.append((onset, [(ordered[k].pitch, where[k][1]) for k in range(first, i)]))
             first = i
+    return groups
+
+
+def _triplets(onsets: Sequence[float]) -> frozenset[int]:
+    """The quarters to be divided in three, given onsets in quarters: what moves the onsets least (Viterbi)."""
+    even, triple = 0.0, math.inf  # cost of the best way until here that ends in sixteenths, or in a triplet
+    ways: list[tuple[int, bool, bool]] = []
+    for quarter, within in groupby(onsets, key=math.floor):
+        places = np.array(list(within))
+        to_even, to_triple = (float(((places - np.round(places * n) / n) ** 2).sum()) for n in (4, 3))
+        ways.append((quarter, triple < even, triple < even + TRIPLETS_BEGIN))
+        even, triple = min(even, triple) + to_even, min(even + TRIPLETS_BEGIN, triple) + to_triple
+    found = set()
+    in_triplet = triple < even
+    for quarter, triplet_before_even, triplet_before_triplet in reversed(ways):
+        if in_triplet:
+            found.add(quarter)
+        in_triplet = triplet_before_triplet if in_triplet else triplet_before_even
+    return frozenset(found)
+
+
+def _quantise(struck: list[tuple[float, list[tuple[int, float]]]], metre: _Metre) -> list[_Sound]:
+    """Notes on the grid, sorted, none of a pitch overlapping another of it."""
+    sounds: dict[tuple[int, int], int] = {}
+    for onset, notes in struck:
+        start = metre.nearest(onset)
+        for pitch, end in notes:
+            shortest = start + metre.step_at(start)
+            sounds[start, pitch] = max(sounds.get((start, pitch), shortest), metre.nearest(end))
     following: dict[int, int] = {}
     for start, pitch in sorted(sounds, reverse=True):
         sounds[start, pitch] = min(sounds[start, pitch], following.get(pitch, sounds[start, pitch]))
@@ -222,27 +288,27 @@ def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
     silence = (first - metre.first) % metre.bar
     lines = list(range(first - silence, last + metre.bar, metre.bar))
     if first < metre.first or 2 * silence >= metre.bar:
-        lines[0] += silence - silence % metre.fine
+        lines[0] += silence - silence % (metre.quarter if metre.in_triplet(first) else metre.fine(first))
     return list(pairwise(lines))
 
 
 # -------------------------------------------------------------------------------------------------- staves and voices
 
 
-def _staves(sounds: list[_Sound]) -> list[tuple[str, list[_Sound]]]:
-    """One staff if a clef fits, or an upper and a lower one."""
-    if not sounds:
-        return [("treble", [])]
+def _staves(sounds: list[_Sound], program: int) -> list[tuple[str, list[_Sound]]]:
+    """One staff if the instrument has one or a clef fits, or an upper and a lower one."""
+    if program in _USUAL or not sounds:
+        return [(_USUAL.get(program, "treble"), sounds)]
     low, high = (int(np.percentile([s.pitch for s in sounds], q, method="nearest")) for q in (2, 98))
     line = all(a.end <= b.start for a, b in pairwise(sounds))
-    for name, (_, _, _, pitches, single) in _CLEFS.items():
+    for name, (pitches, single) in _REACH.items():
         if low in pitches and high in pitches and (line or not single):
             return [(name, sounds)]
     groups = [list(g) for _, g in groupby(sounds, key=lambda s: s.start)]
     splits = _splits([np.array([s.pitch for s in g]) for g in groups])
     upper = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch >= split]
     lower = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch < split]
-    return [("treble", upper), ("bass", lower)]
+    return [(clef, part) for clef, part in (("treble", upper), ("bass", lower)) if part]
 
 
 def _splits(groups: list[NDArray[np.intp]]) -> list[int]:
@@ -351,10 +417,11 @@ def _chords(groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> lis
         if limit - end < metre.beat and 2 * (limit - end) <= limit - start:
             end = int(limit)
         elif end < limit:
-            unit = metre.fine if end - start < 2 * metre.beat else metre.beat
+            unit = metre.fine(end) if end - start < 2 * metre.beat else metre.beat
             around = (end - end % unit, end - end % unit + unit)
+            shortest = metre.fine(start)
             nearest = min(around, key=lambda tick: (abs(tick - end), tick % metre.beat))
-            end = int(min(limit, max(nearest, start - start % metre.fine + metre.fine)))
+            end = int(min(limit, max(nearest, start - start % shortest + shortest)))
         chords.append(_Chord(start, end, tuple(s.pitch for s in group)))
     return chords
 
@@ -517,13 +584,14 @@ def _write(
     beats: Beats,
     key: Key | None,
     title: str,
+    program: int,
 ) -> bytes:
     """The file. ``layout`` has for each staff its voices, for each of those its bars."""
     root = ET.Element("score-partwise", version="4.0")
     if title:
         _add(_add(root, "work"), "work-title", "".join(c if c.isprintable() else "?" for c in title))
     _add(_add(_add(root, "identification"), "encoding"), "software", "basic_transcribe")
-    _add(_add(_add(root, "part-list"), "score-part", id="P1"), "part-name")
+    _write_part(_add(root, "part-list"), program)
     part = _add(root, "part", id="P1")
     pick_up = bars[0][1] - bars[0][0] < metre.bar
     names, signature = _spelling(key), _signature(key.fifths if key else 0)
@@ -552,6 +620,21 @@ def _write(
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{_DOCTYPE}\n{text}\n'.encode()
 
 
+def _write_part(parts: ET.Element, program: int) -> None:
+    part = _add(parts, "score-part", id="P1")
+    if not program:
+        _add(part, "part-name")
+        return
+    from pretty_midi import program_to_instrument_name
+
+    name = program_to_instrument_name(program)
+    _add(part, "part-name", name)
+    _add(_add(part, "score-instrument", id="P1-I1"), "instrument-name", name)
+    instrument = _add(part, "midi-instrument", id="P1-I1")
+    _add(instrument, "midi-channel", "1")
+    _add(instrument, "midi-program", str(program + 1))  # counted from 1
+
+
 def _write_attributes(measure: ET.Element, clefs: Sequence[str], metre: _Metre, beats: Beats, key: Key | None) -> None:
     attributes = _add(measure, "attributes")
     _add(attributes, "divisions", str(metre.quarter))
@@ -565,7 +648,7 @@ def _write_attributes(measure: ET.Element, clefs: Sequence[str], metre: _Metre, 
     if len(clefs) > 1:
         _add(attributes, "staves", str(len(clefs)))
     for staff, name in enumerate(clefs, 1):
-        sign, line, octaves, _, _ = _CLEFS[name]
+        sign, line, octaves = _CLEFS[name]
         clef = _add(attributes, "clef", number=str(staff))
         _add(clef, "sign", sign)
         _add(clef, "line", str(line))

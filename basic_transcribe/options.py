@@ -1,4 +1,4 @@
-"""The options of the commands: their names, their help, and one class with those of all that write files."""
+"""The options of the commands: their names, their help, and a class for those that several commands take."""
 
 from __future__ import annotations
 
@@ -59,28 +59,6 @@ def switch(name: str, help: str, panel: str = FILES) -> Any:
     return typer.Option(name, help=help, rich_help_panel=panel)
 
 
-PresetName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Settings for one instrument: " + ", ".join(PRESET_NAMES) + ".")
-]
-OnsetThreshold = Annotated[
-    float | None, option(NOTES, "0..1", "Note sensitivity: lower finds more notes; the model's if omitted.")
-]
-SplitThreshold = Annotated[
-    float | None,
-    option(NOTES, "0..1", "Split sensitivity: higher strikes held notes again less; the model's if omitted."),
-]
-FrameThreshold = Annotated[float | None, option(NOTES, "0..1", "Lower makes notes longer; the model's if omitted.")]
-MinimumNoteLength = Annotated[float | None, option(NOTES, "MS", "Shortest note kept; the model's if omitted.")]
-MinimumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")]
-MaximumFrequency = Annotated[str | None, option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")]
-Monophonic = Annotated[
-    bool | None,
-    switch(
-        "--monophonic/--no-monophonic",
-        "Find the best single line, for a voice, bass or wind alone, or all notes; found out if omitted (live: all).",
-        NOTES,
-    ),
-]
 Jobs = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Recordings at a time; one per CPU if omitted.", rich_help_panel=RUN),
@@ -105,21 +83,49 @@ RetryFailed = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Also show tracebacks.", rich_help_panel=RUN)]
 
 
-class Options:
+class NoteOptions:
+    """The options of all commands that look for notes."""
+
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Settings for one instrument: " + ", ".join(PRESET_NAMES) + ".")
+    ] = None
+    onset_threshold: Annotated[
+        float | None, option(NOTES, "0..1", "Note sensitivity: lower finds more notes; the model's if omitted.")
+    ] = None
+    split_threshold: Annotated[
+        float | None,
+        option(NOTES, "0..1", "Split sensitivity: higher strikes held notes again less; the model's if omitted."),
+    ] = None
+    frame_threshold: Annotated[
+        float | None, option(NOTES, "0..1", "Lower makes notes longer; the model's if omitted.")
+    ] = None
+    minimum_note_length: Annotated[float | None, option(NOTES, "MS", "Shortest note kept; the model's if omitted.")] = (
+        None
+    )
+    minimum_frequency: Annotated[str | None, option(NOTES, "HZ|NOTE", "Lowest note kept, as 82.4 or E2.")] = None
+    maximum_frequency: Annotated[str | None, option(NOTES, "HZ|NOTE", "Highest note kept, as 932 or Bb5.")] = None
+    monophonic: Annotated[
+        bool | None,
+        switch(
+            "--monophonic/--no-monophonic",
+            "Find the best single line, for a voice, bass or wind alone, or all notes; found out if omitted"
+            " (live: all).",
+            NOTES,
+        ),
+    ] = None
+    tuning: Annotated[
+        float | None,
+        option(NOTES, "HZ", "The recording's A, as 442; found out if omitted (live: 440). 440 takes it as it is."),
+    ] = None
+
+
+class Options(NoteOptions):
     """The options of all commands that transcribe recordings to files."""
 
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False
-    preset: PresetName = None
     start: Annotated[str | None, option(PARTS, "TIME", "Begin here, as 90, 1:30 or 1:02:03.5.")] = None
     end: Annotated[str | None, option(PARTS, "TIME", "End here.")] = None
     channel: Annotated[str | None, option(PARTS, "mix|left|right|mid|side|N", "Channel; their mix if omitted.")] = None
-    onset_threshold: OnsetThreshold = None
-    split_threshold: SplitThreshold = None
-    frame_threshold: FrameThreshold = None
-    minimum_note_length: MinimumNoteLength = None
-    minimum_frequency: MinimumFrequency = None
-    maximum_frequency: MaximumFrequency = None
-    monophonic: Monophonic = None
     polyphony: Annotated[int | None, option(NOTES, "N", "At most so many notes at a time.")] = None
     legato: Annotated[float | None, option(NOTES, "MS", "Join notes of one pitch that are less than this apart.")] = (
         None
@@ -203,22 +209,26 @@ class Options:
     debug: Debug = False
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes all options of :class:`Options` beside its own, and gets them as one, ``flags``."""
-    hints = get_type_hints(Options, include_extras=True)
+def with_options(options: type[NoteOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command that takes all options of such a class beside its own, and gets them as one, ``flags``."""
+    hints = get_type_hints(options, include_extras=True)
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Options, name), annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(options, name), annotation=hint)
         for name, hint in hints.items()
     ]
-    own = [p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "flags"]
 
-    def command(**values: Any) -> None:
-        function(**{p.name: values[p.name] for p in own}, flags={name: values[name] for name in hints})
+    def decorated(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "flags"]
 
-    command.__doc__ = function.__doc__
-    command.__name__ = function.__name__
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
-    )
-    command.__annotations__ = {p.name: p.annotation for p in own} | hints
-    return command
+        def command(**values: Any) -> None:
+            function(**{p.name: values[p.name] for p in own}, flags={name: values[name] for name in hints})
+
+        command.__doc__ = function.__doc__
+        command.__name__ = function.__name__
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+        )
+        command.__annotations__ = {p.name: p.annotation for p in own} | hints
+        return command
+
+    return decorated

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SONIFIED, MIXED = ".sonified.wav", ".sonified-mix.wav"
 SOUND_RATE = 44_100  # Hz
 PICTURE_RATE = 22_050  # Hz
-DIVISION = Fraction(1, 16)  # of a whole note: the shortest of a score, unless notes are quantised to another
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,8 @@ class OutputSettings:
     key : str or None
         Key signature of the MIDI file and the score: ``auto``, or a key such as ``C minor``. None: none in the MIDI
         file, an estimated one in the score.
-    division : Fraction
-        Shortest note of a score, as a part of a whole note.
+    division : Fraction or None
+        Shortest note of a score, as a part of a whole note. None: sixteenths and triplets of eighths.
     soundfont : Path or None
         SF2 file whose instruments play what is to be heard; a plain synthesiser if None.
     part : Part
@@ -43,7 +42,7 @@ class OutputSettings:
 
     midi: MidiSettings = field(default_factory=MidiSettings)
     key: str | None = None
-    division: Fraction = DIVISION
+    division: Fraction | None = None
     soundfont: Path | None = None
     part: Part = field(default_factory=Part)
 
@@ -143,7 +142,8 @@ class _Sheet:
         t, font = self.transcription, self.settings.soundfont
         if font is None:
             return sound.synthesize(t.notes, t.duration, SOUND_RATE)
-        played = to_midi(t.notes, MidiSettings(program=self.settings.midi.program, bend_mode="channels"))
+        settings = MidiSettings(program=self.settings.midi.program, bend_mode="channels")
+        played = to_midi(t.notes, settings, tuning=t.tuning)
         return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
 
     def audio(self, rate: int, seconds: float = math.inf) -> Float32 | None:
@@ -180,6 +180,7 @@ def _midi(sheet: _Sheet) -> bytes:
         beats=t.beats,
         key=sheet.key if settings.key else None,
         markers=t.markers,
+        tuning=t.tuning,
     )
     sheet.warnings += result.warnings
     return result.data
@@ -221,6 +222,7 @@ def _musicxml(sheet: _Sheet) -> bytes:
         key=sheet.key,
         title=sheet.title,
         division=sheet.settings.division,
+        program=sheet.settings.midi.program,
     )
 
 
@@ -236,7 +238,7 @@ def _mixed(sheet: _Sheet) -> bytes:
     original = sheet.audio(SOUND_RATE)
     if original is None:
         raise UsageError("--sonify-mix needs the recording; give it instead of its posteriors")
-    return to_wav(mix(original, sheet.sound), SOUND_RATE)
+    return to_wav(mix(original, sheet.sound, SOUND_RATE), SOUND_RATE)
 
 
 def _picture(form: str) -> Callable[[_Sheet], bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,25 @@ import numpy as np
 
 from . import audio
 from .audio import Source
+from .errors import UsageError
 from .model import Model
 from .notelist import NoteList
 from .tracking import tracker_for
-from .types import Beats, BeatSettings, Float32, Key, Marker, MidiSettings, Note, Part, Posteriors, TrackerSettings
+from .tuning import cents_of
+from .types import (
+    Beats,
+    BeatSettings,
+    Float32,
+    Key,
+    Marker,
+    MidiSettings,
+    Note,
+    Part,
+    Posteriors,
+    TrackerSettings,
+    check_class,
+    whole,
+)
 
 if TYPE_CHECKING:
     import pretty_midi
@@ -25,6 +41,7 @@ if TYPE_CHECKING:
     from .timing import OnsetEnvelope
 
 NO_BEAT = "no beat was found; the tempo is a fixed one"
+OTHER_TUNING = "the posteriors were made with another tuning, which stays; give the recording instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,9 @@ class Transcription:
         Remarks on notes, by :meth:`shaped`.
     line : bool
         Whether it was followed as a single line: since the settings ask for that, or since it is a voice alone.
+    tuning : float
+        Cents by which its A lies above 440 Hz, as the settings say or as was found; 0 if that was less than 12. Notes
+        are named by this tuning; their bends count from 440 Hz.
     """
 
     notes: Sequence[Note]
@@ -62,6 +82,10 @@ class Transcription:
     beats: Beats | None = None
     markers: tuple[Marker, ...] = ()
     line: bool = False
+    tuning: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.duration:.2f} s: {len(self.notes)} notes by {self.model}>"
 
     @property
     def key(self) -> Key | None:
@@ -77,12 +101,20 @@ class Transcription:
         ----------
         settings : ShapeSettings
         beats : Beats, optional
-            The grid to quantise on, if not the beats of the recording.
-        """
-        from .shaping import shape
+            The grid to quantise on, if not the beats of the recording, and the beats of the result.
 
-        shaped = shape(self.notes, settings, beats or self.beats)
-        return replace(self, notes=shaped.notes, markers=(*self.markers, *shaped.markers))
+        Raises
+        ------
+        UsageError
+            If it is to be quantised and there are no beats, or an argument is of another kind.
+        """
+        from .shaping import ShapeSettings, shape
+
+        check_class("settings", settings, ShapeSettings, optional=False)
+        check_class("beats", beats, Beats)
+        beats = beats or self.beats
+        shaped = shape(self.notes, settings, beats, self.tuning)
+        return replace(self, notes=shaped.notes, beats=beats, markers=(*self.markers, *shaped.markers))
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
         """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE."""
@@ -95,7 +127,8 @@ class Transcription:
     def _midi(self, settings: MidiSettings | None) -> MidiResult:
         from .midi import to_midi
 
-        return to_midi(self.notes, settings, beats=self.beats, markers=self.markers)
+        check_class("settings", settings, MidiSettings)
+        return to_midi(self.notes, settings, beats=self.beats, markers=self.markers, tuning=self.tuning)
 
 
 class Transcriber:
@@ -115,11 +148,20 @@ class Transcriber:
     ModelError
         If the model cannot be loaded.
     UsageError
-        If the provider is not there.
+        If the provider is not there, or ``threads`` is no number from 1.
     """
 
     def __init__(self, model: str | Path | None = None, *, threads: int | None = None, provider: str = "cpu") -> None:
+        if threads is not None and whole("threads", threads) < 1:
+            raise UsageError(f"threads is {threads}; at least one must work")
         self.model = Model(model, threads=threads, provider=provider)
+        self._reload = partial(Transcriber, model, threads=threads, provider=provider)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.model.name}, {self.model.threads} threads>"
+
+    def __reduce__(self) -> tuple[Callable[[], Transcriber], tuple[()]]:
+        return self._reload, ()  # what ONNX Runtime has loaded cannot be sent to other processes
 
     def transcribe(
         self,
@@ -160,17 +202,22 @@ class Transcriber:
         AudioError
             If the recording cannot be read.
         UsageError
-            If ``sample_rate`` is missing with an array, or given with a file.
+            If ``sample_rate`` is missing with an array, or given with a file, or an argument is of another kind.
         """
-        resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
-        rate = self.model.sample_rate
-        envelope = _envelope(rate) if beats else None
-        with audio.open_audio(source, sample_rate, target_rate=rate, part=part) as stream:
+        check_class("part", part, Part)
+        check_class("beats", beats, BeatSettings)
+        resolved = self._resolved(settings)
+        given = None if resolved.tuning is None else cents_of(resolved.tuning)
+        target = self.model.sample_rate
+        with audio.open_audio(source, sample_rate, target_rate=target, part=part, tuning=given) as stream:
+            rate, tuning = stream.rate, stream.tuning
+            envelope = _envelope(rate) if beats else None
             tracker = tracker_for(resolved)
             notes = NoteList()
             kept: list[Posteriors] = []
             with closing(self.model.posteriors(_listened(stream, envelope) if envelope else stream)) as blocks:
-                for block in blocks:
+                for in_tune in blocks:
+                    block = replace(in_tune, frame_rate=rate / self.model.hop, tuning=tuning)
                     notes.extend(tracker.push(block))
                     if keep_posteriors:
                         kept.append(block)
@@ -184,7 +231,17 @@ class Transcriber:
         if beats and found is None:
             warnings = (*warnings, NO_BEAT)
         posteriors = Posteriors.concatenate(kept) if kept else None
-        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found, line=tracker.line)
+        return Transcription(
+            notes,
+            duration,
+            resolved,
+            warnings,
+            self.model.name,
+            posteriors,
+            found,
+            line=tracker.line,
+            tuning=tuning,
+        )
 
     def track(
         self, posteriors: Posteriors, settings: TrackerSettings | None = None, beats: BeatSettings | None = None
@@ -199,8 +256,15 @@ class Transcriber:
             As of :meth:`transcribe`.
         beats : BeatSettings, optional
             As of :meth:`transcribe`; the notes have to tell the beat alone.
+
+        Raises
+        ------
+        UsageError
+            If an argument is of another kind.
         """
-        resolved = (settings or TrackerSettings()).resolved(self.model.defaults)
+        check_class("posteriors", posteriors, Posteriors, optional=False)
+        check_class("beats", beats, BeatSettings)
+        resolved = self._resolved(settings)
         duration = len(posteriors) / posteriors.frame_rate
         tracker = tracker_for(resolved)
         notes = NoteList(tracker.push(posteriors) + tracker.flush(duration))
@@ -208,10 +272,26 @@ class Transcriber:
         nothing = np.zeros(len(posteriors), np.float32)
         found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
         warnings = (NO_BEAT,) if beats and found is None else ()
-        return Transcription(notes, duration, resolved, warnings, self.model.name, posteriors, found, line=tracker.line)
+        if resolved.tuning is not None and abs(cents_of(resolved.tuning) - posteriors.tuning) > 1:
+            warnings = (*warnings, OTHER_TUNING)
+        return Transcription(
+            notes,
+            duration,
+            resolved,
+            warnings,
+            self.model.name,
+            posteriors,
+            found,
+            line=tracker.line,
+            tuning=posteriors.tuning,
+        )
+
+    def _resolved(self, settings: TrackerSettings | None) -> TrackerSettings:
+        check_class("settings", settings, TrackerSettings)
+        return (settings or TrackerSettings()).resolved(self.model.defaults)
 
 
-def _envelope(sample_rate: int) -> OnsetEnvelope:
+def _envelope(sample_rate: float) -> OnsetEnvelope:
     from .timing import OnsetEnvelope
 
     return OnsetEnvelope(sample_rate)
@@ -243,7 +323,7 @@ def transcribe(
     """Transcribe one recording with the shipped model.
 
     The model is loaded anew on every call; for many recordings keep a :class:`Transcriber`.
-    Parameters, returns and errors as :meth:`Transcriber.transcribe`.
+    Parameters (all but ``progress``), returns and errors as :meth:`Transcriber.transcribe`.
     """
     return Transcriber().transcribe(
         source, sample_rate, settings=settings, part=part, beats=beats, keep_posteriors=keep_posteriors

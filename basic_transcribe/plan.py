@@ -7,18 +7,20 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from . import outputs
+from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
 from .errors import OutputError, UsageError, printable
 from .manifest import Entries, Entry, listed_output
 
 STDIN = "-"
 LIST = ".jsonl"  # of a file that names recordings and their outputs
+RECORDINGS = AUDIO_EXTENSIONS | AV_EXTENSIONS  # what a folder is searched for
 OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
 LONGEST_NAME = 255  # bytes, of a file's name, where the system does not say
 
@@ -154,7 +156,6 @@ class _Found:
 class _Search:
     """Collects recordings; each file and folder once, however many names lead to it."""
 
-    extensions: Collection[str]
     choice: Choice
     lists: bool = False
     may_be_empty: bool = False
@@ -217,9 +218,9 @@ class _Search:
 
         for here, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
             folders[:] = [f for f in sorted(folders) if not f.startswith(".") and self.enter(os.path.join(here, f))]
-            for name in sorted(n for n in names if not n.startswith(".") and not n.endswith(OWN_SOUNDS)):
+            for name in sorted(n for n in names if not n.startswith(".")):
                 path = Path(here, name)
-                audible = path.suffix.lower() in self.extensions
+                audible = is_recording(Path(name))
                 try:
                     status = path.stat()
                 except OSError as error:
@@ -300,7 +301,6 @@ def plan(
     inputs: Sequence[str],
     output: Path | None,
     *,
-    extensions: Collection[str],
     extras: Sequence[str] = (),
     choice: Choice = EVERYTHING,
     entries: Entries | None = None,
@@ -318,8 +318,6 @@ def plan(
         Files, folders, or ``-``.
     output : Path or None
         Folder for all outputs; beside each recording if None.
-    extensions : collection of str
-        What is a recording in a folder: lower case, with the dot.
     extras : sequence of str
         Extensions of outputs beside ``.mid``.
     choice : Choice
@@ -335,7 +333,7 @@ def plan(
     UsageError
         If an output would replace an input, or leave the folder.
     """
-    search = _Search(extensions, choice, lists=entries is not None, may_be_empty=may_be_empty)
+    search = _Search(choice, lists=entries is not None, may_be_empty=may_be_empty)
     for text in inputs:
         search.add(text)
     return _planned(search, output, extras, entries)
@@ -345,7 +343,6 @@ def plan_files(
     files: Iterable[tuple[Path, Path]],
     output: Path,
     *,
-    extensions: Collection[str],
     extras: Sequence[str] = (),
     choice: Choice = EVERYTHING,
     entries: Entries,
@@ -354,21 +351,21 @@ def plan_files(
 
     Parameters, otherwise, and errors as :func:`plan`.
     """
-    search = _Search(extensions, choice)
+    search = _Search(choice)
     for root, path in files:
         try:
             status = path.stat()
         except OSError:
             continue
-        if is_recording(path.relative_to(root), extensions) and stat.S_ISREG(status.st_mode):
+        if is_recording(path.relative_to(root)) and stat.S_ISREG(status.st_mode):
             search.file(_Found(str(path), path, root, path.relative_to(root).as_posix()), status)
     return _planned(search, output, extras, entries)
 
 
-def is_recording(relative: Path, extensions: Collection[str]) -> bool:
+def is_recording(relative: Path) -> bool:
     """Whether a search of a folder takes a file for a recording, going by its path below that folder."""
     hidden = any(part.startswith(".") for part in relative.parts)
-    return not hidden and relative.suffix.lower() in extensions and not relative.name.endswith(OWN_SOUNDS)
+    return not hidden and relative.suffix.lower() in RECORDINGS and not relative.name.endswith(OWN_SOUNDS)
 
 
 def _planned(search: _Search, output: Path | None, extras: Sequence[str], entries: Entries | None) -> Plan:
@@ -496,9 +493,13 @@ def _name(found: _Found, output: Path | None, depth: int, style: str) -> tuple[P
     within = found.source.relative_to(found.root)
     folder = (output or found.root).joinpath(*parts[max(0, len(parts) - depth) :], within.parent)
     if style == "digest":
-        digest = hashlib.sha256(os.fsencode(os.path.abspath(found.source))).hexdigest()
-        return folder, f"{within.name}.{digest[:8]}"
+        return folder, with_digest(within.name, absolute(found.source))
     return folder, within.stem if style == "stem" else within.name
+
+
+def with_digest(name: str, source: str) -> str:
+    """A name that is nobody else's, for the outputs of the recording with this absolute path or URL."""
+    return f"{name}.{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}"
 
 
 def _parts(folder: Path) -> tuple[str, ...]:

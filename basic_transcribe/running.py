@@ -102,10 +102,9 @@ def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
 def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: Report) -> int:
     """Transcribe recordings and folders; returns the exit code."""
     from . import plan
-    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
 
     def work() -> None:
-        planned = plan.plan(inputs, output_dir, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS, extras=recipe.extras)
+        planned = plan.plan(inputs, output_dir, extras=recipe.extras)
         report.plan(planned)
         if planned.jobs and output_dir is not None:
             plan.check_folder(output_dir)
@@ -120,15 +119,23 @@ def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | 
     return _reported(work, report, report.summary)
 
 
-def _reported(work: Callable[[], None], report: Report, close: Callable[[], None]) -> int:
-    """Exit code of what is done by ``work``, and, if nothing ends that early, by ``close``."""
+def _reported(
+    work: Callable[[], None],
+    report: Report,
+    close: Callable[[], None] = lambda: None,
+    stopped: Callable[[str], None] | None = None,
+) -> int:
+    """Exit code of what is done by ``work``, and, if nothing ends that early, by ``close``.
+
+    ``stopped`` is called with the name of a signal that does; the report is told of it if this is omitted.
+    """
     try:
         work()
     except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
         report.error(str(error))
         return max(error.exit_code, report.exit_code)
     except Stop as stop:
-        report.stopped(signal.Signals(stop.signum).name)
+        (stopped or report.stopped)(signal.Signals(stop.signum).name)
         return 128 + stop.signum
     close()
     return report.exit_code
@@ -198,7 +205,6 @@ class _Crew:
 
 def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report) -> int:
     """Transcribe folders with a manifest; returns the exit code."""
-    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
     from .folders import transcribe_folders
 
     def work() -> None:
@@ -210,7 +216,6 @@ def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report
                 recipe,
                 crew.work,
                 report,
-                extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS,
                 stopped=lambda: signals.received is not None,
             )
         signals.check()
@@ -221,13 +226,9 @@ def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report
 
 def preview_batch(folders: Folders, recipe: Recipe, report: Report) -> int:
     """Show what :func:`run_batch` would do; returns the exit code."""
-    from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
     from .folders import preview
 
-    def work() -> None:
-        preview(folders, recipe, report, extensions=AUDIO_EXTENSIONS | AV_EXTENSIONS)
-
-    return _reported(work, report, report.outlook)
+    return _reported(lambda: preview(folders, recipe, report), report, report.outlook)
 
 
 def run_evaluation(
@@ -245,8 +246,8 @@ def run_evaluation(
     from . import evaluate, plan, scoring
     from .exports import write_atomic
 
-    scores: list[evaluate.Score] = []
-    try:
+    def work() -> None:
+        scores: list[evaluate.Score] = []
         scoring.require_mir_eval()
         if json is not None:
             plan.check_file(json, evaluate.JSON_BEGINNING)
@@ -280,13 +281,8 @@ def run_evaluation(
         if json is not None:
             failures = [(result.label, result.message) for result in report.results]
             write_atomic(json, evaluate.to_json(scores, failures, source=source, reference=reference).encode())
-    except TranscribeError as error:  # one that concerns all recordings
-        report.error(str(error))
-        return max(error.exit_code, report.exit_code)
-    except Stop as stop:
-        complain(f"stopped by {signal.Signals(stop.signum).name}")
-        return 128 + stop.signum
-    return report.exit_code
+
+    return _reported(work, report, stopped=lambda name: complain(f"stopped by {name}"))
 
 
 def _given(

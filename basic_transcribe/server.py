@@ -5,7 +5,7 @@ rebinding), and so is the Origin of uploads. An uploaded recording is kept in a 
 gone as soon as it is closed, however this process ends.
 
 A recording takes one of the places for work when all of it is here, so that nobody holds one by sending slowly. There
-are bounds for how many are on their way, and for the bytes that all of them have on the disk.
+are bounds for how many are on their way or wait, and for the bytes that all of them have on the disk.
 """
 
 from __future__ import annotations
@@ -66,11 +66,13 @@ HEADERS = {
 """Sent with every answer."""
 
 CONNECTIONS = 64
-UPLOADS = 32  # recordings on their way here; the other connections are for the page
+UPLOADS = 32  # recordings on their way here, or waiting for their turn; the other connections are for the page
+SMALL = 10_000_000  # bytes; a larger recording is not let come while all places for work are taken
 PATIENCE = 30.0  # seconds for the head of a request, for an idle connection, and for each piece of an answer
 GRACE, SLOWEST = 20.0, 20_000  # an upload may take so many seconds, and one more for so many bytes
-TURN = 30.0  # seconds that a recording, once it is here, waits for those before it
+TURN = 30.0  # seconds that a recording waits for others: for room on the disk, and for a place for work
 LINGER = 2.0  # seconds in which the rest of a refused upload is thrown away
+FAREWELL = 3.0  # seconds in which a server that stops gives its last answers
 CHUNK = 1 << 16
 RETRY_AFTER = 5  # seconds
 
@@ -192,6 +194,14 @@ class _Form:
         self._complete = True
 
 
+@dataclass(eq=False)
+class _Share:
+    """Of the room on the disk: the bytes that a recording has there, and those that it waits to write."""
+
+    stored: int = 0
+    wanted: int = 0
+
+
 class Server(socketserver.ThreadingMixIn, HTTPServer):
     """The page and the API on one address. Each connection has a thread.
 
@@ -240,8 +250,10 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
         self.names = {"localhost", host.lower(), *(name.lower().rstrip(".") for name in names)}
         self.log, self.remark = log, remark
         self.stopping = threading.Event()
-        self._change = threading.Condition()  # of the counts that follow
-        self._jobs = self._uploads = self._stored = 0  # recordings at work, and on their way; bytes of all of them
+        self._change = threading.Condition()  # of what follows
+        self._requests = self._jobs = self._stored = 0  # being answered; recordings at work; bytes of all recordings
+        self._uploads: list[_Share] = []  # of the recordings on their way, the oldest first
+        self._queue: list[object] = []  # recordings that wait for a place for work
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__((str(address[0]), port), _Handler)
 
@@ -274,57 +286,86 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
             self.remark(traceback.format_exc())
 
     @contextmanager
-    def upload(self) -> Iterator[None]:
-        """A place for a recording on its way here.
-
-        Raises
-        ------
-        Problem
-            If there is none, or it would be in vain since all places for work are taken: 503.
-        """
+    def request(self) -> Iterator[None]:
+        """A request, until it has been answered."""
         with self._change:
-            if self._jobs >= self.limits.jobs:
-                raise self._busy()
-            if self._uploads >= UPLOADS:
-                raise _later(f"{UPLOADS} recordings are being received already")
-            self._uploads += 1
+            self._requests += 1
         try:
             yield
         finally:
             with self._change:
-                self._uploads -= 1
+                self._requests -= 1
+                self._change.notify_all()
 
     @contextmanager
-    def storage(self) -> Iterator[Callable[[int], None]]:
-        """Room on the disk for a recording: to be told of its bytes before they are written.
+    def storage(self) -> Iterator[_Share]:
+        """Room on the disk for a recording, as much as :meth:`upload` gives it."""
+        share = _Share()
+        try:
+            yield share
+        finally:
+            with self._change:
+                self._stored -= share.stored
+                if share in self._uploads:  # it has not got here
+                    self._uploads.remove(share)
+                self._change.notify_all()
+
+    @contextmanager
+    def upload(self, share: _Share, length: int, check: Callable[[], None]) -> Iterator[Callable[[int], None]]:
+        """A place for a recording on its way here; gives what is to be told of its bytes before they are written.
 
         Together, recordings have no more than as many of the largest size as are transcribed at a time. Bytes count
-        when they come, not when they are announced: who announces many and sends few holds nobody up.
+        when they come, not when they are announced: who announces many and sends few holds nobody up. Where there is
+        no room, the youngest is refused, and the others wait for what that frees: so the oldest always gets here.
+
+        Parameters
+        ----------
+        share : _Share
+            The recording's, of :meth:`storage`.
+        length : int
+            Bytes that are announced.
+        check : callable
+            Called now and then while waiting; what it raises ends that.
 
         Raises
         ------
         Problem
-            By what it gives, if there is no room: 503.
+            If there is no place, or a large recording would come in vain since all places for work are taken; by what
+            it gives, if there is no room: 503.
         """
-        mine = 0
+
+        def fits() -> bool:
+            older = self._uploads[: self._uploads.index(share)]
+            wanted = share.wanted + sum(other.wanted for other in older)
+            return self._stored + wanted <= self.limits.jobs * self.limits.max_bytes
 
         def take(size: int) -> None:
-            nonlocal mine
+            deadline = time.monotonic() + TURN
             with self._change:
-                if self._stored + size > self.limits.jobs * self.limits.max_bytes:
-                    raise _later("there is no room for more recordings just now")
+                share.wanted = size
+                while not fits():
+                    if share is self._uploads[-1] or time.monotonic() >= deadline:
+                        raise _later("there is no room for more recordings just now")
+                    self._change.wait(0.1)
+                    check()
+                share.wanted = 0
+                share.stored += size
                 self._stored += size
-            mine += size
 
-        try:
-            yield take
-        finally:
-            with self._change:
-                self._stored -= mine
+        with self._change:
+            if length > SMALL and self._jobs >= self.limits.jobs:
+                raise self._busy()
+            if len(self._uploads) + len(self._queue) >= UPLOADS:
+                raise _later(f"{UPLOADS} recordings are on their way or wait already")
+            self._uploads.append(share)
+        yield take  # of one that fails, storage() ends this together with its bytes: nobody is to be refused for them
+        with self._change:
+            self._uploads.remove(share)
+            self._change.notify_all()
 
     @contextmanager
     def job(self, check: Callable[[], None]) -> Iterator[None]:
-        """One of the places for work, once there is one.
+        """One of the places for work, once there is one and those who asked before have theirs.
 
         Parameters
         ----------
@@ -336,15 +377,20 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
         Problem
             If all remain taken: 503.
         """
-        deadline = time.monotonic() + TURN
+        deadline, turn = time.monotonic() + TURN, object()
         with self._change:
-            check()
-            while self._jobs >= self.limits.jobs:
-                if time.monotonic() >= deadline:
-                    raise self._busy()
-                self._change.wait(0.1)
+            self._queue.append(turn)
+            try:
                 check()
-            self._jobs += 1
+                while self._queue[0] is not turn or self._jobs >= self.limits.jobs:
+                    if time.monotonic() >= deadline:
+                        raise self._busy()
+                    self._change.wait(0.1)
+                    check()
+                self._jobs += 1
+            finally:
+                self._queue.remove(turn)
+                self._change.notify_all()
         try:
             yield
         finally:
@@ -356,11 +402,15 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
         return _later(f"{self.limits.jobs} recordings are being transcribed already")
 
     def stop(self) -> None:
-        """End the work that is going on, and close. Not while :meth:`serve_forever` runs in another thread."""
+        """End the work that is going on, say so to those who wait for it, and close.
+
+        Not while :meth:`serve_forever` runs in another thread.
+        """
         self.stopping.set()
         self.server_close()
         with self._change:
             self._change.wait_for(lambda: not self._jobs, PATIENCE)
+            self._change.wait_for(lambda: not self._requests, FAREWELL)
 
     def allows(self, authority: str) -> bool:
         """Whether a Host header, or the host of an Origin, can be of a client that means this server.
@@ -412,6 +462,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _linger(self) -> None:
         """Throw the rest of a body away for a while: the reset that closing causes would overtake the answer."""
+        self._unread = False
         self._source.deadline = time.monotonic() + LINGER
         try:
             self.connection.shutdown(socket.SHUT_WR)
@@ -430,22 +481,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self._unread = self._has_body()
-        try:
-            self._route()
-        except Problem as problem:
-            self._problem(problem)
-        except (ConnectionError, TimeoutError, Gone):
-            raise
-        except Exception as error:  # whatever a damaged file sets off in a decoder must not leave a client waiting
-            if self.server.remark:
-                self.server.remark(traceback.format_exc())
-            self._problem(Problem(500, f"unexpected {type(error).__name__}; report it with the recording"))
+        with self.server.request():
+            try:
+                self._route()
+            except Problem as problem:
+                self._problem(problem)
+            except (ConnectionError, TimeoutError, Gone):
+                raise
+            except Exception as error:  # whatever a damaged file sets off in a decoder must not leave a client waiting
+                if self.server.remark:
+                    self.server.remark(traceback.format_exc())
+                self._problem(Problem(500, f"unexpected {type(error).__name__}; report it with the recording"))
+            if self._unread:
+                self._linger()
 
     def _route(self) -> None:
         self._check_sender()
-        if not self.path.startswith("/"):
+        whole = re.fullmatch(r"https?://([^/?]*)(.*)", self.path, re.IGNORECASE)  # address, as proxies are sent it
+        if whole:
+            self._check_name(whole[1])
+        elif not self.path.startswith("/"):
             raise Problem(400, "the address must begin with a slash")
-        path, _, query = self.path.partition("?")
+        path, _, query = (whole[2] if whole else self.path).partition("?")
         path = unquote(path)
         if path == api.TRANSCRIBE:
             self._allow("POST")
@@ -476,13 +533,16 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1:
             raise Problem(400, "the request needs one Host header")
-        if not self.server.allows(hosts[0]):
-            raise Problem(403, "this server does not go by that name; use its address, or start it with --allow-host")
+        self._check_name(hosts[0])
         origin = self.headers.get("Origin")
         if origin is not None:
             site = re.fullmatch(r"https?://(.*)", origin)
             if not site or not self.server.allows(site[1]):
                 raise Problem(403, "requests from the pages of other sites are refused")
+
+    def _check_name(self, authority: str) -> None:
+        if not self.server.allows(authority):
+            raise Problem(403, "this server does not go by that name; use its address, or start it with --allow-host")
 
     # ------------------------------------------------------------------------------------------------------- page
 
@@ -505,8 +565,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _transcribe(self, query: str) -> None:
         order = api.read_order(query, ",".join(self.headers.get_all("Accept", [])))
         length = self._length()
-        with self.server.storage() as take, tempfile.TemporaryFile(prefix="basic_transcribe-") as file:
-            with self.server.upload():
+        with self.server.storage() as share, tempfile.TemporaryFile(prefix="basic_transcribe-") as file:
+            with self.server.upload(share, length, self._check_wanted) as take:
                 if self.headers.get("Expect", "").lower() == "100-continue":
                     self.send_response_only(HTTPStatus.CONTINUE)
                     super().end_headers()
@@ -521,7 +581,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._event("result", answer.event())
             return
         kind = api.FORMATS[order.format].media_types[0]
+        warnings = {api.WARNINGS: answer.warnings_header()} if answer.warnings else {}
         headers = {
+            **warnings,
             "Content-Type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(answer.name, safe='')}",
             "Cache-Control": "no-store",
@@ -584,6 +646,7 @@ class _Handler(BaseHTTPRequestHandler):
         begun = time.monotonic()
         received = 0
         while received < length:
+            self._check_stopping()
             self._source.deadline = begun + GRACE + received / SLOWEST
             try:
                 chunk = self.rfile.read1(min(CHUNK, length - received))
@@ -593,11 +656,16 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Gone
             received += len(chunk)
             self._unread = received < length
+            came = time.monotonic()
             yield chunk
+            begun += time.monotonic() - came  # a wait for room is not the client's fault
 
-    def _check_wanted(self) -> None:
+    def _check_stopping(self) -> None:
         if self.server.stopping.is_set():
             raise _later("the server is being stopped")
+
+    def _check_wanted(self) -> None:
+        self._check_stopping()
         if self._client_has_gone():
             raise Gone
 

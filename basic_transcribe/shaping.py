@@ -12,7 +12,7 @@ import numpy as np
 from .errors import UsageError
 from .keys import Scale, parse_scale, pitch_name
 from .timing import quantize
-from .types import Beats, Marker, Note, PitchBend
+from .types import Beats, Marker, Note, PitchBend, check_kinds
 
 SCALE_MODES = ("snap", "drop", "mark")
 LOWEST, HIGHEST = 21, 108  # pitches that a note may be moved to
@@ -52,6 +52,11 @@ class ShapeSettings:
         beyond them no further. Two equal ends make all notes alike.
     mark_below : float, optional
         0 to 1; notes of less confidence are marked with ``? F#4 0.41``.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range or of another kind.
     """
 
     scale: str | None = None
@@ -67,10 +72,11 @@ class ShapeSettings:
     mark_below: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scale is not None:
-            parse_scale(self.scale)
         if self.scale_mode not in SCALE_MODES:
             raise UsageError(f"scale_mode is {self.scale_mode}; it must be {', '.join(SCALE_MODES)}")
+        check_kinds(self)
+        if self.scale is not None:
+            parse_scale(self.scale)
         if not 0 <= self.legato <= 10_000:
             raise UsageError(f"legato is {self.legato} ms; it must lie between 0 and 10000")
         if self.quantize is not None and not 0 < self.quantize <= 4:
@@ -100,7 +106,7 @@ class Shaped:
     markers: tuple[Marker, ...] = ()
 
 
-def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = None) -> Shaped:
+def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = None, tuning: float = 0.0) -> Shaped:
     """Give notes another shape.
 
     The order of the steps is that of the settings: pitches first, since they decide which notes belong together; then
@@ -115,6 +121,8 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
         The neutral ones return the notes as they are.
     beats : Beats, optional
         The grid to quantise on.
+    tuning : float
+        Cents above A = 440 Hz that bends are centred on.
 
     Returns
     -------
@@ -129,7 +137,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     shaped = list(notes)
     scale = parse_scale(settings.scale) if settings.scale is not None else None
     if scale and settings.scale_mode == "snap":
-        shaped = _snap(shaped, scale)
+        shaped = _snap(shaped, scale, tuning / 100)
     if scale and settings.scale_mode == "drop":
         shaped = [note for note in shaped if note.pitch in scale]
     if settings.legato:
@@ -159,14 +167,14 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
 # ---------------------------------------------------------------- scale
 
 
-def _snap(notes: Sequence[Note], scale: Scale) -> list[Note]:
+def _snap(notes: Sequence[Note], scale: Scale, tuning: float) -> list[Note]:
     """Notes moved to the nearest pitches of a scale, without overlaps.
 
     Of two that now begin together on one pitch the stronger stays. One that was moved into another is left out; any
     other that begins within another cuts it short.
     """
     allowed = [pitch for pitch in range(LOWEST, HIGHEST + 1) if pitch in scale]
-    pairs = [(note if note.pitch in scale else _moved(note, allowed), note) for note in notes]
+    pairs = [(note if note.pitch in scale else _moved(note, allowed, tuning), note) for note in notes]
     last: dict[int, Note] = {}
     kept: list[Note] = []
     for note, found in sorted(pairs, key=lambda pair: (pair[0].onset, pair[0].pitch)):
@@ -185,9 +193,9 @@ def _snap(notes: Sequence[Note], scale: Scale) -> list[Note]:
     return sorted([*kept, *last.values()], key=lambda n: (n.onset, n.pitch))
 
 
-def _moved(note: Note, allowed: Sequence[int]) -> Note:
+def _moved(note: Note, allowed: Sequence[int], tuning: float) -> Note:
     """The note on the nearest pitch allowed, of two the one it sounds nearer to, else the lower, its bend centred."""
-    centre = 0.0 if note.bend is None else float(np.median(note.bend.semitones))
+    centre = 0.0 if note.bend is None else float(np.median(note.bend.semitones)) - tuning
     pitch = min(allowed, key=lambda p: (abs(p - note.pitch), abs(p - note.pitch - centre), p))
     bend = note.bend and replace(note.bend, semitones=note.bend.semitones - np.float32(centre))
     return replace(note, pitch=pitch, bend=bend)

@@ -33,7 +33,7 @@ GATE = 0.1  # seconds of the blocks over which loudness is measured
 QUIET = 1e-7  # power below which a block is silence, -70 dB
 
 
-def synthesize(notes: Iterable[Note], duration: float, sample_rate: int = 44_100) -> Float32:
+def synthesize(notes: Iterable[Note], duration: float, sample_rate: int) -> Float32:
     """Play notes with a plain voice of twelve partials.
 
     Built for judging a transcription by ear: the pitch follows the bends sample by sample, a velocity 12 steps higher
@@ -93,7 +93,7 @@ def _cycle(partials: int) -> tuple[Float32, Float32]:
     return waves[0].astype(np.float32), np.sum([np.zeros(TABLE), *waves[1:]], axis=0).astype(np.float32)
 
 
-def synthesize_soundfont(midi: bytes, soundfont: Path, sample_rate: int = 44_100) -> Float32:
+def synthesize_soundfont(midi: bytes, soundfont: Path, sample_rate: int) -> Float32:
     """Play a MIDI file with the instruments of a SoundFont, by the program fluidsynth, which must be installed.
 
     Every channel plays its melodic program, the tenth too, which in General MIDI would be drums: a zone of MPE includes
@@ -169,7 +169,7 @@ def player_of(path: Path) -> str:
     return program
 
 
-def mix(original: Float32, notes: Float32, sample_rate: int = 44_100) -> Float32:
+def mix(original: Float32, notes: Float32, sample_rate: int) -> Float32:
     """Put a recording on the left and its notes on the right, equally loud.
 
     Parameters

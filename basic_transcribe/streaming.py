@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import MAX_SAMPLE, new_resampler
+from .audio import MAX_SAMPLE, Mix, check_shape, new_resampler
 from .decoders import check_format
 from .errors import AudioError, UsageError
 from .model import Model
 from .tracking import prompt_tracker
-from .types import Float32, Note, TrackerSettings
+from .tuning import CONCERT_PITCH, cents_of
+from .types import Float32, Note, Posteriors, TrackerSettings, check_class, number
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
+LONGEST_BLOCK = 60.0  # seconds
 
 
 class StreamingTranscriber:
     """Takes sound in chunks of any length, gives notes as soon as they are known.
 
     All notes together, once flushed, are those that :class:`~basic_transcribe.pipeline.Transcriber` finds in the whole
-    recording if it is told the same of ``monophonic``, but for the few that the rounding of short blocks decides. The
-    memory used does not depend on its length.
+    recording if it is told the same of ``monophonic`` and ``tuning``, but for the few that the rounding of short blocks
+    decides, and those of the second in which channels begin or cease to cancel each other, which is noticed at its end.
+    The memory used does not depend on its length.
 
     Parameters
     ----------
@@ -34,18 +39,20 @@ class StreamingTranscriber:
         A loaded model, which several transcribers may share, or an ONNX file; the one shipped with the package if
         omitted.
     settings : TrackerSettings, optional
-        Thresholds and ranges; the model's own where omitted. All notes are looked for unless ``monophonic`` is true: to
-        find out would take seconds. A line is decided some seconds late.
+        Thresholds and ranges; the model's own where omitted. All notes are looked for unless ``monophonic`` is true,
+        and A has 440 Hz unless ``tuning`` says otherwise: to find out would take seconds. A line is decided some
+        seconds late.
     block_seconds : float
-        Sound that the model is run on at once. Shorter blocks answer sooner and cost more. From 0.4 s on the notes are
-        the same; in shorter ones the model rounds a little otherwise, which may add, drop or move one now and then.
+        Sound that the model is run on at once, up to 60 s. Shorter blocks answer sooner and cost more. From 0.4 s on
+        the notes are the same; in shorter ones the model rounds a little otherwise, which may add, drop or move one now
+        and then.
 
     Raises
     ------
     ModelError
         If the model cannot be loaded.
     UsageError
-        If the sample rate is out of range.
+        If the sample rate or the length of blocks is out of range, or an argument is of another kind.
 
     Examples
     --------
@@ -63,15 +70,23 @@ class StreamingTranscriber:
         settings: TrackerSettings | None = None,
         block_seconds: float = BLOCK_SECONDS,
     ) -> None:
+        sample_rate = number("sample_rate", sample_rate)
         check_format("stream", sample_rate, 1, UsageError)
+        if not 0 < number("block_seconds", block_seconds) <= LONGEST_BLOCK:
+            raise UsageError(f"block_seconds is {block_seconds} s; it must be positive, and at most {LONGEST_BLOCK:g}")
+        check_class("settings", settings, TrackerSettings)
         self.model = model if isinstance(model, Model) else Model(model)
         self.sample_rate = sample_rate
         self.settings = (settings or TrackerSettings()).resolved(self.model.defaults)
-        self._resampler = _resampler(sample_rate, self.model.sample_rate)
+        self._tuning = cents_of(self.settings.tuning or CONCERT_PITCH)
+        self._rate = self.model.sample_rate * 2 ** (self._tuning / 1200)  # what the model hears for each second
+        self._resampler = _resampler(sample_rate, self._rate)
         self._feed = self.model.feed(block_seconds)
         self._tracker = prompt_tracker(self.settings)
         self._taken = 0  # samples, at the given rate
-        self._samples = 0  # at the model's rate
+        self._samples = 0  # that the model has heard
+        self._channels: int | None = None  # those of the first chunk
+        self._mix: Mix | None = None
         self._flushed = False
 
     @property
@@ -83,12 +98,12 @@ class StreamingTranscriber:
         """
         samples = self._tracker.lookahead * self.model.hop + self._feed.latency
         delay = (self.settings.onset_delay or 0.0) / 1000
-        return _resampling_delay(self.sample_rate, self.model.sample_rate) + samples / self.model.sample_rate - delay
+        return _resampling_delay(self.sample_rate, self._rate) + samples / self._rate - delay
 
     @property
     def seconds(self) -> float:
         """Time up to which all onsets are known, at most the length of the recording so far."""
-        return min(self._tracker.seconds, self._samples / self.model.sample_rate)
+        return min(self._tracker.seconds, self._samples / self._rate)
 
     @property
     def sounding(self) -> list[Note]:
@@ -99,13 +114,20 @@ class StreamingTranscriber:
         """
         return sorted(self._tracker.sounding, key=lambda n: (n.onset, n.pitch))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a careful listener should know so far: where the channels cancelled each other."""
+        warning = self._mix and self._mix.warning
+        return (warning,) if warning else ()
+
     def push(self, samples: NDArray[np.floating[Any]]) -> list[Note]:
         """Take the next samples; return the notes that are finished by them.
 
         Parameters
         ----------
         samples : ndarray of float, shape (n,) or (n, channels)
-            Full scale 1.0. Channels are mixed to their mean.
+            Full scale 1.0. All chunks have the same channels, 64 at most, which are mixed to their mean; where they
+            cancel each other, the louder is used from the next second on.
 
         Returns
         -------
@@ -117,7 +139,7 @@ class StreamingTranscriber:
         AudioError
             If a sample is not a finite number of reasonable size. The stream can go on without that chunk.
         UsageError
-            If the array is no audio, or the recording has been flushed.
+            If the array is no audio, or has not the channels of those before, or the recording has been flushed.
         """
         self._check_open()
         mono = self._mono(samples)
@@ -135,39 +157,57 @@ class StreamingTranscriber:
         self._check_open()
         self._flushed = True
         notes = self._track(np.zeros(0, np.float32), last=True)
-        for posteriors in self._feed.flush():
-            notes += self._tracker.push(posteriors)
-        return notes + self._tracker.flush(self._samples / self.model.sample_rate)
+        notes += self._notes(self._feed.flush())
+        return notes + self._tracker.flush(self._samples / self._rate)
 
     def _track(self, mono: Float32, *, last: bool = False) -> list[Note]:
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono, last=last)
         self._samples += len(mono)
-        return [note for posteriors in self._feed.push(mono) for note in self._tracker.push(posteriors)]
+        return self._notes(self._feed.push(mono))
+
+    def _notes(self, blocks: Iterable[Posteriors]) -> list[Note]:
+        frame_rate = self._rate / self.model.hop
+        tuned = (replace(block, frame_rate=frame_rate, tuning=self._tuning) for block in blocks)
+        return [note for block in tuned for note in self._tracker.push(block)]
 
     def _check_open(self) -> None:
         if self._flushed:
             raise UsageError("the stream has been flushed; make a new StreamingTranscriber for the next recording")
 
     def _mono(self, samples: NDArray[np.floating[Any]]) -> Float32:
+        samples = np.asarray(samples)
         if samples.dtype.kind != "f" or samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
             raise UsageError(
                 f"a chunk of {samples.dtype}, shape {samples.shape}; give floats of full scale 1.0, shape (samples,) or"
                 " (samples, channels)"
             )
+        frames = samples[:, None] if samples.ndim == 1 else samples
+        self._check_channels(frames)
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes Inf, and is refused
-            floats = samples.astype(np.float32, copy=False)
+            floats = frames.astype(np.float32, copy=False)
         bad = ~(np.abs(floats) <= MAX_SAMPLE)
         if bad.any():
-            place = tuple(np.argwhere(bad)[0])
+            row, channel = np.argwhere(bad)[0]
             raise AudioError(
-                f"sample {self._taken + int(place[0])} of the stream is {samples[place]:g}, not a valid value; leave"
+                f"sample {self._taken + int(row)} of the stream is {frames[row, channel]:g}, not a valid value; leave"
                 " the chunk out"
             )
-        if floats.ndim == 1:
-            return floats
-        channels = floats.shape[1]
-        return floats[:, 0] if channels == 1 else floats @ np.full(channels, 1 / channels, np.float32)
+        if not len(floats):
+            return np.zeros(0, np.float32)
+        if self._channels is None:
+            self._channels = floats.shape[1]
+            self._mix = Mix(self._channels, self.sample_rate) if self._channels > 1 else None
+        return self._mix.prompt(floats) if self._mix else floats[:, 0]
+
+    def _check_channels(self, frames: NDArray[np.floating[Any]]) -> None:
+        if self._channels is None or not len(frames):
+            check_shape("chunk", frames)
+            check_format("chunk", self.sample_rate, frames.shape[1], UsageError)
+        elif frames.shape[1] != self._channels:
+            raise UsageError(
+                f"chunk of shape {frames.shape}, {self._channels} channels before; give (samples, {self._channels})"
+            )
 
 
 def _resampler(rate: float, target: float) -> Any:

@@ -36,7 +36,7 @@ PRIOR = 2.0  # how much a second of unusual tempo counts
 STEPS = 1.03  # ratio of neighbouring tempi
 INERTIA = 100.0  # cost of changing the tempo by a factor of e from one beat to the next
 SWITCH = 8.0  # cost of changing the feel
-HINT_OCTAVES, HINT_PRIOR = 0.1, 10.0
+HINT_OCTAVES = 0.2  # the same around a tempo that is told
 LONGEST_QUARTER = 12.0  # seconds, of beats near a hint: a MIDI file must be able to hold them, though they drift
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
@@ -53,6 +53,7 @@ STRAIGHT: tuple[Shares, Shares] = (
     {0: 0.60, 6: 0.20, 3: 0.03, 9: 0.07},
 )
 SWUNG: tuple[Shares, Shares] = ({0: 0.45, 7.6: 0.34, 6: 0.06, 4: 0.03}, {0: 0.60, 7.6: 0.22, 6: 0.03})
+SHORT: tuple[Shares, Shares] = ({0: 0.75, 6: 0.15, 3: 0.02, 9: 0.02}, {0: 0.85, 6: 0.08})  # beats below a quarter
 COMPOUND: tuple[Shares, Shares] = ({0: 0.40, 4: 0.24, 8: 0.25, 2: 0.03, 6: 0.04, 10: 0.04}, {0: 0.60, 4: 0.15, 8: 0.18})
 
 # ---- constant tempo
@@ -70,6 +71,8 @@ LOOSE = 0.040  # seconds, of the model's beats around the curve
 FLEXIBILITY = 0.01  # change of a beat's length to the next, as a share of it
 
 # ---- bars
+TRIPLE = (3 / 2, 2, 3)  # how much faster the beats of bars of three may be than those that were found
+BARS = 3.0  # what bars of three explain counts for beside what their beats do
 EARLY = 0.15  # of a beat: what begins so much before it, is of it
 ACCENT = 0.25  # what accents count for beside changes of harmony
 
@@ -79,11 +82,11 @@ class OnsetEnvelope:
 
     Parameters
     ----------
-    sample_rate : int
+    sample_rate : float
         Of the blocks, in Hz.
     """
 
-    def __init__(self, sample_rate: int = 22_050) -> None:
+    def __init__(self, sample_rate: float) -> None:
         import librosa
 
         self._frame_rate = sample_rate / HOP
@@ -169,11 +172,12 @@ def estimate_beats(
     notes : iterable of Note
         In any order.
     per_bar : int
-        Beats in a bar.
+        Beats in a bar. If three, the bars help to find the beats.
     quarters : float
         Length of a beat in quarter notes.
     tempo_hint : float, optional
-        About how many beats per minute are expected; settles between a tempo, its half and its double.
+        About how many beats per minute are expected, within some 10 %; settles between a tempo, its half and its
+        double.
 
     Returns
     -------
@@ -194,14 +198,41 @@ def estimate_beats(
     if not len(events.times):
         return None
     duration = max(len(envelope) / frame_rate, float(events.times[-1]))
-    search = _search(envelope, frame_rate, events, quarters, tempo_hint)
+    search = _search(envelope, frame_rate, events, quarters)
+    times = _times(search if tempo_hint is None else search.near(tempo_hint), events, duration)
+    if times is None:
+        return None
+    if per_bar == 3 and tempo_hint is None and not _compound(quarters):
+        times = _in_threes(search, times, notes, events, duration)
+    return Beats(tuple(times.tolist()), per_bar, _downbeat(times, notes, events, per_bar), quarters)
+
+
+def _times(search: _Search, events: _Events, duration: float) -> Float64 | None:
+    """Beats in seconds, None if none are found."""
     rough = _follow(search)
     best = _best(search, rough) if len(rough) >= 2 else None
     if best is None:
         return None
     beats, steady = best
-    times = _cover(_refine(beats / search.rate, events, steady), duration)
-    return Beats(tuple(times.tolist()), per_bar, _downbeat(times, notes, events, per_bar), quarters)
+    return _cover(_refine(beats / search.rate, events, steady), duration)
+
+
+def _in_threes(search: _Search, times: Float64, notes: Sequence[Note], events: _Events, duration: float) -> Float64:
+    """Of these beats and faster ones those which, with bars of three, explain the recording best.
+
+    Onsets alone often take the dotted quarters, half bars or bars of a fast waltz for its beats.
+    """
+    tempo = float(60 / np.median(np.diff(times)))
+    faster = [
+        _times(search.near(tempo * ratio), events, duration) for ratio in TRIPLE if tempo * ratio <= search.fastest
+    ]
+
+    def score(times: Float64) -> float:
+        beats = times * search.rate
+        prior = len(search.streams) * float(search.prior(np.median(np.diff(beats))))
+        return _explained(search, beats) + prior + BARS * _explained_by_bars(times, notes, events, 3)
+
+    return max([times, *(x for x in faster if x is not None)], key=score)
 
 
 def _events(notes: Sequence[Note]) -> _Events:
@@ -243,8 +274,10 @@ class _Search:
         Where music has its onsets and accents within a beat; one or more ways.
     slowest, fastest, usual : float
         Beats per minute.
-    octaves, weight : float
-        Width and weight of the prior of tempi.
+    quarters : float
+        Length of a beat in quarter notes.
+    octaves : float
+        Width of the prior of tempi.
     hinted : bool
         Whether somebody told the tempo, so that there must be one.
     """
@@ -255,30 +288,41 @@ class _Search:
     slowest: float
     fastest: float
     usual: float
-    octaves: float
-    weight: float
-    hinted: bool
+    quarters: float
+    octaves: float = OCTAVES
+    hinted: bool = False
+
+    def near(self, tempo: float) -> _Search:
+        """The same around a tempo that is told."""
+        slowest = max(tempo / 1.4, 60 / (LONGEST_QUARTER * self.quarters))
+        fastest = 1.4 * max(tempo, slowest)
+        return replace(self, slowest=slowest, fastest=fastest, usual=tempo, octaves=HINT_OCTAVES, hinted=True)
 
     def prior(self, length: ArrayLike) -> Float64:
         """Logarithm of the prior of a beat of so many frames, per frame."""
         octaves = np.log2(60 * self.rate / np.asarray(length) / self.usual)
-        return np.asarray(-self.weight / self.rate / 2 * (octaves / self.octaves) ** 2, np.float64)
+        return np.asarray(-PRIOR / self.rate / 2 * (octaves / self.octaves) ** 2, np.float64)
 
 
-def _search(envelope: Float32, frame_rate: float, events: _Events, quarters: float, hint: float | None) -> _Search:
+def _search(envelope: Float32, frame_rate: float, events: _Events, quarters: float) -> _Search:
     rate = frame_rate / 2
     frames = int(max(len(envelope) / 2, events.times[-1] * rate)) + 2
     streams = np.zeros((frames, 2), np.float32)
     streams[:, 0] = AUDIO_WEIGHT * _normalised(envelope, frame_rate, frames)
     streams[:, 0] += EVENT_WEIGHT * _spread(events.times * rate, events.sizes, frames)
     streams[:, 1] = ACCENT_WEIGHT * _spread(events.times * rate, events.sizes * events.accents, frames)
-    feels = (COMPOUND,) if math.frexp(quarters)[0] == 0.75 else (STRAIGHT, SWUNG)
-    if hint is not None:
-        slowest = max(hint / 1.4, 60 / (LONGEST_QUARTER * quarters))
-        fastest = 1.4 * max(hint, slowest)
-        return _Search(streams, rate, feels, slowest, fastest, hint, HINT_OCTAVES, HINT_PRIOR, True)
+    feels: tuple[tuple[Shares, Shares], ...] = (STRAIGHT, SWUNG)
     scale = quarters**-0.5  # longer beats are slower, but not by as much
-    return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, OCTAVES, PRIOR, False)
+    if _compound(quarters):
+        feels = (COMPOUND,)
+    elif quarters < 1:
+        feels, scale = (SHORT,), quarters**-0.75
+    return _Search(streams, rate, feels, SLOWEST * scale, FASTEST * scale, USUAL * scale, quarters)
+
+
+def _compound(quarters: float) -> bool:
+    """Whether a beat is a dotted note."""
+    return math.frexp(quarters)[0] == 0.75
 
 
 def _follow(search: _Search) -> Float64:
@@ -300,7 +344,7 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
     frames = np.flatnonzero(search.streams.any(axis=1))
     weights = search.streams[frames]
     usual = float(np.median(np.diff(beats)))
-    drifting = _fit(_shapes(search, usual), _passed(beats, frames), weights)[0]
+    drifting = _explained(search, beats)
     enough = max(drifting - DRIFT * len(beats), SHARE * drifting)
     best, found, evidence = enough + total * search.prior(usual), None, drifting
     for ratio in RATIOS:
@@ -316,6 +360,13 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
     if evidence <= 0 and not search.hinted:
         return None
     return (beats, False) if found is None else (np.arange(found[0], total, found[1]), True)
+
+
+def _explained(search: _Search, beats: Float64) -> float:
+    """How well beats, in frames, explain where things begin."""
+    frames = np.flatnonzero(search.streams.any(axis=1))
+    shapes = _shapes(search, float(np.median(np.diff(beats))))
+    return float(_fit(shapes, _passed(beats, frames), search.streams[frames])[0])
 
 
 def _passed(beats: Float64, time: NDArray[Any]) -> Float64:
@@ -486,6 +537,20 @@ def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: i
     bars = len(times) // per_bar
     if per_bar == 1 or bars < 2:
         return 0
+    scores = _novelty(times, notes, events, ACCENT)
+    return int(scores[: bars * per_bar].reshape(bars, per_bar).mean(axis=0).argmax())
+
+
+def _explained_by_bars(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> float:
+    """How much likelier harmony and accents are if they depend on the place in the bar; a logarithm."""
+    scores = _standard(_novelty(times, notes, events, 1.0))
+    places = [scores[i::per_bar] for i in range(min(per_bar, len(scores)))]
+    share = sum(len(x) * x.mean() ** 2 for x in places) / len(scores)
+    return -len(scores) / 2 * math.log(max(1 - share, 0.05))  # of few beats everything is explained
+
+
+def _novelty(times: Float64, notes: Sequence[Note], events: _Events, accent: float) -> Float64:
+    """How much speaks for each beat to begin a bar: change of harmony, and accents, which count for so much."""
     lengths = np.gradient(times)
     edges = np.append(times, times[-1] + lengths[-1]) - EARLY * np.append(lengths, lengths[-1])
     harmony = np.zeros((len(times) + 4, 12))  # seconds of each pitch class in each beat, two empty beats at the ends
@@ -500,8 +565,7 @@ def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: i
     nearest = _nearest(times, events.times)
     near = np.abs(events.times[nearest] - times) < EARLY * lengths
     accents = np.where(near, events.accents[nearest], 0.0)
-    scores = _standard(change) + ACCENT * _standard(accents)
-    return int(scores[: bars * per_bar].reshape(bars, per_bar).mean(axis=0).argmax())
+    return _standard(change) + accent * _standard(accents)
 
 
 def _standard(x: Float64) -> Float64:

@@ -186,6 +186,11 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
     -------
     list of Note
         Sorted by onset, then pitch; no two of one pitch overlap.
+
+    Raises
+    ------
+    UsageError
+        If a threshold is None.
     """
     tracker = tracker_for(settings)
     shortest = Limits.of(settings).shortest(posteriors.frame_rate)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import operator
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError
+from .errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Float32 = NDArray[np.float32]
 
@@ -50,7 +57,8 @@ class PitchBend:
             return NotImplemented
         return (self.start, self.step) == (other.start, other.step) and np.array_equal(self.semitones, other.semitones)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash((self.start, self.step, len(self.semitones)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,8 @@ class Posteriors:
         Frames per second; frame ``i`` is centred on ``i / frame_rate`` seconds.
     lowest_pitch : int
         MIDI note number of the first pitch.
+    tuning : float
+        Cents by which the recording's own A lies above 440 Hz. Pitches and bins are counted from there.
     """
 
     onset: Float32
@@ -111,6 +121,7 @@ class Posteriors:
     level: Float32
     frame_rate: float
     lowest_pitch: int
+    tuning: float = 0.0
 
     ARRAYS = ("onset", "note", "offset", "contour", "level")
 
@@ -128,7 +139,7 @@ class Posteriors:
 
     def with_arrays(self, arrays: dict[str, Float32]) -> Posteriors:
         """The same constants with other values; ``arrays`` has all of :attr:`ARRAYS`."""
-        return Posteriors(frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch, **arrays)
+        return Posteriors(frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch, tuning=self.tuning, **arrays)
 
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:
@@ -170,6 +181,14 @@ class TrackerSettings:
         Whether to estimate pitch bends.
     monophonic : bool or None
         Find the best single line instead of all notes. None finds out: a line for a voice alone, else all notes.
+    tuning : float or None
+        Hz of the A above middle C that the recording is tuned to, 400 to 480; 440 takes it as it is. None finds it out
+        from the first half minute.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range or of another kind.
     """
 
     onset_threshold: float | None = None
@@ -181,8 +200,10 @@ class TrackerSettings:
     maximum_frequency: float | None = None
     pitch_bends: bool = True
     monophonic: bool | None = None
+    tuning: float | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name in ("onset_threshold", "split_threshold", "frame_threshold"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -199,6 +220,8 @@ class TrackerSettings:
             raise UsageError(
                 f"minimum_frequency {self.minimum_frequency} Hz is above maximum_frequency {self.maximum_frequency} Hz"
             )
+        if self.tuning is not None and not 400 <= self.tuning <= 480:
+            raise UsageError(f"tuning is {self.tuning} Hz; it must lie between 400 and 480")
 
     def resolved(self, defaults: dict[str, Any]) -> TrackerSettings:
         """These settings, with every ``None`` that ``defaults`` names filled from it."""
@@ -217,6 +240,11 @@ class Part:
     channel : str or int
         ``mix`` (the mean of all channels), ``left``, ``right``, ``mid`` (half their sum), ``side`` (half their
         difference), or the number of a channel, from 1.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range or of another kind.
     """
 
     start: float = 0.0
@@ -224,13 +252,13 @@ class Part:
     channel: str | int = "mix"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.start < math.inf:
             raise UsageError(f"start is {self.start} s; it must not be negative")
         if self.end is not None and not self.start < self.end < math.inf:
             raise UsageError(f"end is {self.end} s; it must lie after start, {self.start} s")
-        numbered = isinstance(self.channel, int) and not isinstance(self.channel, bool) and self.channel >= 1
-        if not numbered and self.channel not in CHANNELS:
-            raise UsageError(f"channel is {self.channel}; it must be {', '.join(CHANNELS)} or a number from 1")
+        if self.channel not in CHANNELS if isinstance(self.channel, str) else self.channel < 1:
+            raise _unfit("channel", self.channel, _CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +275,11 @@ class Beats:
         Index of the first beat that begins a bar, 0 to ``per_bar - 1``.
     quarters : float
         Length of a beat in quarter notes: 1, in compound metres (6/8, 9/8, 12/8) 1.5. A power of two, or 1.5 times one.
+
+    Raises
+    ------
+    UsageError
+        If the times do not increase, or a value is out of range or of another kind.
     """
 
     times: tuple[float, ...]
@@ -255,6 +288,7 @@ class Beats:
     quarters: float = 1.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         times = np.asarray(self.times, float)
         if len(times) < 2 or not np.isfinite(times).all() or times[0] < 0 or not (np.diff(times) > 0).all():
             raise UsageError("beats need two or more finite times in increasing order, none of them negative")
@@ -285,12 +319,18 @@ class BeatSettings:
         Numerator and denominator of the bars.
     tempo : float or None
         Beats per minute, 4 to 1000, that the tempo is thought to be near.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range or of another kind.
     """
 
     time_signature: tuple[int, int] = (4, 4)
     tempo: float | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         _check_time_signature(self.time_signature)
         if self.tempo is not None:
             check_tempo(self.tempo)
@@ -308,11 +348,21 @@ class Key:
         ``major`` or ``minor``.
     confidence : float
         0 (any other key would do as well) to 1.
+
+    Raises
+    ------
+    UsageError
+        If there is no such key.
     """
 
     tonic: int
     mode: str
     confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+        if not (0 <= self.tonic <= 11 and self.mode in ("major", "minor")):
+            raise UsageError(f"key is {self.tonic} {printable(self.mode)}; give 0 (C) to 11 (B), and major or minor")
 
     @property
     def fifths(self) -> int:
@@ -351,6 +401,11 @@ class MidiSettings:
         each bending voice has a channel of its own. ``mpe``: MIDI Polyphonic Expression, each note on a member channel.
     time_signature : tuple of int, optional
         Numerator and denominator; not written if ``None``, unless beats were found.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range or of another kind.
     """
 
     tempo: float = 120.0
@@ -359,11 +414,12 @@ class MidiSettings:
     time_signature: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.bend_mode not in BEND_MODES:
+            raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
+        check_kinds(self)
         check_tempo(self.tempo)
         if not 0 <= self.program <= 127:
             raise UsageError(f"program is {self.program}; General MIDI programs are 0 to 127")
-        if self.bend_mode not in BEND_MODES:
-            raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
         if self.time_signature is not None:
             _check_time_signature(self.time_signature)
 
@@ -377,7 +433,7 @@ def check_tempo(tempo: float, quarters: float = 1.0) -> None:
         If it does not lie between 4 and 1000 quarter notes per minute.
     """
     if not 4 <= tempo * quarters <= 1000:
-        limits = f"{4 / quarters:g} and {1000 / quarters:g}"
+        limits = f"{4 / quarters:.4g} and {1000 / quarters:.4g}"
         raise UsageError(f"tempo is {tempo:g}; it must lie between {limits} beats per minute")
 
 
@@ -385,3 +441,134 @@ def _check_time_signature(signature: tuple[int, int]) -> None:
     numerator, denominator = signature
     if not (1 <= numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32)):
         raise UsageError(f"time signature is {numerator}/{denominator}; give one such as 4/4 or 6/8")
+
+
+# ---------------------------------------------------------------------------------------- values of the wrong kind
+
+_CHANNEL = f"{', '.join(CHANNELS)} or a number from 1"
+_UNITS = {
+    **dict.fromkeys(("minimum_frequency", "maximum_frequency", "tuning", "sample_rate"), "Hz"),
+    **dict.fromkeys(("start", "end", "block_seconds"), "seconds"),
+    **dict.fromkeys(("onset_delay", "minimum_note_length", "legato", "staccato"), "milliseconds"),
+    "tempo": "beats per minute",
+}
+
+
+def check_kinds(settings: DataclassInstance) -> None:
+    """Refuse fields of another kind than is declared; make plain Python values of those of NumPy.
+
+    Raises
+    ------
+    UsageError
+        With the name of the field.
+    """
+    for field in fields(settings):
+        value, declared = getattr(settings, field.name), str(field.type)
+        if value is not None or not declared.endswith(" | None"):
+            plain = _KINDS[declared.removesuffix(" | None")](field.name, value)
+            object.__setattr__(settings, field.name, plain)
+
+
+def check_class(name: str, value: object, kind: type, *, optional: bool = True) -> None:
+    """Refuse an argument that is no instance of a class.
+
+    Raises
+    ------
+    UsageError
+        With the name of the argument.
+    """
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise _unfit(name, value, f"{kind.__name__}(...)" + " or None" * optional)
+
+
+def number(name: str, value: Any) -> float:
+    """The float that a number is; text and truth values are none.
+
+    Raises
+    ------
+    UsageError
+        With the name of the argument.
+    """
+    if not isinstance(value, (str, bytes, bool, np.bool_)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise _unfit(name, value, f"a number of {_UNITS[name]}" if name in _UNITS else "a number")
+
+
+def whole(name: str, value: Any, wanted: str = "a whole number") -> int:
+    """The int that a whole number is; floats, text and truth values are none.
+
+    Raises
+    ------
+    UsageError
+        With the name of the argument.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise _unfit(name, value, wanted)
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise _unfit(name, value, "True or False")
+    return bool(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _unfit(name, value, "text")
+    return str(value)
+
+
+def _text_or_whole(name: str, value: Any) -> str | int:
+    return str(value) if isinstance(value, str) else whole(name, value, _CHANNEL)
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    wanted = "two whole numbers, such as " + ("(4, 4)" if name == "time_signature" else "(40, 110)")
+    if isinstance(value, str):
+        raise _unfit(name, value, wanted)
+    try:
+        first, second = value
+    except (TypeError, ValueError) as error:
+        raise _unfit(name, value, wanted) from error
+    return whole(name, first, wanted), whole(name, second, wanted)
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in value)
+    except (TypeError, ValueError) as error:
+        raise _unfit(name, value, "numbers") from error
+
+
+def _fraction(name: str, value: Any) -> Fraction:
+    if isinstance(value, Fraction):
+        return value
+    if not isinstance(value, (str, bool)):
+        try:
+            return Fraction(value).limit_denominator(1000)  # 1/12 as a float is a twelfth nearly
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise _unfit(name, value, "a part of a whole note, such as Fraction(1, 16)")
+
+
+def _unfit(name: str, value: object, wanted: str) -> UsageError:
+    return UsageError(f"{name} is {printable(reprlib.repr(value))}; give {wanted}")
+
+
+_KINDS: dict[str, Callable[[str, Any], object]] = {
+    "bool": _truth,
+    "float": number,
+    "int": whole,
+    "str": _text,
+    "str | int": _text_or_whole,
+    "tuple[int, int]": _pair,
+    "tuple[float, ...]": _numbers,
+    "Fraction": _fraction,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from .errors import TranscribeError, UsageError
@@ -74,15 +74,13 @@ def require_watchfiles() -> None:
 
 
 def arrivals(
-    folders: Sequence[Path], extensions: Collection[str], stopped: Callable[[], bool], *, settled: float = SETTLED
+    folders: Sequence[Path], stopped: Callable[[], bool], *, settled: float = SETTLED
 ) -> Generator[list[tuple[Path, Path]], None, None]:
     """Recordings that appear or change below some folders.
 
     Parameters
     ----------
     folders : sequence of Path
-    extensions : collection of str
-        What is a recording: lower case, with the dot.
     stopped : callable
         Says whether to end.
     settled : float
@@ -117,7 +115,7 @@ def arrivals(
             now = time.monotonic()
             for path in (path for change, name in happened if change != Change.deleted for path in _files(Path(name))):
                 root = next((root for root in roots if path.is_relative_to(root)), None)
-                if root is not None and is_recording(path.relative_to(root), extensions):
+                if root is not None and is_recording(path.relative_to(root)):
                     settling.touch(path, now)
             ready = settling.take(now)
             if ready or first:

@@ -45,6 +45,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shared import errors_in_one_line
+
 # Nothing heavy at the top: it would count in the first run of the worker, and in the memory its processes inherit.
 
 T = TypeVar("T")
@@ -371,6 +373,7 @@ def machine() -> str:
     return f"{today}, {processor}, {os.cpu_count()} cores, load {load}; {platform.system()}; {', '.join(versions)}"
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE")
@@ -399,6 +402,8 @@ def main() -> None:
     looping = args.lengths or args.long or args.batch or args.start_up
     if bool(args.source) != bool(looping) or not (args.files or looping):
         parser.error("give FILEs, or --source together with --lengths, --long, --batch or --start-up")
+    for path in filter(None, (*args.files, args.source, args.model)):
+        path.open("rb").close()
     if min(args.runs, args.command_runs, *args.threads) < 1:
         parser.error("--runs, --command-runs and --threads must be at least 1")
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from shared import at_least_one, errors_in_one_line, names
 
 from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
@@ -71,8 +72,10 @@ def loaded_model(path: Path) -> Model:
 
 
 def compute(recording: scoring.Recording, *, model: Path, folder: Path) -> Path:
-    """Posteriors of one recording in an npz file, computed unless it exists."""
-    path = folder / recording.set_name / f"{recording.name}.npz"
+    """Posteriors of one recording in an npz file, computed unless it exists for these bytes of the recording."""
+    with recording.audio.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    path = folder / recording.set_name / f"{recording.name}.{digest}.npz"
     if not path.exists():
         net = loaded_model(model)
         with open_audio(recording.audio, target_rate=net.sample_rate) as stream:
@@ -195,17 +198,18 @@ def write_defaults(path: Path, point: Point) -> None:
     save(model, path)
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="REF_ROOT")
     parser.add_argument("--work", type=Path, required=True, help="folder for the posteriors")
     parser.add_argument("--model", type=Path, default=default_model_path(), help="default: the shipped one")
-    parser.add_argument("--sets", type=lambda s: s.split(","), help="comma-separated; all if omitted")
-    parser.add_argument("--search", type=lambda s: s.split(","), default=list(SEARCH), help=f"of {','.join(SEARCH)}")
+    parser.add_argument("--sets", type=names, help="comma-separated; all if omitted")
+    parser.add_argument("--search", type=names, default=list(SEARCH), help=f"of {','.join(SEARCH)}")
     parser.add_argument("--offset-weight", type=float, default=0.1, help="weight of Foff (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, help="JSON; WORK/best.json if omitted")
     parser.add_argument("--write", action="store_true", help="store the result in the model file")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="processes (default: %(default)s)")
     args = parser.parse_args()
     if unknown := set(args.search) - set(SEARCH):
         parser.error(f"--search knows {', '.join(SEARCH)}, not {', '.join(sorted(unknown))}")

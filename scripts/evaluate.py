@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,9 +17,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from shared import at_least_one, errors_in_one_line, names
 
-from basic_transcribe import batch, evaluate, scoring
-from basic_transcribe.errors import TranscribeError
+from basic_transcribe import batch, evaluate, plan, scoring
+from basic_transcribe.errors import OutputError, TranscribeError, UsageError, printable
+from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.types import TrackerSettings
 
 PEER_SCORES = ("F50", "Foff")
@@ -37,21 +38,51 @@ def transcribe_and_score(
     Raises
     ------
     TranscribeError
-        If a recording or its reference cannot be read.
+        If a recording or its reference cannot be read, or an output would replace a file that is not ours.
     """
-    todo, failures = batch.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
+    jobs = evaluate.jobs(recordings, folder)
+    check_replaced([job.output(".mid") for job in jobs], [recording.reference for recording in recordings])
+    todo, failures = plan.check_outputs(jobs, (".mid",))
     for result in (*failures, *batch.run_jobs(todo, recipe, processes=processes)):
         if result.status == "failed":
             raise TranscribeError(f"{result.label}: {result.message}")
     return [evaluate.score(r, job.output(".mid")) for r, job in zip(recordings, todo, strict=True)]
 
 
+def check_replaced(outputs: Sequence[Path], references: Sequence[Path]) -> None:
+    """See whether all that outputs would replace are MIDI files of ours, and no references.
+
+    Raises
+    ------
+    OutputError
+        If not.
+    """
+    kept = {path.resolve() for path in references}
+    for path in filter(Path.exists, outputs):
+        if path.resolve() in kept:
+            raise OutputError(f"{printable(path)}: this output would replace a reference; give --out another folder")
+        if read_fingerprint(path) is None:
+            raise OutputError(f"{printable(path)}: exists, and is not ours; give --out another folder")
+
+
 def load_peers(path: Path) -> Peers:
-    """Means over recordings, system -> set -> score, of a table with columns ``system,set,name,...,F50,...,Foff``."""
+    """Means over recordings, system -> set -> score, of a table with columns ``system,set,name,...,F50,...,Foff``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    UsageError
+        If it is no such table.
+    """
     rows: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            rows[row["system"]][row["set"]].append({k: float(row[k]) for k in PEER_SCORES})
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows[row["system"]][row["set"]].append({k: float(row[k]) for k in PEER_SCORES})
+    except (KeyError, TypeError, ValueError) as error:
+        columns = ", ".join(("system", "set", *PEER_SCORES))
+        raise UsageError(f"{printable(path)}: give a CSV file with the columns {columns}") from error
     return {
         system: {s: {k: float(np.mean([v[k] for v in values])) for k in PEER_SCORES} for s, values in sets.items()}
         for system, sets in rows.items()
@@ -79,18 +110,19 @@ def write_per_file(path: Path, label: str, scores: Sequence[evaluate.Score]) -> 
             writer.writerow([label, s.recording.set_name, s.recording.name, *values, error, s.n_ref, s.n_est])
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="REF_ROOT")
     parser.add_argument("--model", type=Path, help="ONNX file; the shipped one if omitted")
-    parser.add_argument("--sets", type=lambda s: s.split(","), help="comma-separated; all if omitted")
+    parser.add_argument("--sets", type=names, help="comma-separated; all if omitted")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write DIR/<set>/<name>.mid")
     parser.add_argument("--per-file", type=Path, metavar="CSV", help="also write one row a recording")
     parser.add_argument("--peers", type=Path, metavar="CSV", help="per-file scores of other systems to print beside")
     parser.add_argument("--onset-threshold", type=float, help="the model's own if omitted, as the next two")
     parser.add_argument("--frame-threshold", type=float)
     parser.add_argument("--minimum-note-length", type=float, metavar="MS")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="processes (default: %(default)s)")
     args = parser.parse_args()
 
     settings = TrackerSettings(
@@ -100,15 +132,12 @@ def main() -> None:
     )
     peers = load_peers(args.peers) if args.peers else {}
     recipe = batch.Recipe(settings, overwrite=True, model=args.model, threads=1)
-    try:
-        scoring.require_mir_eval()
-        model = recipe.load().model
-        recordings = scoring.recordings(args.root, args.sets)
-        with ExitStack() as stack:
-            folder = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            scores = transcribe_and_score(recordings, recipe, folder, args.jobs)
-    except TranscribeError as error:
-        sys.exit(f"error: {error}")
+    scoring.require_mir_eval()
+    model = recipe.load().model
+    recordings = scoring.recordings(args.root, args.sets)
+    with ExitStack() as stack:
+        folder = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scores = transcribe_and_score(recordings, recipe, folder, args.jobs)
     print(evaluate.heading(evaluate.setup(model.name, model.sha256, settings.resolved(model.defaults))))
     means = evaluate.means(scores)
     header, *lines = evaluate.means_table(means)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,14 @@ import onnx
 import onnxruntime
 import torch
 from compact import quantise, shorten
+from google.protobuf.message import DecodeError
 from network import FRAMES_PER_STEP, Graph, Network, load_network
 from render import read_mono
+from shared import errors_in_one_line
 from torch.nn.utils import fusion
+
+from basic_transcribe.errors import UsageError
+from basic_transcribe.exports import write_atomic
 
 OUTPUTS = ("onset", "note", "offset", "contour", "level")
 DEFAULTS = {
@@ -64,22 +70,43 @@ def metadata(graph: Graph, version: str, defaults: dict[str, float]) -> dict[str
     }
 
 
-def export(network: Network, path: Path, version: str, recordings: list[Path] | None = None) -> None:
-    """Write the graph to ``path`` and compare it with PyTorch on noise and on a chord.
+def export(
+    network: Network,
+    path: Path,
+    version: str,
+    recordings: list[Path] | None = None,
+    *,
+    defaults: dict[str, float] | None = None,
+) -> None:
+    """Compare the graph with PyTorch on noise and on a chord, and write it to ``path``; on failure nothing changes.
 
     Parameters
     ----------
     recordings : list of Path, optional
         Sound files on which ranges are measured for 8-bit arithmetic; float32 without.
+    defaults : dict, optional
+        Thresholds to store; those of the file that is replaced if omitted.
 
     Raises
     ------
     RuntimeError
         If ONNX Runtime and PyTorch disagree.
+    UsageError
+        If there is another file at ``path``.
     """
+    if defaults is None:
+        defaults = stored_defaults(path)
+    with tempfile.TemporaryDirectory() as folder:
+        save(drafted(network, Path(folder, path.name), version, recordings, defaults), path)
+
+
+def drafted(
+    network: Network, path: Path, version: str, recordings: list[Path] | None, defaults: dict[str, float]
+) -> onnx.ModelProto:
+    """The model of :func:`export`, checked; a draft of it is left at ``path``."""
     graph = Graph(network).eval()
     graph.front_end.variable_q.generate = True
-    meta = metadata(graph, version, stored_defaults(path))
+    meta = metadata(graph, version, defaults)
     fold_batch_norm(network)
     before, after = graph.context
     samples = before + after + 63 * frontend.HOP
@@ -104,8 +131,9 @@ def export(network: Network, path: Path, version: str, recordings: list[Path] | 
         dims[0].dim_value, dims[1].dim_param, dims[2].dim_value = 1, "frames", width
     onnx.helper.set_model_props(model, {"basic_transcribe": json.dumps(meta)})
     onnx.checker.check_model(model)
-    save(model, path)
+    path.write_bytes(serialised(model))
     check(graph, path, quantised=bool(recordings))
+    return model
 
 
 def calibration_blocks(recordings: list[Path], before: int, after: int) -> Iterator[np.ndarray]:
@@ -119,20 +147,34 @@ def calibration_blocks(recordings: list[Path], before: int, after: int) -> Itera
 
 
 def stored_defaults(path: Path) -> dict[str, float]:
-    """Calibrated thresholds of the file that is being replaced, else the initial ones."""
+    """Calibrated thresholds of the file that is being replaced, else the initial ones.
+
+    Raises
+    ------
+    UsageError
+        If that file is no model of this package.
+    """
     if not path.exists():
         return DEFAULTS
-    properties = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
-    stored = json.loads(properties["basic_transcribe"])["defaults"]
+    try:
+        properties = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+        stored = json.loads(properties["basic_transcribe"])["defaults"]
+    except (DecodeError, LookupError, ValueError) as error:
+        raise UsageError(f"{path}: exists, and is no model of this package; name another file") from error
     return {name: stored.get(name, value) for name, value in DEFAULTS.items()}
 
 
+def serialised(model: onnx.ModelProto) -> bytes:
+    """A model's file."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write the model and its checksum."""
-    data = model.SerializeToString(deterministic=True)
-    path.write_bytes(data)
+    """Write the model and its checksum, each whole or not at all."""
+    data = serialised(model)
     digest = hashlib.sha256(data).hexdigest()
-    Path(f"{path}.sha256").write_text(f"{digest}  {path.name}\n")
+    write_atomic(path, data)
+    write_atomic(f"{path}.sha256", f"{digest}  {path.name}\n".encode())
     print(f"{path}: {len(data) / 1000:.0f} kB, sha256 {digest}")
 
 
@@ -162,6 +204,7 @@ def check(graph: Graph, path: Path, *, quantised: bool) -> None:
     print(f"ONNX Runtime agrees with PyTorch; largest deviation {largest:.2g}")
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -170,6 +213,8 @@ def main() -> None:
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema")
     parser.add_argument("--quantise", type=Path, metavar="RECORDINGS", help="folder of sound files")
     args = parser.parse_args()
+    if not args.output.parent.is_dir():
+        parser.error(f"{args.output.parent} is not a folder")
     recordings = None
     if args.quantise is not None:
         recordings = sorted(p for p in args.quantise.rglob("*") if p.suffix in (".flac", ".wav", ".ogg"))

@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import re
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,11 +31,12 @@ import torch
 import train
 from frontend import FRAME_RATE, LOWEST_PITCH, SAMPLE_RATE, FrontEnd
 from network import Network, load_network
+from shared import errors_in_one_line
 from synth import Played
 
 from basic_transcribe import bends, scoring
 from basic_transcribe.audio import open_audio
-from basic_transcribe.errors import TranscribeError, UsageError, printable
+from basic_transcribe.errors import UsageError, printable
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.scoring import Notes
@@ -44,6 +45,9 @@ from basic_transcribe.types import Posteriors
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 CLIP = int(render.LENGTH * SAMPLE_RATE)  # samples
 LONGEST_SHIFT = 0.5  # s, that labels may be early or late
+# Onset posterior a note. With labels that fit, recordings have from .09 (a violin) to .6 (a guitar), with those of
+# other recordings at most .03; an instrument that the network does not hear has .01.
+LEAST_AGREEMENT = 0.05
 BATCH = 6  # crops; half of what train.py takes, for twice as many steps in the same time
 SCORES = ("P", "R", "F50", "Foff")
 
@@ -79,7 +83,8 @@ def read_take(recording: scoring.Recording) -> Take:
     """
     notes = scoring.load_notes(recording.reference)
     with open_audio(recording.audio, target_rate=SAMPLE_RATE) as stream:
-        take = Take(recording.name, np.concatenate([np.zeros(0, np.float32), *stream]), notes)
+        name = Path(recording.set_name, recording.name).as_posix()
+        take = Take(name, np.concatenate([np.zeros(0, np.float32), *stream]), notes)
     if not len(take.audio):
         raise UsageError(f"{printable(recording.audio)}: has no samples; leave it out")
     last = float(notes.intervals[:, 0].max(initial=0))
@@ -122,13 +127,13 @@ def split(takes: list[Take], share: float, seed: int) -> tuple[list[Take], list[
     return [t for i, t in enumerate(takes) if i not in chosen], [takes[i] for i in sorted(chosen)]
 
 
-def lag(takes: list[Take], model: Model) -> float:
+def lag(takes: list[Take], model: Model) -> float | None:
     """Seconds that the labels lie behind the sound, within LONGEST_SHIFT: where the onset posterior agrees best.
 
-    0 if it is less than a frame, which could be the model's own bias.
+    0 if it is less than a frame, which could be the model's own bias; None if it agrees nowhere.
     """
     shifts = np.arange(-LONGEST_SHIFT, LONGEST_SHIFT + 1e-9, 0.002)
-    agreement = np.zeros(len(shifts))
+    agreement, count = np.zeros(len(shifts)), 0
     for take in takes:
         onset = posteriors(model, take.audio).onset
         pitch = np.round(take.notes.sounding).astype(int) - LOWEST_PITCH
@@ -137,6 +142,9 @@ def lag(takes: list[Take], model: Model) -> float:
         low = np.clip(np.floor(frame), 0, len(onset) - 2).astype(int)
         part, k = np.clip(frame - low, 0, 1), pitch[known][:, None]
         agreement += (onset[low, k] * (1 - part) + onset[low + 1, k] * part).sum(0)
+        count += len(k)
+    if agreement.max() < LEAST_AGREEMENT * max(count, 1):
+        return None
     best = float(shifts[np.argmax(agreement)])
     return best if abs(best) >= 1 / FRAME_RATE else 0.0
 
@@ -195,19 +203,10 @@ def played(audio: np.ndarray, notes: Notes, model: Model) -> list[Played]:
 
 
 def material(data: Path | None) -> render.Material:
-    """Rooms and drums of ``data``; without it only the rooms that render.record makes up.
-
-    Raises
-    ------
-    UsageError
-        If ``data`` has no rooms.
-    """
+    """Rooms and drums of ``data``; without it only the rooms that render.record makes up."""
     if data is None:
         return render.Material({}, {}, [np.ones(1, np.float32)], [], {})
-    found = render.load_material(None, None, data, False)
-    if not found.rooms:
-        raise UsageError(f"{data}: has no irs/room/*.flac; give the folder that render.py takes, or leave --data out")
-    return found
+    return render.load_material(None, None, data, False)
 
 
 def write_clips(takes: list[Take], folder: Path, passes: int, seed: int, model: Model, rooms: render.Material) -> int:
@@ -241,27 +240,15 @@ def newest_checkpoint() -> Path:
     return max(CHECKPOINTS.glob("*.pt"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.stem)])
 
 
-def starting_network(checkpoint: Path) -> Network:
-    """The averaged weights of a checkpoint.
-
-    Raises
-    ------
-    UsageError
-        If there is no such file.
-    """
-    if not checkpoint.is_file():
-        raise UsageError(f"{checkpoint}: no such checkpoint; give one that train.py or this script wrote")
-    return load_network(checkpoint)
-
-
 def write_model(network: Network, path: Path, name: str) -> None:
     """Export a network with the thresholds and the version of the shipped model, ``name`` added to the latter."""
-    shutil.copyfile(default_model_path(), path)  # export keeps the thresholds of the file that it replaces
-    properties = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+    shipped = default_model_path()
+    properties = {p.key: p.value for p in onnx.load(str(shipped)).metadata_props}
     version = json.loads(properties["basic_transcribe"])["version"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own ways
-        export.export(copy.deepcopy(network).eval(), path, f"{version}+{name}")
+        network = copy.deepcopy(network).eval()
+        export.export(network, path, f"{version}+{name}", defaults=export.stored_defaults(shipped))
 
 
 def steps_in(
@@ -290,7 +277,7 @@ def table(takes: list[Take], before: list[dict[str, float]], after: list[dict[st
     """A line for each held-out recording, before on the left and after on the right, and the means."""
 
     def line(name: str, notes: int, *scores: dict[str, float]) -> str:
-        return f"{name[:28]:28s} {notes:5d}" + "".join(
+        return f"{name[-28:]:28s} {notes:5d}" + "".join(
             " |" + "".join(f" {values[k]:6.3f}" for k in SCORES) for values in scores
         )
 
@@ -307,7 +294,18 @@ def means(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def verdict(before: dict[str, float], after: dict[str, float], model: Path) -> str:
-    """Whether fine-tuning helped, in a line."""
+    """Whether fine-tuning helped, in a line.
+
+    Raises
+    ------
+    UsageError
+        If no note was found, before or after.
+    """
+    if not max(before["F50"], after["F50"]):
+        raise UsageError(
+            "F50 is 0 before and after: the labels do not fit the recordings, or training was far too short; "
+            "check them, and --shift"
+        )
     change = ", ".join(f"{k} {before[k]:.3f} -> {after[k]:.3f}" for k in ("F50", "Foff"))
     if after["F50"] < before["F50"]:
         return f"WORSE on the held-out recordings ({change}): do not use it; check --shift, or give more recordings"
@@ -336,14 +334,29 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     args = parser.parse_args(arguments)
     if not (0 < args.holdout < 1 and 0 < args.keep_share < 1):
         parser.error("--holdout and --keep-share lie between 0 and 1, both exclusive")
-    if args.minutes <= 0 or (args.steps is not None and args.steps < 1) or args.passes < 1 or args.lr <= 0:
+    enough = args.passes >= 1 and (args.steps is None or args.steps >= 1)
+    if not (enough and 0 < args.minutes < math.inf and 0 < args.lr < math.inf):
         parser.error("--minutes, --steps, --passes and --lr must be positive")
     if args.shift != "auto":
         try:
             args.shift = float(args.shift)
         except ValueError:
-            parser.error(f"--shift is {args.shift!r}; give seconds, or auto")
+            args.shift = math.nan
+        if not abs(args.shift) <= LONGEST_SHIFT:
+            parser.error(f"--shift takes seconds, from {-LONGEST_SHIFT} to {LONGEST_SHIFT}, or auto")
     return args
+
+
+def check_notes(training: list[Take], heldout: list[Take], folder: Path) -> None:
+    """See whether there are notes on both sides.
+
+    Raises
+    ------
+    UsageError
+        If not.
+    """
+    if not all(sum(len(since(t.notes, t.begin)) for t in part) for part in (training, heldout)):
+        raise UsageError(f"{folder}: no notes to train on, or none held out; add recordings or change --holdout")
 
 
 def finetune(args: argparse.Namespace) -> None:
@@ -355,28 +368,38 @@ def finetune(args: argparse.Namespace) -> None:
         If something cannot be read, or there is too little of it.
     """
     takes = [read_take(recording) for recording in scoring.recordings(args.folder)]
+    for path, remark in scoring.find(args.folder).remarks:
+        print(f"{printable(path)}: {remark}")
     training, heldout = split(takes, args.holdout, args.seed)
-    if not all(sum(len(since(t.notes, t.begin)) for t in part) for part in (training, heldout)):
-        raise UsageError(f"{args.folder}: no notes to train on, or none held out; add recordings or change --holdout")
+    check_notes(training, heldout, args.folder)
     for title, part in (("training", training), ("held out", heldout)):
         print(f"{title}: {sum(t.duration - t.begin for t in part):.0f} s, {', '.join(t.name for t in part)}")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    before, after = args.out / "before.onnx", args.out / "model.onnx"
-    network = starting_network(args.checkpoint or newest_checkpoint())
+    before, after, checkpoint = (args.out / name for name in ("before.onnx", "model.onnx", "last.pt"))
+    start = args.checkpoint or newest_checkpoint()
+    network = load_network(start)
+    for old in (after, Path(f"{after}.sha256"), checkpoint):  # or they would be taken for this run's
+        if old.resolve() != start.resolve():
+            old.unlink(missing_ok=True)
     write_model(network, before, "before")
     model = Model(before)
     shift = lag(training, model) if args.shift == "auto" else args.shift
-    if shift:
+    if shift is None:
+        print(
+            f"labels not moved: the network hears hardly any of their notes within {LONGEST_SHIFT} s of where they are"
+        )
+    elif shift:
         print(f"labels lag the sound by {1000 * shift:.0f} ms: moved")
-        training, heldout = ([replace(t, notes=moved(t.notes, -shift)) for t in part] for part in (training, heldout))
+        training, heldout = (
+            [replace(t, notes=moved(t.notes, -shift, t.duration)) for t in part] for part in (training, heldout)
+        )
+        check_notes(training, heldout, args.folder)
 
     work = args.out / "clips"
     count = write_clips(training, work, args.passes, args.seed, model, material(args.data))
     own, _ = train.load_clips(work)
     kept = [clip for pool in train.load_clips(args.keep) for clip in pool] if args.keep else []
-    if args.keep and not kept:
-        raise UsageError(f"{args.keep}: has no clips; give a folder that render.py wrote")
 
     torch.manual_seed(args.seed)
     network.to(train.best_device())
@@ -392,7 +415,6 @@ def finetune(args: argparse.Namespace) -> None:
     )
     steps = args.steps or steps_in(args.minutes, network, own, kept, options)
     print(f"{count} clips of your recordings, {len(kept)} others; {steps} steps", flush=True)
-    checkpoint = args.out / "last.pt"
     train.train(train.State.begin(network), kept, own, replace(options, steps=steps), checkpoint)
     write_model(load_network(checkpoint), after, re.sub(r"[^0-9A-Za-z]+", "-", args.out.resolve().name))
 
@@ -401,11 +423,9 @@ def finetune(args: argparse.Namespace) -> None:
     print(verdict(*map(means, scores), after))
 
 
+@errors_in_one_line()
 def main() -> None:
-    try:
-        finetune(parse_arguments())
-    except TranscribeError as error:
-        raise SystemExit(f"finetune: {error}") from error
+    finetune(parse_arguments())
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from music import Event, fit_range, monophonic, tidy
 from prepare import deviation_cents, running_rms
 from render import Material, Part, drum_track, from_library, load_material, merge_unisons, noise, thin
 from scipy.signal import fftconvolve
+from shared import errors_in_one_line
 from synth import FRAME, SAMPLE_RATE, Bank, Played, Touch, audible_length, level_of, perceived_attack, settle
 
 from basic_transcribe import scoring
@@ -402,10 +403,12 @@ def score(root: Path, model: Path | None, peer: Path | None) -> dict[str, Any]:
 
 
 def digest(root: Path) -> str:
-    """SHA-256 of all clips and references: figures are comparable where it is the same."""
+    """SHA-256 of all clips, references and their bends: figures are comparable where it is the same."""
     found = hashlib.sha256()
     for recording in scoring.recordings(root):
         found.update(recording.audio.read_bytes() + recording.reference.read_bytes())
+        bends, swell = load_bends(recording)
+        found.update(b"".join(array.tobytes() for array in (*bends, swell)))
     return found.hexdigest()
 
 
@@ -450,6 +453,7 @@ def figures(values: dict[str, float], columns: tuple[str, ...]) -> str:
     return " ".join(f"{'-' if np.isnan(values[c]) else format(values[c], '.3f'):>6s}" for c in columns)
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -19,7 +19,7 @@ def main() -> None:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     extras = [lines for extra, lines in project["optional-dependencies"].items() if extra != "dev"]
     for line in sorted({line for lines in (project["dependencies"], *extras) for line in lines}):
-        if floor := re.fullmatch(r"([\w.-]+)(?:\[.*\])?>=([\w.]+)", line):
+        if floor := re.fullmatch(r"([\w.-]+)(?:\[.*\])?>=([\w.]+)(?:;.*)?", line):
             print(f"{floor[1]}=={floor[2]}")
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from shared import at_least_one, errors_in_one_line
+
+from basic_transcribe.errors import UsageError
 
 SCALES = (
     (0, 2, 4, 5, 7, 9, 11),
@@ -76,7 +79,13 @@ def _try_read(path: Path) -> np.ndarray:
 
 
 def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> None:
-    """Parse the MIDI files under ``root/<source>/`` into one npz of pieces."""
+    """Parse the MIDI files under ``root/<source>/`` into one npz of pieces.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
     arrays = {}
     with ProcessPoolExecutor(jobs) as pool:
         for source, limit in limits.items():
@@ -85,6 +94,8 @@ def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> N
             for path, notes in zip(paths, pool.map(_try_read, paths, chunksize=8), strict=True):
                 if len(notes) > 20:
                     arrays[f"{source}/{path.stem}"] = notes
+    if not arrays:
+        raise UsageError(f"{root}: no pieces in {', '.join(limits)}; give the folder that holds these")
     np.savez_compressed(out, **arrays)
     print(f"{out}: {len(arrays)} pieces")
 
@@ -351,11 +362,12 @@ def harp(length: float, key: int, rng: np.random.Generator) -> list[Event]:
     return tidy(events, length)
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description="Parse MIDI files into the library that render.py reads.")
     parser.add_argument("root", type=Path, help="folder with one folder of .mid files per source")
     parser.add_argument("out", type=Path, help="npz to write")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=at_least_one, default=2)
     args = parser.parse_args()
     limits = {"pop909": 909, "openscore_lieder": 500, "openscore_quartets": 120, "nottingham": 600, "jsfakes": 300}
     build_library(args.root, args.out, limits, args.jobs)

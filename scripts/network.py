@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from frontend import FINE, HOP, N_PITCHES, FrontEnd
 from torch import Tensor, nn
 
+from basic_transcribe.errors import UsageError
+
 REACH = 34  # frames consumed on either side
 FRAMES_PER_STEP = 4
 BIN_PITCHES = 3  # contour bins per semitone
@@ -187,10 +189,23 @@ def look(stem: nn.Sequential, spectrogram: Tensor, shifts: tuple[int, ...], bins
 
 
 def load_network(checkpoint: Path, weights: str = "ema") -> Network:
-    """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = Network(**state["config"])
-    network.load_state_dict(current(state[weights], network))
+    """The network of a checkpoint, on the CPU, with its averaged weights, or with ``weights="network"`` the latest.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    UsageError
+        If it is no checkpoint.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        network = Network(**state["config"])
+        network.load_state_dict(current(state[weights], network))
+    except OSError:
+        raise
+    except Exception as error:  # what torch raises of a file that is none is not said, and of many kinds
+        raise UsageError(f"{checkpoint}: no checkpoint; give one that train.py or finetune.py wrote") from error
     return network
 
 

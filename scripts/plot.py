@@ -22,6 +22,7 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from shared import errors_in_one_line
 
 from basic_transcribe import picture, scoring
 from basic_transcribe.audio import open_audio
@@ -163,6 +164,7 @@ def draw_posteriors(notes: Axes, contour: Axes, shown: Posteriors, start: float)
     image(contour, shown.contour.T, rate, start, low, shown.bins_per_semitone, cmap="Greys", vmin=0, vmax=1.2)
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)

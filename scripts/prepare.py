@@ -51,6 +51,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from shared import at_least_one
 
 Audio = npt.NDArray[np.float32]
 
@@ -435,7 +436,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--fonts", nargs="*", type=parse_font, metavar="NAME=PATH", help="SoundFonts; default: those Debian installed"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="processes")
     options = parser.parse_args(arguments)
     if not (options.data / "instruments").is_dir():
         parser.error(f"{options.data / 'instruments'} is not a folder")

@@ -38,7 +38,10 @@ from music import (
     pedalled,
 )
 from scipy.signal import butter, fftconvolve, sosfilt
+from shared import at_least_one, errors_in_one_line
 from synth import MODES, Bank, Played, legato_line, play_bank, reeds, struck
+
+from basic_transcribe.errors import UsageError
 
 LENGTH = 12.0
 CLIPS_PER_SHARD = 60
@@ -85,17 +88,28 @@ def impulse(path: Path) -> np.ndarray:
 
 @cache
 def load_material(banks: Path | None, library: Path | None, data: Path, heldout: bool) -> Material:
-    """Read it once per process. Without ``heldout`` only the sounds meant for training, with it only the others."""
+    """Read it once per process. Without ``heldout`` only the sounds meant for training, with it only the others.
+
+    Raises
+    ------
+    UsageError
+        If there are no banks of these, or no rooms.
+    """
     by_family: dict[str, list[Bank]] = {}
     if banks is not None:
         for path in sorted(banks.glob("*.json")):
             bank = Bank(path)
             if bank.heldout == heldout:
                 by_family.setdefault(bank.family, []).append(bank)
+        if not by_family:
+            raise UsageError(f"{banks}: no banks {'held out' if heldout else 'to train on'}; let prepare.py make them")
+    rooms = sorted((data / "irs" / "room").glob("*.flac"))
+    if not rooms:
+        raise UsageError(f"{data}: has no irs/room/*.flac; give the folder of the training material")
     return Material(
         by_family,
         load_library(library) if library is not None else {},
-        [impulse(p) for p in sorted((data / "irs" / "room").glob("*.flac"))],
+        [impulse(p) for p in rooms],
         [impulse(p) for p in sorted((data / "irs" / "cab").glob("*.flac"))],
         {p.stem: read_mono(p) for p in sorted((data / "drums").glob("*.ogg"))},
     )
@@ -520,7 +534,33 @@ def merge_unisons(notes: list[Played]) -> list[Played]:
 # ---------------------------------------------------------------- shards
 
 
-def write_shard(path: Path, clips: list[tuple[np.ndarray, list[Played]]], front_end: FrontEnd) -> None:
+def choices(options: argparse.Namespace) -> str:
+    """The options that decide what is in a shard, beside those in its name."""
+    if options.kind == "guitar":
+        return f"--guitar-shift {options.guitar_shift:g}"
+    return f"--scenario {options.scenario or 'any'}{' --heldout' * options.heldout}"
+
+
+def there_already(path: Path, options: argparse.Namespace) -> bool:
+    """Whether a shard need not be rendered again.
+
+    Raises
+    ------
+    UsageError
+        If the one that is there was rendered with other options.
+    """
+    if not path.exists():
+        return False
+    with np.load(path) as shard:
+        stored = str(shard["choices"]) if "choices" in shard.files else ""  # versions before this one stored none
+    if stored not in ("", choices(options)):
+        raise UsageError(f"{path}: is there already, rendered with {stored}; give --out another folder")
+    return True
+
+
+def write_shard(
+    path: Path, clips: list[tuple[np.ndarray, list[Played]]], front_end: FrontEnd, choices: str = ""
+) -> None:
     """Compute the spectrograms and write one shard."""
     columns: dict[str, list[np.ndarray]] = {"fine": [], "sharp": [], "reference": []}
     notes, bends, position = [], [], 0
@@ -534,28 +574,30 @@ def write_shard(path: Path, clips: list[tuple[np.ndarray, list[Played]]], front_
             notes.append((index, p.onset, p.offset, p.pitch, p.level, position, len(p.bend)))
             bends.append(p.bend.astype(np.float16))
             position += len(p.bend)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary,
-        **{k: np.stack(v) for k, v in columns.items()},
-        notes=np.array(notes, np.float64).reshape(-1, 7),
-        bends=np.concatenate(bends) if bends else np.zeros(0, np.float16),
-    )
-    temporary.rename(path)
+    temporary = path.with_suffix(".tmp")  # not .npz: a half-written one is no shard
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            **{k: np.stack(v) for k, v in columns.items()},
+            notes=np.array(notes, np.float64).reshape(-1, 7),
+            bends=np.concatenate(bends) if bends else np.zeros(0, np.float16),
+            choices=choices,
+        )
+    temporary.replace(path)
 
 
 def synth_shard(args: tuple[argparse.Namespace, int]) -> str:
     """Render one shard of synthetic clips."""
     options, number = args
     path = options.out / f"synth_{options.seed:02d}_{number:04d}.npz"
-    if path.exists():
+    if there_already(path, options):
         return f"{path.name}: there already"
     torch.set_num_threads(1)
     material = load_material(options.banks, options.library, options.data, options.heldout)
     start, front_end = time.time(), FrontEnd()
     rng = np.random.default_rng([options.seed, number])
     clips = [make_clip(material, rng, options.scenario) for _ in range(CLIPS_PER_SHARD)]
-    write_shard(path, clips, front_end)
+    write_shard(path, clips, front_end, choices(options))
     return f"{path.name}: {CLIPS_PER_SHARD * LENGTH / (time.time() - start):.0f}x real time"
 
 
@@ -582,7 +624,7 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
     chunk, chunks = number % 8, 8
     which = number // 8
     path = options.out / f"guitar_{options.seed:02d}_{which}_{chunk}.npz"
-    if path.exists():
+    if there_already(path, options):
         return f"{path.name}: there already"
     torch.set_num_threads(1)
     material = load_material(None, None, options.data, False)
@@ -614,10 +656,11 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
             else:
                 x = x / (np.abs(x).max() + 1e-9) * np.float32(10 ** (rng.uniform(-20, 0) / 20))
             clips.append((x, sorted(notes, key=lambda p: p.onset)))
-    write_shard(path, clips, FrontEnd())
+    write_shard(path, clips, FrontEnd(), choices(options))
     return f"{path.name}: {len(clips)} clips"
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("synth", "guitar", "audio"))
@@ -628,11 +671,15 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6000)
     parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=at_least_one, default=2)
     parser.add_argument("--scenario", choices=tuple(SCENARIOS))
     parser.add_argument("--heldout", action="store_true", help="use only the banks kept out of training")
     parser.add_argument("--guitar-shift", type=float, default=0.0, help="seconds GuitarSet's onsets lag its attacks")
     options = parser.parse_args()
+    if options.kind != "guitar" and (options.banks is None or options.library is None):
+        parser.error(f"{options.kind} needs --banks and --library")
+    if options.kind == "guitar" and not any((options.data / "guitarset").glob("*.ogg")):
+        parser.error(f"{options.data}: has no guitarset/*.ogg; give the folder of the training material")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.kind == "synth":
         work, count = synth_shard, -(-options.clips // CLIPS_PER_SHARD)

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from mir_eval.beat import f_measure
 from numpy.typing import NDArray
+from shared import errors_in_one_line
 
 from basic_transcribe.audio import AUDIO_EXTENSIONS, open_audio
+from basic_transcribe.errors import UsageError
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.types import BeatSettings
 
@@ -77,6 +79,7 @@ def score(path: Path, tempo: float, transcriber: Transcriber) -> dict[str, dict[
     return result
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
@@ -91,6 +94,8 @@ def main() -> None:
         if tempo is not None and not path.stem.startswith(tuple(args.excepted)):
             scores[path.stem] = score(path, tempo, transcriber)
             print(path.stem, *(f"{who} {s['tempo']:.1f} F {s['F']:.2f}" for who, s in scores[path.stem].items()))
+    if not scores:
+        raise UsageError(f"{args.folder}: no recordings with a tempo in their names, such as 00_Rock1-130-A_comp.wav")
     for who in ("ours", "librosa"):
         columns = {k: np.mean([s[who][k] for s in scores.values()]) for k in ("exact", "octave", "F")}
         print(f"{who:8s} n {len(scores)}", *(f"{k} {v:.3f}" for k, v in columns.items()))

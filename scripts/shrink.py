@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from network import Network, load_network
+from shared import errors_in_one_line
 from torch import Tensor
 
 SMALL = {
@@ -63,6 +64,7 @@ def influence(weights: dict[str, Tensor], local: str) -> Tensor:
     return weights[f"{local}.1.0.weight"].square().sum((0, 2, 3)).sqrt() * spread
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("large", type=Path)

@@ -33,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from shared import at_least_one
 
 from basic_transcribe.errors import printable
 
@@ -286,7 +287,7 @@ def main() -> int:
     parser.add_argument("--broken", type=float, default=0.02, help="share of the files")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=at_least_one, default=2)
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     for name in ("in", "calm", "out"):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ import torch.nn.functional as F
 from frontend import BINS_PER_SEMITONE, FINE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
 from network import LEVEL_SCALE, REACH, Network, load_network, normalise
 from render import DB_FLOOR, DB_STEP
+from shared import errors_in_one_line
 from torch import Tensor
+
+from basic_transcribe.errors import UsageError
 
 WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 3.0, "features": 1.0}
 TEACHER_SHARE = 0.5  # of a teacher's posteriors in the targets
@@ -90,18 +94,44 @@ class State:
 
 
 def load_clips(folder: Path) -> tuple[list[Clip], list[Clip]]:
-    """Clips of synthetic and of real recordings."""
+    """Clips of synthetic and of real recordings.
+
+    Raises
+    ------
+    UsageError
+        If there are none, or a file of them is damaged.
+    """
     synthetic: list[Clip] = []
     real: list[Clip] = []
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as shard:
-            data = {k: shard[k] for k in shard.files}
+        try:
+            with np.load(path) as shard:
+                data = {k: shard[k] for k in shard.files}
+        except (BadZipFile, EOFError, ValueError) as error:
+            raise UsageError(f"{path}: damaged; delete it, and render it again") from error
         target = real if path.name.startswith("guitar") else synthetic
         notes = data["notes"]
         for i in range(len(data["fine"])):
             mine = notes[notes[:, 0] == i]
             target.append(Clip(data["fine"][i], data["sharp"][i], data["reference"][i], mine, data["bends"]))
+    if not synthetic and not real:
+        raise UsageError(f"{folder}: no clips (*.npz); give a folder that render.py wrote")
     return synthetic, real
+
+
+def check(synthetic: list[Clip], real: list[Clip], options: Options) -> None:
+    """See whether crops can be cut from these clips.
+
+    Raises
+    ------
+    UsageError
+        If not.
+    """
+    if not synthetic and options.real < 1:
+        raise UsageError(f"--real is {options.real:g}, but all clips are real; render synthetic ones, or give --real 1")
+    longest = min(len(clip.sharp) for clip in (*synthetic, *real)) - REACH - 1
+    if options.frames % 4 or not 0 < options.frames <= longest:
+        raise UsageError(f"--frames is {options.frames}; these clips take multiples of 4 up to {longest // 4 * 4}")
 
 
 def targets(clip: Clip, start: int, width: int, shift: int) -> dict[str, np.ndarray]:
@@ -306,6 +336,7 @@ def train(
             state.save(checkpoint)
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
@@ -336,6 +367,7 @@ def main() -> None:
     if args.resume:
         state.restore(checkpoint)
     synthetic, real = load_clips(args.clips)
+    check(synthetic, real, options)
     print(f"{len(synthetic)} synthetic and {len(real)} real clips; {sum(p.numel() for p in network.parameters())} "
           f"parameters on {device}", flush=True)  # fmt: skip
     train(state, synthetic, real, options, checkpoint, args.save_every)

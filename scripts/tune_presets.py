@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from calibrate import compute, load, network_digest
+from shared import at_least_one, errors_in_one_line, names
 
 from basic_transcribe import scoring
 from basic_transcribe.model import Model, default_model_path
@@ -65,14 +66,17 @@ def best(values: np.ndarray, sets: np.ndarray) -> int:
     return int(np.argmax(mean_of_sets(values, sets) @ [1, 0.1]))
 
 
+@errors_in_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="REF_ROOT")
     parser.add_argument("--work", type=Path, required=True, help="folder for the posteriors")
     parser.add_argument("--model", type=Path, default=default_model_path(), help="default: the shipped one")
-    parser.add_argument("--presets", type=lambda s: s.split(","), default=list(SETS), help="comma-separated")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--presets", type=names, default=list(SETS), help="comma-separated")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="processes (default: %(default)s)")
     args = parser.parse_args()
+    if unknown := set(args.presets) - set(SETS):
+        parser.error(f"--presets knows {', '.join(SETS)}, not {', '.join(sorted(unknown))}")
     defaults = Model(args.model, threads=1).defaults
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
         for name in args.presets:

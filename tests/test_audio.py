@@ -13,7 +13,8 @@ import sys
 import tempfile
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basic_transcribe import audio, decoders
+from basic_transcribe import audio, damage, decoders
 from basic_transcribe.audio import AudioStream, open_audio, probe
 from basic_transcribe.errors import AudioError, UsageError
 from basic_transcribe.types import CHANNELS, Part
@@ -757,6 +758,17 @@ def test_opposite_phase_after_a_click() -> None:
     assert "for 4 s, first at 1 s, " in warning(stream)
 
 
+def test_what_is_next_to_silent_is_not_said_to_cancel() -> None:
+    for peak, said in ((0.5e-3, ["very quiet"]), (2e-3, ["opposite phase", "very quiet"])):
+        stereo = peak / np.abs(music()).max() * np.stack([music(), -music()], axis=1)
+        assert [w.split(":")[0] for w in read(stereo, RATE)[1].warnings] == said
+
+
+def test_a_second_of_many_channels_is_not_held() -> None:
+    frames = decoders.BLOCK_VALUES // 64
+    assert len(audio.Mix(64, decoders.MAX_RATE).mono(np.zeros((frames, 64), np.float32))) == frames
+
+
 def test_other_pairs_of_opposite_phase() -> None:
     channels = np.zeros((4 * RATE, 4))
     channels[: 2 * RATE, :2] = music()[: 2 * RATE, None] * [1, -1]
@@ -1028,12 +1040,14 @@ def test_empty_array() -> None:
         (np.zeros(()), RATE, "shape"),
         (np.zeros((3, 3, 3)), RATE, "shape"),
         (np.zeros((6, 1000)), RATE, "transpose"),
-        (np.zeros((10, 0)), RATE, "channels"),
+        (np.zeros((10, 0)), RATE, "has no channels; give"),
         (np.zeros((100, 65)), RATE, "channels"),
         (np.zeros(10, np.int64), RATE, "convert it to float"),
         (np.zeros(10, np.complex128), RATE, "convert it to float"),
         (np.zeros(10, bool), RATE, "convert it to float"),
         (np.zeros(10), np.nan, "sample rate"),
+        (np.zeros(10), "44100", "sample_rate is '44100'; give a number of Hz"),
+        (np.zeros(10), [RATE, RATE], "give a number of Hz"),
     ],
 )
 def test_unusable_arrays(array: Any, rate: float | None, message: str) -> None:
@@ -1048,6 +1062,35 @@ def test_misuse() -> None:
         read(io.StringIO("text"))
     with pytest.raises(UsageError, match="cannot read list"):
         read([0.0, 0.1])
+    with pytest.raises(UsageError, match=r"cannot read bytes: .*io\.BytesIO"):
+        open_audio(b"RIFF", target_rate=RATE)  # type: ignore[arg-type]
+    closed = io.BytesIO(b"RIFF")
+    closed.close()
+    with pytest.raises(UsageError, match="the file object is closed; open it again"):
+        read(closed)
+
+
+class OnlyRead:
+    """A file object that can be read from, and nothing else."""
+
+    def __init__(self, data: bytes, kind: type = bytes) -> None:
+        self._file, self._kind = io.BytesIO(data), kind
+
+    def read(self, size: int) -> Any:
+        return self._kind(self._file.read(size))
+
+
+def test_file_object_that_can_only_be_read() -> None:
+    np.testing.assert_array_equal(read(OnlyRead(encoded("FLAC")))[0], read(encoded("FLAC"))[0])
+    with pytest.raises(UsageError, match=r"read\(\) gives bytearray; give a file object whose read\(\) gives bytes"):
+        read(OnlyRead(encoded("FLAC"), bytearray))
+
+
+@pytest.mark.parametrize("target", [RATE, 22050])
+def test_kinds_of_arrays(target: int) -> None:
+    expected = read(music(), RATE, target)[0]
+    for array in (np.ma.masked_array(music()), music().view(np.matrix).T):
+        np.testing.assert_array_equal(read(array, RATE, target)[0], expected)
 
 
 def test_probe(tmp_path: Path) -> None:
@@ -1140,7 +1183,7 @@ def test_only_the_part_is_read() -> None:
             if part.start < seconds:
                 assert sum(map(len, stream)) == 2 * 16_000
             else:
-                with pytest.raises(AudioError, match=r"lasts 36000 s, so nothing is left from --start 36002 s"):
+                with pytest.raises(AudioError, match=r"lasts 36000 s, so nothing is left from 36002 s"):
                     next(stream)
         assert file.bytes_read < 300_000  # of 576,000,000
 
@@ -1170,14 +1213,14 @@ def test_only_the_part_is_decoded(kind: str, part: Part) -> None:
 @pytest.mark.parametrize("kind", ["array", "WAV", "FLAC", "OGG", "MP3"])
 def test_start_beyond_the_end(kind: str, start: float) -> None:
     source, rate = (music(), RATE) if kind == "array" else (encoded(kind), None)
-    with pytest.raises(AudioError, match=re.escape(f": lasts 4 s, so nothing is left from --start {start:g} s on; ")):
+    with pytest.raises(AudioError, match=re.escape(f": lasts 4 s, so nothing is left from {start:g} s on; ")):
         read(source, rate, part=Part(start))
 
 
 def test_start_beyond_the_end_that_no_header_tells() -> None:
     streamed = wav(pcm(music()), data_size=0xFFFFFFFF, riff=0xFFFFFFFF)
     for data, length in ((streamed, r"4"), (without_length(encoded("MP3")), r"4\.\d+")):
-        with pytest.raises(AudioError, match=rf"lasts {length} s, so nothing is left from --start 7\.5 s"):
+        with pytest.raises(AudioError, match=rf"lasts {length} s, so nothing is left from 7\.5 s"):
             read(data, part=Part(7.5))
 
 
@@ -1186,7 +1229,7 @@ def test_end_beyond_the_end() -> None:
         samples, stream = read(source, rate, part=Part(2.5, 20.0))
         assert len(samples) == 1.5 * RATE
         assert stream.duration == 1.5
-        assert warning(stream) == "the recording ends at 4 s, before --end 20 s"
+        assert warning(stream) == "the recording ends at 4 s, before the end asked for, 20 s"
         assert read(source, rate, part=Part(2.5, 4.001))[1].warnings == []
 
 
@@ -1218,7 +1261,7 @@ def test_part_before_and_after_the_cut() -> None:
         samples, stream = read(data, part=Part(0.25, 0.5))
         np.testing.assert_array_equal(samples, read(data)[0][RATE // 4 : RATE // 2])
         assert stream.warnings == []
-    with pytest.raises(AudioError, match=r"can be read up to [12]\.\d+ s, so nothing is left from --start 3\.5 s"):
+    with pytest.raises(AudioError, match=r"can be read up to [12]\.\d+ s, so nothing is left from 3\.5 s"):
         read(encoded("FLAC")[: len(encoded("FLAC")) // 2], part=Part(3.5))
 
 
@@ -1227,9 +1270,9 @@ def test_channels_of_a_mono_recording() -> None:
         samples, stream = read(encoded("WAV", "FLOAT"), part=Part(channel=channel))
         np.testing.assert_array_equal(samples, music())
         assert stream.warnings == []
-    with pytest.raises(AudioError, match=r"^audio: is mono, so there is no side signal; use --channel mix$"):
+    with pytest.raises(AudioError, match=r"^audio: is mono, so there is no side signal; use channel mix$"):
         read(encoded("WAV"), part=Part(channel="side"))
-    with pytest.raises(AudioError, match=r"^audio: has 1 channel, so there is no channel 2; use --channel 1$"):
+    with pytest.raises(AudioError, match=r"^audio: has 1 channel, so there is no channel 2; use channel 1$"):
         read(encoded("WAV"), part=Part(channel=2))
 
 
@@ -1240,7 +1283,7 @@ def test_channels_of_more_than_two() -> None:
         np.testing.assert_array_equal(samples, expected_mono(channels[:, :2], channel))
     np.testing.assert_array_equal(read(channels, RATE, part=Part(channel=3))[0], channels[:, 2])
     np.testing.assert_allclose(read(channels, RATE, part=Part())[0], channels.mean(axis=1), atol=1e-7)
-    with pytest.raises(AudioError, match=r"has 3 channels, so there is no channel 4; use --channel 1 to 3$"):
+    with pytest.raises(AudioError, match=r"has 3 channels, so there is no channel 4; use channel 1 to 3$"):
         read(channels, RATE, part=Part(channel=4))
 
 
@@ -1388,7 +1431,7 @@ def test_av_many_channels(muxer: str, codec: str, rate: int, layout: str, av_enc
 
 
 @needs_av
-@pytest.mark.parametrize("layout", ["stereo", "7.1"])
+@pytest.mark.parametrize("layout", ["stereo", "7.1(wide)"])
 def test_frames_of_another_layout_are_damage(layout: str, av_encoded: Encode) -> None:
     mono, other = av_encoded("adts", "aac"), av_encoded("adts", "aac", layout=layout)
     whole, _ = read(mono)
@@ -1412,7 +1455,7 @@ def test_av_part_is_a_slice(name: str, av_encoded: Encode) -> None:
         np.testing.assert_array_equal(samples, whole[round(start * rate) : end and round(end * rate)])
         assert stream.warnings == []
     assert warning(read(data, target_rate=rate, part=Part(2.0, 9.0))[1]).startswith("the recording ends at ")
-    with pytest.raises(AudioError, match=r"so nothing is left from --start 4\.5 s"):
+    with pytest.raises(AudioError, match=r"so nothing is left from 4\.5 s"):
         read(data, part=Part(4.5))
 
 
@@ -1686,3 +1729,70 @@ def test_av_says_nothing_of_bad_seeks_and_reads_the_next_file(
     assert len(samples) > RATE
     assert not stream.warnings
     assert capfd.readouterr().err == ""
+
+
+# --- structure of files -----------------------------------------------------------------------------------------------
+
+
+def test_the_checksum_of_ogg_is_the_one_of_its_catalogue() -> None:
+    """CRC-32 of the polynomial 04C11DB7, neither reflected nor inverted, of the usual nine digits."""
+    assert damage._ogg_checksum(b"123456789") == 0x89A1897F
+    assert damage._ogg_checksum(b"") == 0
+
+
+def missing_before(
+    times: Sequence[float | None], duration: float | None = None
+) -> tuple[dict[int, float], decoders.Timestamps]:
+    """Seconds missing before frames of 20 ms with these timestamps, by the number of the frame."""
+    timestamps, gaps, position = decoders.Timestamps(duration), {}, 0.0
+    for number, (time, following) in enumerate(pairwise([*times, None])):
+        gap = timestamps.missing(time, 0.02, following, position)
+        gaps |= {number: pytest.approx(gap)} if gap else {}
+        position += gap + 0.02
+    return gaps, timestamps
+
+
+def steady(**later: float) -> list[float | None]:
+    """Timestamps of 100 frames, later by so many seconds from some frames on."""
+    times = 0.02 * np.arange(100)
+    for frame, seconds in later.items():
+        times[int(frame.removeprefix("from_")) :] += seconds
+    return times.tolist()
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (steady(), {}),
+        (steady(from_0=5), {}),
+        (steady(from_10=1), {10: 1.0}),
+        (steady(from_10=1, from_40=0.3), {10: 1.0, 40: 0.3}),
+        (steady(from_10=0.04), {}),  # too little
+        (steady(from_10=0.03, from_40=0.03), {40: 0.06}),  # but it adds up
+        (steady(from_10=0.009, from_20=0.009, from_30=0.009, from_40=0.009, from_50=0.009, from_60=0.009), {}),
+        (steady(from_10=9, from_11=-9), {}),  # a damaged one
+        (steady(from_10=-9, from_11=9), {}),
+        (steady(from_99=1), {}),  # nothing bears it out
+        ([None] * 100, {}),
+        ([*steady()[:50], *[None] * 50], {}),
+        ([*steady()[:10], None, *steady(from_10=1)[11:]], {11: 1.0}),
+    ],
+)
+def test_missing_frames_are_found_by_timestamps(times: list[float | None], expected: dict[int, float]) -> None:
+    gaps, timestamps = missing_before(times)
+    assert gaps == expected
+    assert timestamps.filled == pytest.approx(sum(expected.values()))
+    assert timestamps.astray == []
+
+
+@pytest.mark.parametrize(
+    ("ahead", "duration", "believed"), [(59, None, True), (61, None, False), (1.5, 3.2, True), (1.5, 1.6, False)]
+)
+def test_timestamps_that_go_too_far_ahead_are_not_believed(ahead: float, duration: float, believed: bool) -> None:
+    gaps, timestamps = missing_before(steady(from_10=ahead), duration)
+    assert gaps == ({10: ahead} if believed else {})
+    assert timestamps.astray == ([] if believed else [pytest.approx((0.2, ahead))])
+    # Where they come back, they were not astray.
+    gaps, timestamps = missing_before(steady(from_10=ahead, from_60=-ahead), duration)
+    assert timestamps.astray == []
+    assert gaps == ({10: ahead} if believed else {})

@@ -9,15 +9,18 @@ from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
 
+import basic_transcribe
 from basic_transcribe import batch
-from basic_transcribe.batch import Job, Result
 from basic_transcribe.errors import ModelError
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
+from basic_transcribe.pipeline import Transcription
+from basic_transcribe.plan import Job, Result
 from basic_transcribe.shaping import ShapeSettings
 from basic_transcribe.types import Beats, BeatSettings, MidiSettings, Note, Part, TrackerSettings
 
@@ -71,6 +74,17 @@ def test_notes_are_quantised_on_beats_or_a_tempo_but_on_nothing_else() -> None:
     found = batch.shaped(replace(heard, beats=Beats((0.0, 0.6, 1.2))), fakes.recipe(shape=grid, beats=BeatSettings()))
     assert [n.onset for n in found.notes] == pytest.approx([1.2])
     assert fixed.warnings == found.warnings == heard.warnings
+
+
+def test_the_fingerprint_tells_of_the_version_and_of_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(recipe: batch.Recipe) -> str:
+        return batch.settings_fingerprint(recipe, recipe.load())
+
+    before = found(fakes.recipe())
+    assert found(fakes.recipe(threads=3, overwrite=True)) == before
+    assert found(fakes.recipe(provider="cuda")) != before
+    monkeypatch.setattr(basic_transcribe, "__version__", "0.0.0")
+    assert found(fakes.recipe()) != before
 
 
 @pytest.mark.parametrize(
@@ -181,6 +195,35 @@ def test_what_another_run_writes_meanwhile_is_in_the_way_unless_it_is_the_same(
     assert result.status == status
     assert status == "done" or "--overwrite" in result.message
     assert run([b])["a.wav"].status == ("failed" if overwrite else "skipped")
+
+
+def test_a_recording_that_is_replaced_by_one_of_its_size_and_time_has_changed(tmp_path: Path) -> None:
+    a = job(tmp_path / "a.wav")
+
+    class Replacing(fakes.FakeTranscriber):
+        def transcribe(self, source: Path, **keywords: Any) -> Transcription:
+            before = source.stat()
+            other = source.with_suffix(".new")
+            other.write_text("MUSIC")
+            os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+            other.replace(source)
+            return super().transcribe(source, **keywords)
+
+    result = batch.Task(a, fakes.recipe(), "").run(Replacing())  # type: ignore[arg-type]
+    assert (result.status, result.message) == ("failed", "changed while it was read; run again when it is complete")
+    assert not a.output(".mid").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be held back")
+def test_a_worker_is_not_ended_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held_back() -> bool:
+        return signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    seen = []
+    monkeypatch.setattr(batch, "write_atomic", lambda path, data: seen.append(held_back()))
+    assert run([job(tmp_path / "a.wav")], fakes.recipe(extras=(".csv",)))["a.wav"].status == "done"
+    assert seen == [True, True]
+    assert not held_back()
 
 
 def test_one_bad_recording_stops_no_other(tmp_path: Path) -> None:

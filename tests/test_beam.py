@@ -33,7 +33,7 @@ beam = pytest.importorskip("apache_beam", reason="needs the extra beam")
 from apache_beam.io.localfilesystem import LocalFileSystem  # noqa: E402
 
 from basic_transcribe.engines import transforms  # noqa: E402
-from basic_transcribe.engines.beam import Totals, run  # noqa: E402
+from basic_transcribe.engines.beam import Totals, _source, run  # noqa: E402
 from basic_transcribe.engines.catalogue import Found, Item  # noqa: E402
 
 RECIPE = Recipe(threads=1)
@@ -137,7 +137,7 @@ def test_the_model_is_loaded_once_and_workers_need_not_have_its_file(
 
 
 def test_metrics(songs: Path, tmp_path: Path) -> None:
-    source = transforms.Source(f"{songs}/**", f"{songs}/", extensions=frozenset({".flac", ".wav"}))
+    source = transforms.Source(f"{songs}/**", f"{songs}/")
     pipeline = beam.Pipeline("FnApiRunner")
     transforms.build(pipeline, source, str(tmp_path / "out"), RECIPE)
     metrics = pipeline.run().metrics().query()
@@ -162,6 +162,15 @@ def test_lists(songs: Path, tmp_path: Path) -> None:
     assert (totals.done, totals.skipped) == (0, 2)  # each keeps its output
     assert outputs(out).keys() == {"x/y.mid", "a.mid"}
     assert run(str(out / "results.jsonl"), str(out), RECIPE) == Totals(files=3, skipped=2, failures=1)
+
+
+def test_what_is_named_need_not_look_like_a_recording(songs: Path) -> None:
+    def found(source: Path) -> set[str]:
+        return {one.relative for one in transforms.find(_source(str(source), Choice()))}
+
+    song = (songs / "a.flac").rename(songs / "a.take2")
+    assert found(song) == {"a.take2"}
+    assert found(songs) == {"a.oga.flac", "broken.wav", "sub/b.flac"}
 
 
 def test_a_list_and_then_its_folder(songs: Path, tmp_path: Path, cli: Run) -> None:
@@ -248,6 +257,7 @@ def test_it_can_be_stopped(tmp_path: Path, cli_environment: dict[str, str]) -> N
     assert errors == b"stopped by SIGTERM; run again to go on\n"
     written = outputs(tmp_path / "out")
     assert 1 <= len(written) < 4
+    assert not list(tmp_path.glob("out/beam-temp-*"))
     assert all(data.startswith(b"MThd") for data in written.values())
 
 

@@ -27,7 +27,7 @@ from conftest import Run, is_worker
 from basic_transcribe import __version__, load_posteriors
 from basic_transcribe import cli as commands
 from basic_transcribe.batch import Recipe
-from basic_transcribe.console import clock
+from basic_transcribe.console import Report, clock
 from basic_transcribe.errors import UsageError
 from basic_transcribe.flags import frequency_of, recipe_of, seconds_of
 from basic_transcribe.options import PRESET_NAMES
@@ -411,16 +411,16 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--tempo", "fast"], "--tempo is 'fast'"),
         (["--start", "1:2:3:4"], "--start is '1:2:3:4'"),
         (["--start", "5", "--end", "4"], "must lie after start"),
-        (["--channel", "middle"], "channel is middle"),
+        (["--channel", "middle"], "channel is 'middle'"),
         (["--channel", "0"], "channel is 0"),
         (["--quantize", "fifth"], "fifth"),
         (["--swing", "0.3"], "give --quantize"),
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
-        (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.66667 and 666.667"),
+        (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.667 and 666.7"),
         (["--tempo", "", "--quantize", "1/8"], "--tempo is ''"),
         (["--start", f"{'9' * 400}:00"], "give seconds"),
-        (["--channel", "9" * 5000], "channel is 9"),
+        (["--channel", "9" * 5000], "channel is '9"),
         (["--velocity-range", "1-" + "9" * 5000], "give two velocities"),
         (["--velocity-range", "100-20"], "the softest first"),
         (["--scale-mode", "drop"], "give --scale"),
@@ -646,6 +646,12 @@ def test_quiet_says_nothing_but_failures(cli: Run, tmp_path: Path) -> None:
     assert result.stdout == b""
     assert [e.split(":")[:2] for e in lines(result.stderr)] == [["error", " gone.wav"]]
     assert b"note: in/pipe: a named pipe, skipped" in cli("in").stderr
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, "1 thread each"), (3, "3 threads each")])
+def test_threads_are_counted(threads: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Report(quiet=False, verbose=True, debug=False).settings(Recipe(threads=threads), 2)
+    assert capsys.readouterr().err == f"2 at a time, {said}; settings: the defaults\n"
 
 
 def test_verbose_and_debug_say_more(cli: Run, tmp_path: Path) -> None:

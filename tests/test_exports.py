@@ -54,6 +54,7 @@ class Recording:
     key: Key | None = None
     markers: tuple[Marker, ...] = ()
     line: bool = False
+    tuning: float = 0.0
 
 
 EVERYTHING = Recording(
@@ -92,7 +93,7 @@ def test_json() -> None:
     read = json.loads(notes_to_json(Recording()))
     assert (read["format"], read["version"], read["duration"], read["model"]) == (
         "basic_transcribe.notes",
-        3,
+        4,
         3.5,
         "model 1",
     )
@@ -338,10 +339,23 @@ def test_npz_round_trip(tmp_path: Path, frames: int) -> None:
         assert (read.frame_rate, read.lowest_pitch, read.bins_per_semitone) == (86.13, 21, 3)
 
 
+def test_npz_keeps_the_tuning() -> None:
+    sharp = replace(posteriors(), tuning=31.5)
+    assert load_posteriors(BytesIO(posteriors_to_npz(sharp))).tuning == 31.5
+    assert load_posteriors(npz(tuning=None)).tuning == 0.0  # as those of 0.11.0 and before
+    with pytest.raises(TranscribeError, match="tuning is 300"):
+        load_posteriors(npz(tuning=np.float64(300)))
+
+
+def test_json_gives_the_tuning_in_hertz() -> None:
+    assert json.loads(notes_to_json(Recording()))["tuning"] == 440
+    assert json.loads(notes_to_json(replace(Recording(), tuning=39.0)))["tuning"] == pytest.approx(450, abs=0.1)
+
+
 def test_npz_needs_no_pickle_and_is_reproducible() -> None:
     data = posteriors_to_npz(posteriors())
     with np.load(BytesIO(data), allow_pickle=False) as archive:
-        assert set(archive.files) == {*Posteriors.ARRAYS, "frame_rate", "lowest_pitch"}
+        assert set(archive.files) == {*Posteriors.ARRAYS, "frame_rate", "lowest_pitch", "tuning"}
     assert data == posteriors_to_npz(posteriors())
 
 

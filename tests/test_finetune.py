@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from finetune import Take
 
 from basic_transcribe import scoring
 from basic_transcribe.errors import TranscribeError, UsageError
-from basic_transcribe.model import Model
+from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.scoring import Notes
 
 RATE = finetune.SAMPLE_RATE
@@ -39,13 +40,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def tone(onsets: np.ndarray, pitches: np.ndarray, seconds: float) -> np.ndarray:
-    """Decaying tones of four harmonics, one for each onset, each 0.4 s long."""
+def tone(
+    onsets: np.ndarray, pitches: np.ndarray, seconds: float, partials: Sequence[float] = (1, 2, 3, 4)
+) -> np.ndarray:
+    """Decaying tones of four partials, one for each onset, each 0.4 s long."""
     audio = np.zeros(int(seconds * RATE), np.float32)
     t = np.arange(int(0.4 * RATE)) / RATE
     for onset, pitch in zip(onsets, pitches, strict=True):
         f = 440 * 2 ** ((pitch - 69) / 12)
-        sound = sum(np.sin(2 * np.pi * f * h * t) / h for h in range(1, 5)) * np.exp(-5 * t) * np.minimum(1, t * 500)
+        sound = (
+            sum(np.sin(2 * np.pi * f * h * t) / k for k, h in enumerate(partials, 1))
+            * np.exp(-5 * t)
+            * np.minimum(1, t * 500)
+        )
         start = int(onset * RATE)
         piece = audio[start : start + len(t)]
         piece += 0.2 * sound[: len(piece)].astype(np.float32)
@@ -93,7 +100,7 @@ def test_recordings_come_with_their_notes(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / "sub", expected, suffix)
     (recording,) = scoring.recordings(tmp_path)
     read = finetune.read_take(recording)
-    assert read.name == expected.name
+    assert read.name == f"sub/{expected.name}"
     np.testing.assert_allclose(read.audio, expected.audio, atol=1e-4)
     np.testing.assert_allclose(read.notes.intervals, expected.notes.intervals, atol=1e-3)
     np.testing.assert_array_equal(read.notes.sounding, expected.notes.pitch)
@@ -183,6 +190,12 @@ def test_labels_that_lag_are_found_out(late: float) -> None:
     assert finetune.lag([moved], Model(threads=1)) == pytest.approx(late, abs=0.015)
 
 
+def test_no_lag_is_found_where_the_network_hears_nothing() -> None:
+    original = take(7, 6.0)
+    bell = tone(original.notes.intervals[:, 0], original.notes.pitch, 6.0, (1.5, 2.76, 5.4, 8.9))
+    assert finetune.lag([finetune.replace(original, audio=bell)], Model(threads=1)) is None
+
+
 # ---------------------------------------------------------------- the whole way
 
 
@@ -256,8 +269,81 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
         finetune.finetune(options(tmp_path, tmp_path / "run"))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--shift", "nan"),
+        ("--shift", "12"),
+        ("--shift", "-0.51"),
+        ("--shift", "late"),
+        ("--minutes", "nan"),
+        ("--minutes", "inf"),
+        ("--lr", "nan"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        finetune.parse_arguments(["songs", "--out", "run", option, value])
+    assert option in capsys.readouterr().err
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is exported, and training stops at once."""
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(
+        finetune, "write_model", lambda network, path, name: shutil.copyfile(default_model_path(), path)
+    )
+    monkeypatch.setattr(train, "train", interrupted)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_earlier_run_is_not_taken_for_one_that_was_stopped(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str], again: bool
+) -> None:
+    folder, out = tmp_path / "songs", tmp_path / "run"
+    for seed, where in ((1, "one"), (2, "two")):
+        write(folder / where, take(seed, 3.0, name="take"), ".csv")
+    soundfile.write(folder / "bare.wav", np.zeros(RATE), RATE)
+    out.mkdir()
+    for name in ("model.onnx", "model.onnx.sha256"):
+        (out / name).write_text("old")
+    shutil.copyfile(finetune.newest_checkpoint(), out / "last.pt")
+    with pytest.raises(RuntimeError, match="stopped"):
+        finetune.finetune(options(folder, out, *(["--checkpoint", str(out / "last.pt")] if again else [])))
+    assert not [*out.glob("model.onnx*")]
+    assert (out / "last.pt").exists() is again
+    printed = capsys.readouterr().out
+    assert "recordings without a reference, left out: 1" in printed
+    assert "one/take" in printed
+    assert "two/take" in printed
+
+
+def test_an_export_that_fails_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(finetune.export.torch.onnx, "export", failing)
+    with pytest.raises(RuntimeError):
+        finetune.write_model(finetune.load_network(finetune.newest_checkpoint()), tmp_path / "model.onnx", "run")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_notes_moved_out_of_the_recordings_are_missed(tmp_path: Path, quick: None) -> None:
+    early = Notes(np.array([[0.05, 0.4]]), np.array([60.0]), np.array([60.0]))
+    for name in ("a", "b"):
+        write(tmp_path / "songs", Take(name, take(1, 3.0).audio, early), ".csv")
+    with pytest.raises(UsageError, match="no notes to train on"):
+        finetune.finetune(options(tmp_path / "songs", tmp_path / "run", "--shift", "0.5"))
+
+
 def test_the_verdict_is_plain() -> None:
     good, bad = {"F50": 0.8, "Foff": 0.4}, {"F50": 0.7, "Foff": 0.3}
     assert finetune.verdict(good, bad, Path("m.onnx")).startswith("WORSE")
     assert "WORSE" in finetune.verdict(good, good | {"Foff": 0.3}, Path("m.onnx"))
     assert finetune.verdict(bad, good, Path("m.onnx")).startswith("No worse")
+    with pytest.raises(UsageError, match="labels do not fit"):
+        finetune.verdict(bad | {"F50": 0.0}, bad | {"F50": 0.0}, Path("m.onnx"))

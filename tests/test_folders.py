@@ -22,7 +22,6 @@ from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.plan import Choice, Job, Result
 from basic_transcribe.shaping import ShapeSettings
 
-EXTENSIONS = frozenset({".wav", ".mp3"})
 OTHER = fakes.recipe(shape=ShapeSettings(legato=50))
 Statuses = dict[str, str]
 
@@ -52,7 +51,6 @@ def run(base: Path, recipe: Recipe | None = None, told: Report | None = None, **
         recipe,
         lambda jobs: batch.run_jobs(jobs, recipe, processes=processes),  # type: ignore[arg-type]
         told,
-        extensions=EXTENSIONS,
         stopped=lambda: False,
     )
     return statuses(told.results)
@@ -60,7 +58,7 @@ def run(base: Path, recipe: Recipe | None = None, told: Report | None = None, **
 
 def would(base: Path, recipe: Recipe | None = None) -> Statuses:
     told = report()
-    preview(Folders((str(base / "in"),), base / "out"), recipe or fakes.recipe(), told, extensions=EXTENSIONS)
+    preview(Folders((str(base / "in"),), base / "out"), recipe or fakes.recipe(), told)
     return statuses(told.results)
 
 
@@ -494,7 +492,7 @@ def test_a_preview_says_why(inside: Path, capsys: pytest.CaptureFixture[str]) ->
     (inside / "out" / "b.mid").unlink()
     (inside / "in" / "sub" / "d.wav").write_text("music")
     told = Report(quiet=False, verbose=False, debug=False, batch=True)
-    preview(Folders((str(inside / "in"),), inside / "out"), fakes.recipe(), told, extensions=EXTENSIONS)
+    preview(Folders((str(inside / "in"),), inside / "out"), fakes.recipe(), told)
     said = {
         line.split(": ")[0].rpartition("/")[2]: line.rpartition("(")[2] for line in capsys.readouterr().out.splitlines()
     }

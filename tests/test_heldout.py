@@ -122,6 +122,11 @@ def test_set(rendered: Path, tmp_path: Path) -> None:
     for seed, same in ((1, True), (2, False)):
         heldout.render(fake_material(tmp_path), tmp_path / "again", seed)
         assert (heldout.digest(tmp_path / "again") == digest) is same
+    path = next(rendered.rglob("*.bends.npz"))
+    with np.load(path) as data:
+        arrays = dict(data)
+    np.savez(path, **(arrays | {"semitones": arrays["semitones"] + 0.1}))
+    assert heldout.digest(rendered) != digest
 
 
 def test_unfair_banks(tmp_path: Path) -> None:

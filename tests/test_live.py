@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -415,7 +416,7 @@ def test_no_such_port(name: str, names: list[str], words: str, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ModuleNotFoundError("No module named 'rtmidi'"), r'pip install "basic-transcribe\[live\]"'),
+        (ModuleNotFoundError("No module named 'rtmidi'"), "pip install python-rtmidi"),
         (OSError("error creating ALSA sequencer client object"), "leave out --midi-port"),
     ],
 )
@@ -452,7 +453,60 @@ def test_listening_to_a_device_until_it_is_gone(sounddevice: SimpleNamespace) ->
         listen(remark=remarks.append)
     assert sounddevice.opened[0].closed
     assert len(remarks) == 2
-    assert "sound was lost 1 times" in remarks[1]
+    assert "sound was lost 1 time;" in remarks[1]
+
+
+@pytest.mark.parametrize("fault", [np.nan, 2e6])
+def test_damaged_sound_is_taken_for_silence(
+    fault: float, sounddevice: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Stream.read
+
+    def damaged(stream: Stream, size: int) -> tuple[np.ndarray, bool]:
+        chunk, lost = read(stream, size)
+        if stream.reads != 2:
+            chunk[5, 0] = fault
+        return chunk, lost
+
+    monkeypatch.setattr(Stream, "read", damaged)
+    remarks: list[str] = []
+    with pytest.raises(AudioError, match="Device unavailable"):
+        listen(remark=remarks.append)
+    assert remarks[-1].startswith(r"Line\n2: sound was damaged 2 times, and taken for silence;")
+
+
+def test_notes_after_damaged_sound_keep_their_time(model: Model) -> None:
+    audio, rate = soundfile.read(GUITAR, dtype="float32")
+    chunks = [chunk.copy() for chunk in np.array_split(audio, 100)]
+    expected: list[Event] = []
+    chunks[50][:] = 0
+    run(chunks, StreamingTranscriber(rate, model), [expected.append])
+    chunks[50][7] = np.nan
+    events: list[Event] = []
+    count = itertools.count()
+    run(chunks, StreamingTranscriber(rate, model), [events.append], lambda: next(count))
+    assert events == expected
+    assert next(count) == 1
+
+
+def test_opposite_phase_is_told(sounddevice: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio, _ = soundfile.read(GUITAR, dtype="float32")
+
+    def read(stream: Stream, size: int) -> tuple[np.ndarray, bool]:
+        stream.reads += 1
+        start = stream.reads * size
+        if start + size > len(audio):
+            raise PortAudioError("the end")
+        return np.stack([audio[start : start + size], -audio[start : start + size]], axis=1), False
+
+    monkeypatch.setattr(Stream, "read", read)
+    remarks: list[str] = []
+    shown: list[str] = []
+    with pytest.raises(AudioError, match="the end"):
+        listen(remark=remarks.append, show=shown.append)
+    assert len(remarks) == 2
+    assert "the channels cancel each other, so only the louder is heard; choose with --channel" in remarks[1]
+    assert shown
 
 
 def test_listening_can_be_stopped() -> None:

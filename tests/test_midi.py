@@ -7,7 +7,7 @@ import tracemalloc
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -458,6 +458,18 @@ def test_bend_range_is_selected_before_the_first_bend_and_released() -> None:
     assert wheel[0] > controls[2][0]
 
 
+@pytest.mark.parametrize("bend", [5.0, -5.0])
+def test_a_bend_at_the_very_beginning_waits_for_its_range(bend: float) -> None:
+    events = timeline(parse(to_midi([flat(0, 1, 60, bend), flat(1.5, 2, 60)]).data).tracks[1])
+    selected = max(t for t, m in events if m.type == "control_change")
+    (begun, value), *_, (_, last) = [(t, m.pitch) for t, m in events if m.type == "pitchwheel"]
+    assert begun == selected
+    assert value == pytest.approx(bend / 12 * 8192, abs=1)
+    assert last == 0
+    # What is over before that does not bend, nor does anything after it.
+    assert channel_bends(to_midi([flat(0, 1e-4, 60, bend), flat(1, 2, 60)], MidiSettings(tempo=120)).data) == {}
+
+
 def test_bends_beyond_the_widest_range_are_limited_and_said() -> None:
     result = to_midi([flat(0, 1, 60, 99.0), flat(2, 3, 60, -99.0)])
     assert [b.pitch for b in result.midi.instruments[0].pitch_bends] == [8191, 0, -8192, 0]
@@ -533,6 +545,19 @@ def test_order_of_the_input_does_not_matter(chosen: MidiSettings) -> None:
     rng = np.random.default_rng(2)
     notes = [flat(t, t + 1, int(p), 0.3) for t, p in zip(rng.uniform(0, 5, 60), rng.integers(30, 90, 60), strict=True)]
     assert to_midi(notes, chosen).data == to_midi(reversed(notes), chosen).data
+
+
+@pytest.mark.parametrize("chosen", MODES)
+def test_order_of_the_input_does_not_matter_to_notes_that_begin_together(chosen: MidiSettings) -> None:
+    notes = [
+        *(flat(0.5, 1, 60, 0.4, 90), flat(0.5, 2, 60, 0.4, 40), flat(0.5, 2, 60, 0.4, 70)),
+        *(flat(0.5, 1, 64, 0.3), flat(0.5, 1, 62, 0.2)),
+    ]
+    files = {to_midi(order, chosen).data for order in permutations(notes)}
+    assert len(files) == 1
+    (instruments,) = (to_midi(notes, chosen).midi.instruments,)
+    longest = [(n.end, n.velocity) for i in instruments for n in i.notes if n.pitch == 60]
+    assert longest == [(pytest.approx(2, abs=1e-3), 70)]
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=60), st.sampled_from([1, 10, 300]))
@@ -788,6 +813,12 @@ def test_members_are_shared_by_those_that_bend_least() -> None:
     for note in (heard[47], heard[80], heard[84]):
         assert {value for time, value in note.bend if time >= 1.5} == {0}
     assert [heard[40 + i].at(1.7) for i in range(14) if i != 7] == pytest.approx([0.5] * 13, abs=0.01)
+
+
+def test_of_members_that_bend_equally_the_one_that_ends_first_is_shared() -> None:
+    chord = [flat(0.5, 2 if i == 5 else 3, 40 + i, 0.5) for i in range(14)]
+    heard = {n.pitch: n.channel for n in played(to_midi([*chord, flat(1.5, 2.5, 80)], MPE).data)}
+    assert heard[80] == heard[45]
 
 
 def test_bends_of_a_zone_are_limited_and_said() -> None:

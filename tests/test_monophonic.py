@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_notes import BINS, EXAMPLES, LOWEST, PITCHES, RATE, Recipe, empty, keys, last_frame, tracker_settings
 
 from basic_transcribe import monophonic
+from basic_transcribe.errors import UsageError
 from basic_transcribe.evidence import CENTRE
 from basic_transcribe.monophonic import AFTER, CHUNK, MonophonicTracker
 from basic_transcribe.notes import NoteTracker
@@ -145,7 +146,7 @@ def test_a_tracker_without_frames_has_no_notes() -> None:
 
 
 def test_thresholds_must_be_filled_in() -> None:
-    with pytest.raises(ValueError, match="resolved"):
+    with pytest.raises(UsageError, match="resolved"):
         MonophonicTracker(TrackerSettings(monophonic=True))
 
 
@@ -313,6 +314,64 @@ def test_the_note_that_has_begun_can_be_followed_from_where_the_line_is_decided(
         assert (begun.pitch, begun.frame, begun.onset) == (62 - LOWEST, 40, note.onset)
         assert (begun.velocity, begun.confidence) == (note.velocity, note.confidence)
         assert sum(map(len, begun.contour)) == decided - 40
+
+
+def test_what_is_decided_is_not_contradicted() -> None:
+    p, change = empty(4 * CHUNK), 2 * CHUNK  # when the stretch before the last one is decided
+    sing(p, 20, change, 60, note=0.95)
+    sing(p, 20, change, 63, note=0.9, onset=0)
+    sing(p, change, 3 * CHUNK, 60, note=0.35, onset=0)
+    sing(p, change, 3 * CHUNK, 63, note=0.95, onset=0)
+    p.offset[:] = 0
+    assert starts(track_notes(p, SETTINGS)) == [(20, 60), (change, 63)]
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(3, [20]), (4, [20]), (5, [20, 25])])
+def test_a_note_is_not_split_as_soon_as_it_begins(apart: int, expected: list[int]) -> None:
+    p = empty(150)
+    sing(p, 20, 100, 62, onset=0)
+    p.offset[:] = 0
+    p.onset[19 : 20 + apart + 2, 2] = 0.9
+    p.onset[[20, 20 + apart], 2] = 1
+    assert starts(track_notes(p, SETTINGS)) == [(row, 62) for row in expected]
+
+
+@pytest.mark.parametrize(("after", "end"), [(2, 30), (4, 30), (5, 25)])
+def test_a_short_note_does_not_end_as_soon_as_it_begins(after: int, end: int) -> None:
+    p = empty(150)
+    sing(p, 20, 30, 62)
+    p.offset[:] = 0
+    p.offset[20 + after, 2] = 1
+    (note,) = track_notes(p, SETTINGS)
+    assert note.offset == pytest.approx(end / RATE)
+
+
+def test_golden_line() -> None:
+    """A line with weak onsets, between semitones, in noise; print it anew when the tracker is meant to change."""
+    rng, p, end = np.random.default_rng(4), empty(420), 5
+    while end < 360:
+        start = max(5, end + int(rng.integers(-6, 14)))
+        end = start + int(rng.integers(12, 50))
+        sing(p, start, end, LOWEST + rng.uniform(0, 4), onset=rng.uniform(0.3, 1), note=rng.uniform(0.3, 0.95))
+    for posterior in (p.onset, p.note, p.offset, p.contour):
+        posterior += 0.25 * rng.random(posterior.shape).astype(np.float32) ** 6
+        np.clip(posterior, 0, 1, out=posterior)
+    p.level[:] = rng.uniform(-40, -15, p.level.shape)
+    notes = [(n.onset * RATE, n.offset * RATE, n.pitch, n.velocity, n.confidence) for n in track_notes(p, SETTINGS)]
+    expected = [
+        (13.04, 60.0, 62, 90, 0.731),
+        (62.85, 63.75, 61, 87, 0.724),
+        (63.75, 96.0, 62, 90, 0.714),
+        (105.09, 148.0, 62, 83, 0.888),
+        (159.49, 160.0, 62, 91, 0.471),
+        (161.03, 187.0, 63, 105, 0.828),
+        (196.46, 245.0, 64, 100, 0.617),
+        (245.27, 271.0, 64, 108, 0.672),
+        (287.88, 317.0, 62, 101, 0.957),
+        (327.19, 345.0, 61, 91, 0.811),
+        (364.85, 409.0, 62, 96, 0.83),
+    ]
+    assert notes == [pytest.approx(row, abs=0.01) for row in expected]
 
 
 # ---------------------------------------------------------------- work and memory

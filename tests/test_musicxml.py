@@ -198,6 +198,28 @@ def test_any_notes_on_any_beats(
         assert all(min(abs(float(s) - w - shift) for s in starts[p]) <= 2 * tick for w, p in wanted)
 
 
+@given(played, metres(), keys)
+@settings(max_examples=60, deadline=None)
+def test_any_notes_in_sixteenths_and_triplets(
+    played: list[tuple[float, float, int]], metre: tuple[Beats, Fraction], key: Key | None
+) -> None:
+    """The same where the writer chooses between the two, quarter by quarter."""
+    beats, _ = metre
+    notes = [Note(onset, onset + length, pitch, 80, 1.0) for onset, length, pitch in played]
+    found = score(notes, beats, key=key)
+    assert {pitch for _, pitch in found.heard()} == {note.pitch for note in notes}
+    assert {(12 * s).denominator for s, _ in found.heard() if beats.quarters >= 1} <= {1}
+    onsets = [float(beat_position(beats, n.onset)) * beats.quarters for n in notes]
+    if onsets:
+        bar = beats.per_bar * beats.quarters
+        line = beats.downbeat * beats.quarters - float(found.bars[0])  # where the score begins, but for whole bars
+        for place, note in zip(onsets, notes, strict=True):
+            distance = [
+                (float(s) + line - place + bar / 2) % bar - bar / 2 for s, p in found.heard() if p == note.pitch
+            ]
+            assert min(map(abs, distance)) < 0.35
+
+
 @st.composite
 def quantised(draw: st.DrawFn) -> tuple[list[tuple[int, int, int]], Beats, Fraction]:
     """Notes (start, length, pitch) in divisions, none of a pitch overlapping, with beats as uneven as before."""
@@ -327,6 +349,53 @@ def test_triplets() -> None:
     assert beams == [["begin"], ["continue"], ["end"], [], [], []]
 
 
+def beats_of(*played: str) -> list[Note]:
+    """Each text is a beat: where in it notes begin, in twelfths of it. A note ends where the next begins."""
+    starts = [i + Fraction(int(place), 12) for i, beat in enumerate(played) for place in beat.split()]
+    ends = [*starts[1:], Fraction(len(played))]
+    return line(*((float(a), float(b - a), 72) for a, b in zip(starts, ends, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("played", "said"),
+    [
+        (["0", "0 8"] * 4, "quarter quarter~ eighth~ " * 4),  # swing
+        (["0 4 8", "0 6", "0 3 6 9", "0"], "eighth~ eighth~ eighth~ eighth eighth 16th 16th 16th 16th quarter"),
+        (["0 9", "6", "0 6", "9"], "eighth. 16th) eighth eighth eighth eighth) eighth. 16th"),
+        (["0 7", "0 8", "0 7", "0 8"], "quarter~ eighth~ " * 4),  # less than a triplet, often
+        (["0", "0 8", "0 6", "0"], "quarter eighth. 16th eighth eighth quarter"),  # perhaps a triplet, but once
+        (["0 1 8", "0 5 8"], "quarter~ eighth~ eighth~ eighth~ eighth~"),
+    ],
+)
+def test_triplets_are_found(played: list[str], said: str) -> None:
+    found = score(beats_of(*played), EVEN)
+    notes = [n for n in found.root.iter("note") if n.find("pitch") is not None]
+    texts = [s.text for s in found.symbols if s.pitch]
+    written = [
+        text.replace("(", "") + "~" * (n.find("time-modification") is not None)
+        for text, n in zip(texts, notes, strict=True)
+    ]
+    assert " ".join(written) == said.strip()
+
+
+def test_a_division_that_is_given_is_obeyed() -> None:
+    swing = beats_of(*["0 8"] * 8)
+    assert score(swing, EVEN, division=Fraction(1, 16)).root.find(".//tuplet") is None
+    assert score(swing, EVEN).root.find(".//tuplet") is not None
+
+
+def test_no_note_ends_at_a_third_where_none_begins_there() -> None:
+    played = [(0, 2 / 3), (2 / 3, 1 / 3), (1, 0.4), (2, 2 / 3), (2 + 2 / 3, 1 / 3), (3, 1)]
+    found = score(line(*((onset, length, 72) for onset, length in played)), EVEN)
+    assert found.said()[2:5] == ["C5 eighth", "rest eighth", "C5 quarter"]
+
+
+def test_a_pick_up_that_swings_begins_with_its_beat() -> None:
+    found = score(line((3 + 2 / 3, 1 / 3, 72), *((4 + i + j, 0.3, 74) for i in range(4) for j in (0, 2 / 3))), EVEN)
+    assert found.bars == [1, 4]
+    assert found.said()[:3] == ["rest eighth", "rest eighth", "C5 eighth"]
+
+
 @pytest.mark.parametrize(
     ("per_bar", "quarters", "first", "said"),
     [
@@ -415,6 +484,55 @@ def test_clefs(pitches: list[int], clefs: list[str]) -> None:
     assert written == clefs
 
 
+@pytest.mark.parametrize(
+    ("program", "pitches", "clef"),
+    [
+        (24, [40, 52, 64, 76], ("G", "2", "-1")),
+        (31, [64, 76, 88], ("G", "2", "-1")),
+        (32, [28, 33, 40], ("F", "4", "-1")),
+        (39, [55, 67], ("F", "4", "-1")),
+        (40, [55, 76, 100], ("G", "2", None)),
+        (41, [48, 67, 84], ("C", "3", None)),
+        (42, [36, 55, 76], ("F", "4", None)),
+        (43, [28, 43], ("F", "4", "-1")),
+    ],
+)
+def test_instruments_have_their_clefs(program: int, pitches: list[int], clef: tuple[str, str, str | None]) -> None:
+    """Whatever they play, alone or in chords."""
+    for played in (scale(pitches), [*scale(pitches), *scale(pitches[::-1])]):
+        found = score(played, EVEN, program=program)
+        written = [
+            tuple(c.findtext(name) for name in ("sign", "line", "clef-octave-change")) for c in found.root.iter("clef")
+        ]
+        assert written == [clef]
+
+
+@pytest.mark.parametrize(
+    ("pitches", "clef"), [([28, 33, 31, 36, 40, 38], "F"), ([21, 26, 33], "F"), ([103, 96, 108], "G")]
+)
+def test_no_staff_is_without_notes(pitches: list[int], clef: str) -> None:
+    found = score(scale(pitches), EVEN)
+    assert [c.findtext("sign") for c in found.root.iter("clef")] == [clef]
+    assert found.root.find(".//staves") is None
+
+
+def test_the_program_names_the_part() -> None:
+    part = score(scale([60, 62]), EVEN, program=73).root.find("part-list/score-part")
+    assert part is not None
+    assert [e.tag for e in part] == ["part-name", "score-instrument", "midi-instrument"]  # the order of the schema
+    assert (part.findtext("part-name"), part.findtext(".//instrument-name")) == ("Flute", "Flute")
+    instrument = part[2]
+    assert instrument.get("id") == part[1].get("id")
+    assert [(e.tag, e.text) for e in instrument] == [("midi-channel", "1"), ("midi-program", "74")]
+
+
+def test_program_0_names_nothing() -> None:
+    """It is what is written where nobody said what plays."""
+    part = score(scale([60, 62]), EVEN).root.find("part-list/score-part")
+    assert part is not None
+    assert [(e.tag, e.text) for e in part] == [("part-name", None)]
+
+
 def test_hands_keep_their_lines() -> None:
     """A melody that dips below middle C over a bass stays in the upper staff."""
     melody = [72, 67, 64, 60, 59, 60, 64, 67]
@@ -496,5 +614,10 @@ def test_beats_too_close() -> None:
 def test_verovio_draws_every_note() -> None:
     verovio = pytest.importorskip("verovio")
     toolkit = verovio.toolkit()
-    assert toolkit.loadData(notes_to_musicxml(scale([60, 62, 64, 65, 67]), beats=EVEN).decode())
-    assert toolkit.renderToSVG(1).count('class="note"') == 5
+    played = [
+        *scale([60, 62, 64, 65]),
+        *line((4, 2 / 3, 67), (4 + 2 / 3, 1 / 3, 65), (5, 2 / 3, 64), (5 + 2 / 3, 1 / 3, 62)),
+    ]
+    assert toolkit.loadData(notes_to_musicxml(played, beats=EVEN, program=24).decode())
+    drawn = toolkit.renderToSVG(1)
+    assert (drawn.count('class="note"'), drawn.count('class="tuplet"')) == (8, 2)

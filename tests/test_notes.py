@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from basic_transcribe import exports
 from basic_transcribe.bends import Begun, window
-from basic_transcribe.notes import GAP, NoteTracker
+from basic_transcribe.errors import UsageError
+from basic_transcribe.evidence import pitch_range
+from basic_transcribe.notes import NoteTracker
 from basic_transcribe.tracking import track_notes, tracker_for
 from basic_transcribe.types import Float32, Note, Posteriors, TrackerSettings
 
@@ -197,7 +199,7 @@ def test_a_tracker_without_frames_has_no_notes() -> None:
 
 
 def test_thresholds_must_be_filled_in() -> None:
-    with pytest.raises(ValueError, match="resolved"):
+    with pytest.raises(UsageError, match="resolved"):
         NoteTracker(TrackerSettings())
 
 
@@ -297,6 +299,25 @@ def test_a_note_ends_at_its_likeliest_offset() -> None:
     assert len(note.bend.semitones) == pytest.approx((note.offset - note.onset) * RATE, abs=1)
 
 
+@pytest.mark.parametrize(("after", "end"), [(2, 60), (4, 60), (5, 25), (20, 40)])
+def test_a_note_does_not_end_as_soon_as_it_begins(after: int, end: int) -> None:
+    p = empty(100)
+    draw(p, 20, 60, 62)
+    p.offset[20 + after, 2] = 1
+    (note,) = track_notes(p, SETTINGS)
+    assert note.offset == pytest.approx(end / RATE)
+
+
+@pytest.mark.parametrize(("late", "end"), [(3, 60), (4, 40)])
+def test_an_offset_may_come_a_little_after_the_note_falls_silent(late: int, end: int) -> None:
+    p = empty(100)
+    draw(p, 10, 60, 62)
+    for row, value in ((40, 0.5), (60 + late, 1.0)):
+        p.offset[row - 1 : row + 2, 2] = value / 2, value, value / 2
+    (note,) = track_notes(p, SETTINGS)
+    assert note.offset == pytest.approx(end / RATE)
+
+
 def test_a_note_without_an_offset_ends_where_it_falls_silent() -> None:
     p = empty(100)
     draw(p, 10, 60, 62, note=0.4)
@@ -304,7 +325,7 @@ def test_a_note_without_an_offset_ends_where_it_falls_silent() -> None:
     assert note.offset == pytest.approx(60 / RATE, abs=1.5 / RATE)
 
 
-@pytest.mark.parametrize("dip", range(1, GAP))
+@pytest.mark.parametrize("dip", [1, 2, 3])
 def test_a_short_dip_is_bridged(dip: int) -> None:
     p = empty(100)
     draw(p, 10, 80, 62)
@@ -313,10 +334,11 @@ def test_a_short_dip_is_bridged(dip: int) -> None:
     assert note.offset == pytest.approx(80 / RATE, abs=1.5 / RATE)
 
 
-def test_a_long_dip_ends_the_note() -> None:
+@pytest.mark.parametrize("dip", [4, 20])
+def test_a_long_dip_ends_the_note(dip: int) -> None:
     p = empty(100)
     draw(p, 10, 80, 62)
-    p.note[40:60] = 0
+    p.note[40 : 40 + dip] = 0
     first, *_ = track_notes(p, SETTINGS)
     assert first.offset == pytest.approx(40 / RATE, abs=1.5 / RATE)
 
@@ -380,6 +402,32 @@ def test_bends_can_be_left_out() -> None:
     draw(p, 20, 60, 62)
     (note,) = track_notes(p, replace(SETTINGS, pitch_bends=False))
     assert note.bend is None
+
+
+@pytest.mark.parametrize("delay", [-100.0, 0.0, 100.0])
+def test_a_note_that_sounds_has_a_length_and_lies_where_the_tracker_has_been(delay: float) -> None:
+    p = empty(60)
+    draw(p, 1, 50, 62)
+    tracker, seen = NoteTracker(replace(SETTINGS, onset_delay=delay), 50), []
+    for row in range(len(p)):
+        tracker.push(p.slice(row, row + 1))
+        seen += tracker.sounding
+    assert seen
+    assert {n.onset for n in seen} == {max(50, 51 + delay / 1000 * RATE) / RATE}
+    assert all(n.offset >= n.onset + 0.5 / RATE for n in seen)
+
+
+def test_the_level_is_that_around_the_onset_though_there_are_no_frames_before_it() -> None:
+    p = empty(60, -30)
+    draw(p, 0, 50, 60)
+    p.level[0] = -10
+    (note,) = track_notes(p, SETTINGS)
+    assert note.velocity == round(127 - 2 * 20 * 0.4 / 1.4)  # by the onset posterior: 1 there, 0.4 after it
+
+
+def test_the_range_of_frequencies_is_rounded_to_semitones() -> None:
+    low, high = (440 * 2 ** ((pitch - 69) / 12) for pitch in (61.4, 62.6))
+    assert pitch_range(empty(1), replace(SETTINGS, minimum_frequency=low, maximum_frequency=high)) == (1, 4)
 
 
 # ---------------------------------------------------------------- golden, work

@@ -19,6 +19,7 @@ from basic_transcribe.errors import UsageError
 from basic_transcribe.midi import find_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.pipeline import Transcription
+from basic_transcribe.presets import preset
 from basic_transcribe.types import Beats, Marker, MidiSettings, Note, Part, TrackerSettings
 
 C_MAJOR = tuple(
@@ -49,6 +50,10 @@ def test_beats_and_markers_reach_the_midi_file() -> None:
     assert not metas(plain, "time_signature")
     assert [m.text for m in metas(found, "marker")] == ["? G4 0.41"]
     assert [(m.numerator, m.denominator) for m in metas(found, "time_signature")] == [(4, 4)]
+
+
+def test_the_midi_file_is_called_after_the_recording() -> None:
+    assert [m.name for m in metas(midi_of(SONG, OutputSettings()), "track_name")][-1:] == ["song"]
 
 
 def test_a_key_that_is_none_is_refused() -> None:
@@ -84,6 +89,22 @@ def test_the_score_takes_the_division() -> None:
     assert b"32nd" not in coarse_score
 
 
+def test_the_score_has_triplets_unless_it_is_given_a_division() -> None:
+    swing = replace(SONG, notes=tuple(Note(t, t + 0.2, 72, 80, 0.9) for i in range(8) for t in (i / 2, i / 2 + 1 / 3)))
+    free, given = (
+        outputs.render(swing, [".musicxml"], Path("song.wav"), settings, "")[0][".musicxml"]
+        for settings in (OutputSettings(), OutputSettings(division=Fraction(1, 16)))
+    )
+    assert free.count(b'<tuplet type="start"') == 8
+    assert b"<tuplet" not in given
+
+
+def test_the_score_knows_the_program() -> None:
+    guitar = outputs.render(SONG, [".musicxml"], Path("song.wav"), OutputSettings(preset("guitar").midi), "")[0]
+    assert b"<midi-program>25</midi-program>" in guitar[".musicxml"]
+    assert b"<clef-octave-change>-1<" in guitar[".musicxml"]
+
+
 def test_json_holds_the_key_and_the_beats() -> None:
     content = json.loads(outputs.render(FOUND, [".json"], Path("song.wav"), OutputSettings(), "")[0][".json"])
     assert content["key"]["name"] == "C major"
@@ -115,6 +136,16 @@ def test_what_is_heard_beside_the_recording_is_the_part_that_was_transcribed(tmp
     assert mixed.shape[1] == 2
     first = mixed[: outputs.SOUND_RATE // 10, 0]
     assert np.sqrt(np.mean(first**2)) > 0.05
+
+
+def test_a_picture_shows_the_recording_if_there_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 4 * 22_050), 22_050)
+    shown, bare = (
+        outputs.render(SONG, [".png"], tmp_path / name, OutputSettings(), "")[0][".png"]
+        for name in ("song.wav", "song.npz")
+    )
+    assert len(shown) > 2 * len(bare)  # noise cannot be compressed
 
 
 def test_without_posteriors_none_are_written() -> None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import pickle
 from collections.abc import Sequence
+from copy import deepcopy as copy_of
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import mido
 import numpy as np
 import pytest
 import soundfile
 import soxr
 
+from basic_transcribe.errors import UsageError
 from basic_transcribe.model import Model
 from basic_transcribe.pipeline import Transcriber, Transcription, transcribe
+from basic_transcribe.shaping import ShapeSettings
 from basic_transcribe.tracking import track_notes
-from basic_transcribe.types import Float32, Note, TrackerSettings
+from basic_transcribe.types import Beats, BeatSettings, Float32, Note, TrackerSettings
 
 RATE = 22050
 
@@ -170,8 +177,8 @@ def hum(pitches: Sequence[float], seconds: float = 0.6) -> Float32:
 def test_a_voice_alone_is_followed_as_a_line(astray: float, line: bool, transcriber: Transcriber) -> None:
     melody = [57, 59, 60, 62, 64, 62, 60, 59, 57, 55] * 2
     audio = hum([pitch + astray for pitch in melody])
-    found = transcriber.transcribe(audio, RATE)
-    told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(monophonic=line))
+    found = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=440))
+    told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=440, monophonic=line))
     assert [n.pitch for n in found.notes] == melody
     assert found.notes == told.notes
     assert found.line is told.line is line
@@ -183,6 +190,61 @@ def test_settings_reach_the_tracker(transcriber: Transcriber, result: Transcript
     expected = [(n.onset, n.pitch, n.velocity) for n in result.notes if n.pitch <= 60]
     assert [(n.onset, n.pitch, n.velocity) for n in low.notes] == expected
     assert all(n.bend is None for n in low.notes)
+
+
+def test_the_grid_that_notes_are_moved_to_is_that_of_the_midi_file(
+    transcriber: Transcriber, result: Transcription, guitar: Path
+) -> None:
+    click = Beats(tuple(0.6 * i for i in range(15)))
+    for found in (result, transcriber.transcribe(guitar, beats=BeatSettings())):
+        assert found.beats != click
+        tidy = found.shaped(ShapeSettings(quantize=Fraction(1, 16)), beats=click)
+        assert tidy.beats == click
+        midi = mido.MidiFile(file=io.BytesIO(tidy.to_midi_bytes()))
+        sixteenth, at, off, notes = midi.ticks_per_beat // 4, 0, 0, 0
+        for message in mido.merge_tracks(midi.tracks):
+            at += message.time
+            if message.type == "note_on" and message.velocity:
+                notes += 1
+                off += min(at % sixteenth, -at % sixteenth) > 2
+        assert notes > 40
+        assert off == 0
+    again = found.shaped(ShapeSettings(quantize=Fraction(1, 8)))
+    assert again.beats is found.beats
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda t, r: t.transcribe("a.wav", settings={}), r"settings is \{\}; give TrackerSettings\(\.\.\.\) or None"),
+        (lambda t, r: t.transcribe("a.wav", part=(0, 1)), r"part is \(0, 1\); give Part\("),
+        (lambda t, r: t.transcribe("a.wav", beats=True), r"beats is True; give BeatSettings\("),
+        (lambda t, r: t.track(r.posteriors, beats=(4, 4)), "give BeatSettings"),
+        (lambda t, r: t.track(r), "posteriors is .*; give Posteriors"),
+        (lambda t, r: t.track(r.posteriors, ShapeSettings()), "settings is .*; give TrackerSettings"),
+        (lambda t, r: r.to_midi("out.mid"), "settings is 'out.mid'; give MidiSettings"),
+        (lambda t, r: r.shaped({"quantize": 1}), r"settings is \{'quantize': 1\}; give ShapeSettings\(\.\.\.\)$"),
+        (lambda t, r: r.shaped(ShapeSettings(), [0, 1, 2]), "beats is .*; give Beats"),
+        (lambda t, r: Transcriber(threads=-1), "threads is -1; at least one must work"),
+        (lambda t, r: Transcriber(threads=2.5), "threads is 2.5; give a whole number"),
+    ],
+)
+def test_arguments_of_another_kind(use: Any, words: str, transcriber: Transcriber, result: Transcription) -> None:
+    with pytest.raises(UsageError, match=words):
+        use(transcriber, result)
+
+
+def test_short_descriptions(transcriber: Transcriber, result: Transcription) -> None:
+    name = transcriber.model.name
+    assert repr(result.shaped(ShapeSettings())) == f"<Transcription of 8.00 s: {len(result.notes)} notes by {name}>"
+    assert repr(transcriber) == f"<Transcriber: {name}, 1 threads>"
+
+
+def test_a_transcriber_can_be_sent_to_another_process(transcriber: Transcriber, sample: dict[str, Float32]) -> None:
+    audio = sample["piano_c4"]
+    for copy in (pickle.loads(pickle.dumps(transcriber)), copy_of(transcriber)):
+        assert copy.model.threads == 1
+        assert copy.transcribe(audio, RATE).notes == transcriber.transcribe(audio, RATE).notes
 
 
 # ---------------------------------------------------------------- velocity, held notes, repeated notes

@@ -17,8 +17,6 @@ from basic_transcribe.errors import OutputError, UsageError
 from basic_transcribe.manifest import Entries, Entry
 from basic_transcribe.plan import Choice, Job, Plan
 
-EXTENSIONS = frozenset({".wav", ".mp3", ".flac"})
-
 
 def make(folder: Path, *names: str, content: str = "music") -> list[Path]:
     paths = [folder / name for name in names]
@@ -29,7 +27,7 @@ def make(folder: Path, *names: str, content: str = "music") -> list[Path]:
 
 
 def planned(*inputs: Path | str, output: Path | None = None, **keywords: object) -> Plan:
-    return plan.plan([str(i) for i in inputs], output, extensions=EXTENSIONS, **keywords)  # type: ignore[arg-type]
+    return plan.plan([str(i) for i in inputs], output, **keywords)  # type: ignore[arg-type]
 
 
 def outputs(planned: Plan, base: Path) -> dict[str, str]:
@@ -51,6 +49,15 @@ def test_outputs_lie_beside_their_recordings(tmp_path: Path) -> None:
     assert outputs(found, tmp_path) == {"x/a.wav": "x/a.mid", "x/deep/b.MP3": "x/deep/b.mid", "c.flac": "c.mid"}
     assert not found.failures
     assert not found.remarks
+
+
+def test_what_this_program_makes_heard_is_no_recording(tmp_path: Path) -> None:
+    files = make(tmp_path, "a.wav", "a.sonified.wav", "a.sonified-mix.wav", "sub/b.sonified.wav", "sonified.wav")
+    expected = {"a.wav": "out/a.mid", "sonified.wav": "out/sonified.mid"}
+    assert outputs(planned(tmp_path, output=tmp_path / "out"), tmp_path) == expected
+    later = plan.plan_files([(tmp_path, path) for path in files], tmp_path / "out", entries=Entries())
+    assert outputs(later, tmp_path) == expected
+    assert len(planned(*files, output=tmp_path / "out").jobs) == len(files)  # unless it is asked for
 
 
 def test_the_tree_of_a_folder_is_mirrored(tmp_path: Path) -> None:
@@ -180,9 +187,11 @@ def test_standard_input_is_done_once_and_has_a_name(tmp_path: Path) -> None:
 
 
 def test_names_with_dots_stay_in_their_folder(tmp_path: Path) -> None:
-    make(tmp_path, "..wav", "v1.2.wav", "...wav")
-    found = planned(tmp_path / "..wav", tmp_path / "v1.2.wav", tmp_path / "...wav", output=tmp_path / "out")
-    assert sorted(j.output(".mid").name for j in found.jobs) == ["...mid", "..mid", "v1.2.mid"]
+    paths = [tmp_path / name for name in ("..wav", "v1.2.wav", "...wav")]
+    make(tmp_path, *(path.name for path in paths))
+    found = planned(*paths, output=tmp_path / "out")
+    # From Python 3.14 on, dots alone are no stem.
+    assert {j.output(".mid").name for j in found.jobs} == {path.stem + ".mid" for path in paths}
     assert {j.output(".mid").parent for j in found.jobs} == {tmp_path / "out"}
 
 
@@ -349,7 +358,7 @@ def test_files_that_come_later_take_no_name_of_others(tmp_path: Path) -> None:
     (later,) = make(tmp_path, "in/a.flac")
     root = tmp_path / "in"
     files = [(root, path) for path in (later, b, root / "gone.wav", root / ".hidden/c.wav", root)]
-    found = plan.plan_files(files, tmp_path / "out", extensions=EXTENSIONS, entries=Entries([entry(a, "a.mid")]))
+    found = plan.plan_files(files, tmp_path / "out", entries=Entries([entry(a, "a.mid")]))
     assert outputs(found, tmp_path) == {"in/a.flac": "out/a.flac.mid", "in/sub/a.mp3": "out/sub/a.mid"}
     assert not found.failures
 
@@ -372,6 +381,11 @@ def test_a_list_names_recordings_and_their_outputs(tmp_path: Path) -> None:
         planned(path, output=tmp_path / "out").jobs[0].source == path
     )  # without a manifest it is an input like others
     assert a.exists()
+
+
+def test_the_last_line_on_an_input_counts_even_if_it_has_no_place(tmp_path: Path) -> None:
+    path = listed(tmp_path, {"input": "gone.wav", "output": "a.mid"}, {"input": "gone.wav", "output": None})
+    assert plan.read_list(path) == []
 
 
 def test_a_list_has_the_last_word_on_names(tmp_path: Path) -> None:

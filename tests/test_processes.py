@@ -317,7 +317,7 @@ needs_mounts = pytest.mark.skipif(
 
 def share(verbose: str) -> tuple[int, int]:
     """Recordings at a time and threads of each, as ``--verbose`` says."""
-    found = re.search(r"^(\d+) at a time, (\d+) threads each", verbose, re.MULTILINE)
+    found = re.search(r"^(\d+) at a time, (\d+) threads? each", verbose, re.MULTILINE)
     assert found is not None
     return int(found[1]), int(found[2])
 

@@ -145,6 +145,9 @@ def test_snapped_notes_are_near_where_they_were_and_keep_the_shape_of_their_bend
             assert moved.bend is not None
             np.testing.assert_allclose(np.diff(moved.bend.semitones), np.diff(n.bend.semitones), atol=1e-6)
             assert float(np.median(moved.bend.semitones)) == pytest.approx(0, abs=1e-6)
+            (tuned,) = shape([n], ShapeSettings(scale=scale), tuning=30.0).notes
+            assert tuned.bend is not None
+            assert float(np.median(tuned.bend.semitones)) == pytest.approx(0.3, abs=1e-6)
         if 24 <= n.pitch <= 105:
             nearest = min(abs(p - n.pitch) for p in range(128) if p in parse_scale(scale))
             assert abs(moved.pitch - n.pitch) == nearest
@@ -182,6 +185,12 @@ def test_legato_joins_close_notes_of_one_pitch() -> None:
     assert shape(notes, ShapeSettings(legato=50)).notes == (note(0, 2, 60, 90, 0.5), notes[1], notes[3])
 
 
+def test_legato_leaves_a_rest_of_its_own_length() -> None:
+    notes = [note(0, 1), note(1.25, 2)]
+    assert shape(notes, ShapeSettings(legato=250)).notes == tuple(notes)
+    assert len(shape(notes, ShapeSettings(legato=251)).notes) == 1
+
+
 def test_legato_joins_any_number_of_notes() -> None:
     tremolo = [note(i / 8, i / 8 + 0.12, 64) for i in range(100)]
     (joined,) = shape(tremolo, ShapeSettings(legato=20)).notes
@@ -194,6 +203,14 @@ def test_a_bend_goes_on_through_a_join_and_holds_in_the_pause() -> None:
     assert joined.bend is not None
     assert (joined.bend.start, joined.bend.step) == (0, 0.1)
     np.testing.assert_allclose(joined.bend.semitones, [0.1, 0.2, 0.3, 0.3, 0.3, -0.1, -0.2, -0.3], atol=1e-6)
+
+
+@pytest.mark.parametrize(("onset", "begin"), [(0.52, 5), (0.58, 6)])
+def test_a_joined_bend_changes_where_the_grid_is_nearest(onset: float, begin: int) -> None:
+    first, second = bent(note(0, 0.5), *[0.3] * 5, step=0.1), bent(note(onset, 0.8), *[-0.2] * 3, step=0.1)
+    (joined,) = shape([first, second], ShapeSettings(legato=300)).notes
+    assert joined.bend is not None
+    np.testing.assert_allclose(joined.bend.semitones, [0.3] * begin + [-0.2] * (8 - begin), atol=1e-6)
 
 
 def test_each_part_of_a_joined_bend_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_mix_is_equally_loud_on_both_sides(channels: int, scale: float) -> None:
     seconds = np.arange(3 * 44_100) / 44_100
     recording = (scale * np.sin(2 * np.pi * 440 * seconds) * (seconds < 1)).astype(np.float32)
     notes = sound.synthesize([Note(1, 4, 50, 80, 0.9)], 4, 44_100)
-    both = sound.mix(recording, notes if channels == 1 else np.stack([notes, notes], axis=1))
+    both = sound.mix(recording, notes if channels == 1 else np.stack([notes, notes], axis=1), 44_100)
     assert both.dtype == np.float32
     assert both.shape == (4 * 44_100, 2)
     left, right = both[:44_000, 0], both[44_200:, 1]

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,54 @@ def test_channels_are_mixed_to_their_mean(model: Model, whole: list[Note]) -> No
     assert stream(SHORT[:, None].astype(np.float64), [4096], model) == whole  # type: ignore[arg-type]
 
 
+def test_opposite_phase_is_heard_from_the_second_after_on(model: Model, whole: list[Note]) -> None:
+    opposite = np.stack([SHORT, -0.9 * SHORT], axis=1)
+    streaming = StreamingTranscriber(RATE, model)
+    assert streaming.push(opposite[:RATE]) == []
+    assert streaming.warnings == ()
+    for chunk in chunks(opposite[RATE:], [100]):
+        streaming.push(chunk)
+    (warning,) = streaming.warnings
+    assert warning.startswith("opposite phase: for 2 s, first at 1 s, the channels cancel each other")
+    heard = stream(opposite, [100], model)
+    expected = [note for note in whole if note.onset > 1.5]
+    assert len(expected) > 5
+    # The level that others are measured against is another one at first.
+    found = [any(n.pitch == h.pitch and abs(n.onset - h.onset) < 0.02 for h in heard) for n in expected]
+    assert sum(found) >= 0.9 * len(expected)
+    for sizes in ([1000], [7, 30_000]):
+        assert stream(opposite, sizes, model) == heard
+
+
+def test_opposite_phase_that_ends(model: Model) -> None:
+    audio = np.concatenate([np.stack([SHORT, -SHORT], axis=1), np.stack([SHORT, SHORT], axis=1)])
+    streaming = StreamingTranscriber(RATE, model)
+    for chunk in chunks(audio, [1000]):
+        streaming.push(chunk)
+    # The second to the fourth second; that the fourth is not of opposite phase is known at its end.
+    assert streaming.warnings[0].startswith("opposite phase: for 3 s, first at 1 s,")
+
+
+def test_the_number_of_channels_is_that_of_the_first_chunk(model: Model, whole: list[Note]) -> None:
+    streaming = StreamingTranscriber(RATE, model)
+    planar = np.stack([SHORT[:441], SHORT[:441]])
+    for wrong, words in (
+        (planar, r"more channels than samples; give its transpose, chunk\.T"),
+        (planar[:, :32], "give its transpose"),
+        (planar[:1], "give its transpose"),
+        (np.zeros((100, 65)), "65 channels; 1 to 64"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            streaming.push(wrong)
+    three = np.stack([SHORT] * 3, axis=1)
+    notes = streaming.push(three[:0]) + streaming.push(three[:1000])
+    for other in (SHORT[1000:2000], three[1000:2000, :2], np.zeros((100, 70))):
+        with pytest.raises(UsageError, match=r"3 channels before; give \(samples, 3\)"):
+            streaming.push(other)
+    notes += streaming.push(three[1000:1002]) + streaming.push(np.zeros(0)) + streaming.push(three[1002:])
+    assert shared(notes + streaming.flush(), whole) == 1.0  # a chunk of two frames is no transpose now
+
+
 @pytest.mark.parametrize("samples", [0, 1, 1000])
 def test_hardly_any_sound(samples: int, model: Model) -> None:
     assert stream(np.zeros(samples, np.float32), [max(1, samples)], model) == []
@@ -199,17 +248,17 @@ def test_memory_does_not_grow(monophonic: bool, model: Model) -> None:
 
 
 def test_bad_samples_are_refused_and_forgotten(model: Model, whole: list[Note]) -> None:
-    streaming = StreamingTranscriber(RATE, model)
-    notes = streaming.push(SHORT[:1000])
-    for value in (np.nan, np.inf, 2e6):
-        bad = SHORT[:10].copy()
-        bad[3] = value
-        with pytest.raises(AudioError, match="sample 1003 of the stream"):
-            streaming.push(bad)
-        with pytest.raises(AudioError, match="sample 1003 of the stream"):
-            streaming.push(np.stack([SHORT[:10], bad], axis=1))
-    notes += streaming.push(SHORT[1000:]) + streaming.flush()
-    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
+    for channels in (1, 2):
+        audio = np.stack([SHORT] * channels, axis=1)
+        streaming = StreamingTranscriber(RATE, model)
+        notes = streaming.push(audio[:1000])
+        for value in (np.nan, np.inf, 2e6):
+            bad = audio[:10].copy()
+            bad[3, -1] = value
+            with pytest.raises(AudioError, match="sample 1003 of the stream"):
+                streaming.push(bad if channels > 1 else bad[:, 0])
+        notes += streaming.push(audio[1000:]) + streaming.flush()
+        assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
 
 
 @pytest.mark.filterwarnings("error")  # nothing may warn through numpy
@@ -239,9 +288,30 @@ def test_nothing_follows_a_flush(model: Model) -> None:
             again()
 
 
-def test_impossible_sample_rate(model: Model) -> None:
-    with pytest.raises(UsageError, match="sample rate 0 Hz"):
-        StreamingTranscriber(0, model)
+def test_what_is_like_an_array_is_taken(model: Model, whole: list[Note]) -> None:
+    for audio in (SHORT.tolist(), np.ma.masked_array(SHORT), SHORT.view(np.matrix).T):
+        streaming = StreamingTranscriber(RATE, model)
+        notes = streaming.push(audio) + streaming.flush()  # type: ignore[arg-type]
+        assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
+    with pytest.raises(UsageError, match="give floats"):
+        StreamingTranscriber(RATE, model).push(b"samples")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"sample_rate": 0}, "sample rate 0 Hz"),
+        ({"sample_rate": "44100"}, "sample_rate is '44100'; give a number of Hz"),
+        ({"block_seconds": np.nan}, "block_seconds is nan s; it must be positive, and at most 60"),
+        ({"block_seconds": 1e9}, "at most 60"),
+        ({"block_seconds": -1}, "must be positive"),
+        ({"block_seconds": "1"}, "give a number of seconds"),
+        ({"settings": {"onset_threshold": 0.4}}, r"settings is .*; give TrackerSettings\(\.\.\.\) or None"),
+    ],
+)
+def test_impossible_arguments(arguments: dict[str, Any], words: str, model: Model) -> None:
+    with pytest.raises(UsageError, match=words):
+        StreamingTranscriber(**({"sample_rate": RATE, "model": model} | arguments))
 
 
 def test_the_model_may_be_a_file(model: Model) -> None:

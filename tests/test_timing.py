@@ -15,6 +15,7 @@ from basic_transcribe.errors import UsageError
 from basic_transcribe.midi import to_midi
 from basic_transcribe.timing import (
     OnsetEnvelope,
+    _cover,
     beat_position,
     beat_time,
     estimate_beats,
@@ -94,6 +95,21 @@ def song(times: NDArray[np.float64], per_bar: int = 4, *, swing: float = 0.0, se
     return sorted(notes, key=lambda n: (n.onset, n.pitch))
 
 
+def chords_and_tune(times: NDArray[np.float64], per_bar: int, *bars: tuple[float, ...]) -> list[Note]:
+    """A bass and a chord to a bar, and a tune whose notes begin at these places of the bars; 5 ms of scatter."""
+    rng = np.random.default_rng(0)
+    beats = Beats(tuple(times.tolist()))
+    notes = []
+    for bar in range((len(times) - 1) // per_bar):
+        root = 48 + [0, 5, 7, 9][bar % 4]
+        parts = [(0.0, float(per_bar), root + k) for k in (-12, 0, 4, 7)]
+        parts += [(a, b, root + int(rng.choice([12, 16, 19]))) for a, b in pairwise([*bars[bar % len(bars)], per_bar])]
+        for begin, end, pitch in parts:
+            onset, offset = beat_time(beats, bar * per_bar + np.array([begin, begin + 0.9 * (end - begin)])).tolist()
+            notes.append(Note(onset + rng.normal(0, 0.005), offset, pitch, 80, 0.9))
+    return sorted(notes, key=lambda n: (n.onset, n.pitch))
+
+
 def silence(seconds: float) -> Float32:
     return np.zeros(int(seconds * FRAME_RATE), np.float32)
 
@@ -158,6 +174,52 @@ def test_a_hint_settles_the_octave(hint: float) -> None:
     assert beats.tempo == pytest.approx(hint, rel=0.01)
 
 
+@pytest.mark.parametrize("tempo", [72, 96, 120])
+@pytest.mark.parametrize("off", [0.87, 0.9, 1.1, 1.13])
+def test_a_hint_that_is_only_near_leaves_the_tempo_to_the_music(tempo: float, off: float) -> None:
+    times = click_map(tempo, 0.0, 48, start=0.0)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times), tempo_hint=off * tempo)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(tempo, rel=0.01)
+
+
+@pytest.mark.parametrize("tempo", [130, 150, 170])
+@pytest.mark.parametrize(
+    "bars",
+    [
+        ((0.0, 2.0), (0.0, 1.5, 2.0), (0.0, 1.5)),  # might be two dotted quarters to a bar
+        ((0.0, 1.0, 2.0), (0.0, 1.0, 1.5, 2.0), (0.0, 2.0)),  # might be half as fast, or a third
+    ],
+)
+def test_the_bars_of_a_fast_waltz_tell_its_beat(tempo: float, bars: tuple[tuple[float, ...], ...]) -> None:
+    times = click_map(tempo, 0.0, 60, start=0.4)
+    notes = chords_and_tune(times, 3, *bars)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, per_bar=3)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(tempo, rel=0.01)
+    assert beats.times[beats.downbeat] == pytest.approx(times[0], abs=0.03)
+
+
+@pytest.mark.parametrize("tempo", [180, 220, 260])
+@pytest.mark.parametrize(
+    ("per_bar", "bars"),
+    [
+        (3, ((0, 1, 2), (0, 2))),
+        (5, ((0, 1, 2, 3, 4), (0, 2, 3))),
+        (7, ((0, 1, 2, 4, 5, 6), (0, 2, 3, 4, 6))),
+        (8, ((0, 1, 3, 4, 6, 7), (0, 2, 3, 5, 6))),
+    ],
+)
+def test_metres_that_count_eighths_have_eighths_for_beats(
+    tempo: float, per_bar: int, bars: tuple[tuple[float, ...], ...]
+) -> None:
+    times = click_map(tempo, 0.0, 16 * per_bar, start=0.3)
+    notes = chords_and_tune(times, per_bar, *bars)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, per_bar=per_bar, quarters=0.5)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(tempo, rel=0.01)
+
+
 def test_compound_metre_has_dotted_beats() -> None:
     times = click_map(76, 0.0, 32, start=0.0)
     eighths = Beats(tuple(times.tolist()))
@@ -214,7 +276,7 @@ def test_no_beat_is_found_where_there_is_none() -> None:
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.floats(0.02, 3), st.integers(21, 108)), max_size=30),
     st.integers(0, 2000),
-    st.sampled_from([(4, 1.0), (2, 1.5), (5, 0.5), (1, 1.0)]),
+    st.sampled_from([(4, 1.0), (3, 1.0), (2, 1.5), (5, 0.5), (3, 0.25), (1, 1.0)]),
     st.sampled_from([None, 60.0, 1000.0]),
 )
 def test_any_notes_give_well_formed_beats_or_none(
@@ -381,3 +443,12 @@ def test_time_signatures() -> None:
     metres = {"4/4": (4, 1.0), "3/4": (3, 1.0), "2/2": (2, 2.0), "6/8": (2, 1.5), "9/8": (3, 1.5), "12/8": (4, 1.5)}
     metres |= {"5/8": (5, 0.5), "3/8": (3, 0.5), "7/8": (7, 0.5), "6/4": (6, 1.0)}
     assert {text: metre(parse_time_signature(text)) for text in metres} == metres
+
+
+# ---------------------------------------------------------------- ends
+
+
+def test_a_beat_just_before_the_recording_is_its_first() -> None:
+    assert _cover(np.array([-0.05, 0.5, 1.0]), 2.0).tolist() == [0, 0.5, 1, 1.5, 2]
+    assert _cover(np.array([-0.2, 0.3, 0.8]), 0.8).tolist() == pytest.approx([0.3, 0.8])
+    assert _cover(np.array([0.7, 1.2]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2])

@@ -14,6 +14,7 @@ from test_monophonic import SETTINGS as LINE
 from test_monophonic import sing
 from test_notes import EXAMPLES, PITCHES, RATE, Recipe, empty, last_frame, tracker_settings
 
+from basic_transcribe.errors import UsageError
 from basic_transcribe.monophonic import MonophonicTracker
 from basic_transcribe.notes import NoteTracker
 from basic_transcribe.tracking import (
@@ -79,6 +80,35 @@ def test_harmonics_and_echoes_do_not_hide_a_voice() -> None:
     for start in range(100, 1100, 200):
         sing(p, start, start + 8, 64)
     assert track_notes(p, FOUND_OUT) == track_notes(p, SUNG)
+
+
+def with_several(p: Posteriors, first: int, each: int) -> Posteriors:
+    """From a chunk on, the first few frames of a note's middle in each chunk have another note beside it."""
+    for start in range(first * CHUNK, len(p) - CHUNK, CHUNK):
+        alone = np.flatnonzero((p.note[start : start + CHUNK] >= 0.5).sum(axis=1) == 1) + start
+        p.note[alone[:each], 4] = 0.9
+    return p
+
+
+@pytest.mark.parametrize(("each", "line"), [(3, True), (6, False)])
+def test_a_voice_may_have_others_beside_it_in_a_twentieth_of_its_frames(each: int, line: bool) -> None:
+    tracker = AutomaticTracker(FOUND_OUT)
+    tracker.push(with_several(play(VOICE, ENOUGH + 200), 0, each))
+    assert tracker.line is line
+
+
+@pytest.mark.parametrize(("each", "line"), [(8, True), (10, False)])
+def test_what_others_play_beside_a_line_is_forgotten_by_and_by(each: int, line: bool) -> None:
+    tracker = AutomaticTracker(FOUND_OUT)
+    tracker.push(with_several(play(VOICE, 40 * CHUNK), 9, each))
+    assert tracker.line is line
+
+
+@pytest.mark.parametrize(("kind", "line"), [((62, 62, 60.4, 62, 62), False), ((62, 62, 60.4), True)])
+def test_a_voice_strays_from_its_semitones_for_a_quarter_of_its_time(kind: Sequence[float], line: bool) -> None:
+    tracker = AutomaticTracker(FOUND_OUT)
+    tracker.push(play(kind, 20 * LENGTH))
+    assert tracker.line is line
 
 
 def test_a_voice_that_accompanies_itself_is_no_line() -> None:
@@ -181,7 +211,7 @@ def test_the_settings_choose() -> None:
     assert isinstance(tracker_for(LINE), MonophonicTracker)
     assert isinstance(tracker_for(FOUND_OUT), AutomaticTracker)
     assert TrackerSettings().monophonic is None
-    with pytest.raises(ValueError, match="no thresholds"):
+    with pytest.raises(UsageError, match="no thresholds"):
         AutomaticTracker(TrackerSettings())
 
 

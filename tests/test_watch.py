@@ -15,8 +15,6 @@ from basic_transcribe import watch
 from basic_transcribe.errors import UsageError
 from basic_transcribe.watch import Settling
 
-EXTENSIONS = frozenset({".wav"})
-
 
 def write(path: Path, size: int, time: int) -> None:
     path.write_bytes(b"x" * size)
@@ -71,7 +69,7 @@ def test_a_touch_begins_the_wait_anew(tmp_path: Path) -> None:
 
 def arrivals(*folders: Path) -> Iterator[list[str]]:
     """Names of what arrives in each lot, the watch being ended with the test."""
-    for lot in watch.arrivals(folders, EXTENSIONS, lambda: False, settled=0.05):
+    for lot in watch.arrivals(folders, lambda: False, settled=0.05):
         assert all(path.is_relative_to(folder) and folder in folders for folder, path in lot)
         yield [str(path.relative_to(folder)) for folder, path in lot]
 
@@ -124,7 +122,7 @@ def test_folders_are_called_what_the_user_calls_them(tmp_path: Path, monkeypatch
 
 def test_it_ends_when_told_to(tmp_path: Path) -> None:
     pytest.importorskip("watchfiles")
-    assert list(watch.arrivals([tmp_path], EXTENSIONS, lambda: True)) == []
+    assert list(watch.arrivals([tmp_path], lambda: True)) == []
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,23 @@ from typer.testing import CliRunner
 
 from basic_transcribe import server as http_server
 from basic_transcribe import web
-from basic_transcribe.api import DESCRIPTION, FORMATS, HEALTH, TRANSCRIBE, Limits, description, settings
+from basic_transcribe.api import (
+    DESCRIPTION,
+    FORMATS,
+    HEALTH,
+    TRANSCRIBE,
+    WARNINGS,
+    Answer,
+    Limits,
+    Problem,
+    description,
+    settings,
+)
 from basic_transcribe.cli import app as command_line
 from basic_transcribe.errors import AudioError, OutputError
 from basic_transcribe.model import default_model_path
 from basic_transcribe.pipeline import Transcriber, Transcription
-from basic_transcribe.server import HEADERS, Asset, FormParserError, Server, _Form
+from basic_transcribe.server import HEADERS, Asset, FormParserError, Server, _Form, _Handler
 
 ASSETS = {
     "index.html": Asset(b"<!doctype html><title>page</title>", "text/html; charset=utf-8"),
@@ -55,12 +66,14 @@ class Fake:
         self.model = SimpleNamespace(name="fake 1", sha256="0" * 64, defaults={})
         self.release, self.entered, self.left = threading.Event(), threading.Event(), threading.Event()
         self.files: list[BinaryIO] = []
+        self.contents: list[bytes] = []
         self.total: float | None = 1.0
 
     def transcribe(self, source: BinaryIO, *, settings: Any, part: Any, beats: Any, progress: Any) -> Transcription:
         self.files.append(source)
         source.seek(0)
         content = source.read()
+        self.contents.append(content)
         try:
             if content.startswith(b"broken"):
                 raise AudioError(f"{source.name}: not audio; give a recording")
@@ -236,6 +249,14 @@ def test_names_that_others_made_lead_here_are_refused(fake: Fake, host: str, sta
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         origin = post(server, b"x", Origin=f"http://{host}").status if host.isprintable() else status
         assert origin == status
+        if " " not in host:  # the whole address in the request's first line, as proxies are sent it
+            head = f"GET HTTP://{host}?query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert raw(server, head.encode()).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_whole_address_leads_where_its_path_does(server: Server) -> None:
+    reply = ask(server, "POST", f"{server.url[:-1]}{TRANSCRIBE}?format=csv", b"x")
+    assert reply.content == post(server, b"x", "?format=csv").content
 
 
 @pytest.mark.parametrize(
@@ -243,7 +264,7 @@ def test_names_that_others_made_lead_here_are_refused(fake: Fake, host: str, sta
     [
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
-        (b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/7.0\r\nHost: localhost\r\n\r\n", 505),
         (b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
@@ -339,6 +360,22 @@ def test_progress_is_told_before_the_result(server: Server, kind: str) -> None:
     }
     midi = events(post(server, b"x", "?format=midi", Accept=kind))[-1][1]
     assert base64.b64decode(midi["content"]) == post(server, b"x").content
+
+
+def test_warnings_are_in_a_header(server: Server) -> None:
+    for name in FORMATS:
+        assert json.loads(post(server, b"x", f"?format={name}").headers[WARNINGS]) == ["a warning"]
+
+
+@given(st.lists(st.text(max_size=2000), max_size=10))
+def test_warnings_fit_into_a_header(warnings: list[str]) -> None:
+    text = Answer(b"", "midi", "a.mid", 0, 0.0, tuple(warnings)).warnings_header()
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) <= 4000
+    kept = json.loads(text)
+    assert kept == warnings[: len(kept)]
+    assert kept == warnings or len(json.dumps(warnings[: len(kept) + 1])) > 4000
 
 
 def test_an_error_in_a_stream(server: Server, fake: Fake) -> None:
@@ -491,11 +528,12 @@ def test_duration(real: Server, fake: Fake, guitar: Path) -> None:
         assert "0:01.0" in post(server, b"x").problem(422)
 
 
-def test_how_many_at_a_time(fake: Fake) -> None:
+def test_how_many_at_a_time(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "SMALL", 4)
     with serving(fake, Limits(jobs=1)) as server, dialled(server) as first:
         first.sendall(head(server, "Content-Length: 4", "Connection: close") + b"wait")
         assert fake.entered.wait(120)
-        refused = post(server, b"x")
+        refused = post(server, b"large")  # at once, not when all of it is here
         assert "already" in refused.problem(503)
         assert int(refused.headers["Retry-After"]) > 0
         assert ask(server, "GET", "/").status == 200
@@ -503,7 +541,24 @@ def test_how_many_at_a_time(fake: Fake) -> None:
         assert first.recv(15) == b"HTTP/1.1 200 OK"
         while first.recv(65536):  # to its end: then it is the next one's turn
             pass
-        assert post(server, b"x").status == 200
+        assert post(server, b"large").status == 200
+
+
+def test_small_recordings_wait_for_their_turn(fake: Fake) -> None:
+    with serving(fake, Limits(jobs=1)) as server, dialled(server) as first:
+        first.sendall(head(server, "Content-Length: 4") + b"wait")
+        assert fake.entered.wait(120)
+        replies: list[Reply] = []
+        threads = []
+        for i in range(3):
+            threads.append(threading.Thread(target=lambda body=b"small%d" % i: replies.append(post(server, body))))
+            threads[-1].start()
+            until(lambda: len(server._queue) == len(threads))
+        fake.release.set()
+        for thread in threads:
+            thread.join()
+        assert [reply.status for reply in replies] == [200] * 3
+        assert fake.contents == [b"wait", b"small0", b"small1", b"small2"]
 
 
 @contextmanager
@@ -527,11 +582,23 @@ def test_how_many_on_their_way(monkeypatch: pytest.MonkeyPatch, server: Server) 
     monkeypatch.setattr(http_server, "UPLOADS", 1)
     with uploading(server, 100, b"slow"):
         refused = post(server, b"x")
-        assert "1 recordings are being received already" in refused.problem(503)
+        assert "1 recordings are on their way or wait already" in refused.problem(503)
         assert int(refused.headers["Retry-After"]) > 0
         assert ask(server, "GET", "/").status == 200
     until(lambda: not server._uploads)
     assert post(server, b"x").status == 200
+
+
+def test_how_many_wait(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "UPLOADS", 1)
+    with serving(fake, Limits(jobs=1)) as server, dialled(server) as first, dialled(server) as second:
+        first.sendall(head(server, "Content-Length: 4") + b"wait")
+        assert fake.entered.wait(120)
+        second.sendall(head(server, "Content-Length: 1") + b"x")
+        until(lambda: server._queue)
+        assert "1 recordings are on their way or wait already" in post(server, b"x").problem(503)
+        fake.release.set()
+        assert second.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_how_much_is_kept_at_a_time(fake: Fake) -> None:
@@ -546,6 +613,59 @@ def test_how_much_is_kept_at_a_time(fake: Fake) -> None:
                 assert server._stored == 1001
         until(lambda: not server._stored)
         assert post(server, b"x" * 1000).status == 200
+
+
+def test_the_youngest_makes_room_for_the_others(fake: Fake) -> None:
+    with (
+        serving(fake, Limits(max_bytes=1000, jobs=2)) as server,
+        uploading(server, 900, b"a" * 700) as first,
+        uploading(server, 900, b"b" * 700) as second,
+        uploading(server, 900, b"c" * 600) as third,
+    ):
+        first.sendall(b"x" * 200)
+        second.sendall(b"x" * 200)
+        until(lambda: [share.wanted for share in server._uploads] == [200, 200, 0])
+        third.sendall(b"x")
+        assert third.recv(12) == b"HTTP/1.1 503"
+        assert first.recv(15) == second.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_recordings_sent_at_the_same_time_do_not_refuse_each_other(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "CHUNK", 1000)
+    with serving(fake, Limits(max_bytes=1_000_000, jobs=2)) as server:
+        statuses: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: statuses.append(post(server, bytes(900_000)).status)) for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses.count(200) >= 2
+        assert set(statuses) <= {200, 503}
+        until(lambda: not server._stored)
+
+
+def test_a_wait_for_room_ends(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    """Someone who holds room and sends no more cannot keep those before him waiting for ever."""
+    monkeypatch.setattr(http_server, "TURN", 0.2)
+    with (
+        serving(fake, Limits(max_bytes=1000, jobs=1)) as server,
+        uploading(server, 1000, b"x" * 500) as first,
+        uploading(server, 1000, b"x" * 500),
+    ):
+        first.sendall(b"x")
+        assert first.recv(12) == b"HTTP/1.1 503"
+
+
+def test_a_wait_for_room_is_not_the_sender_s(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "GRACE", 1.0)
+    with serving(fake, Limits(max_bytes=1000, jobs=1)) as server, uploading(server, 700, b"x" * 500) as first:
+        with uploading(server, 1000, b"x" * 500) as second:
+            first.sendall(b"x" * 100)
+            assert second.recv(12) == b"HTTP/1.1 408"  # so the first, which came before it, has no time left either
+        first.sendall(b"x" * 100)
+        assert first.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_what_is_here_waits_for_its_turn(fake: Fake) -> None:
@@ -623,7 +743,7 @@ def test_hanging_up_ends_the_work(
         if os.name == "posix":
             assert list(tmp_path.iterdir()) == []  # the upload has no name, not even for a while
     assert fake.left.wait(120)
-    until(lambda: not server._jobs + server._uploads + server._stored)
+    until(lambda: not server._jobs + len(server._uploads) + server._stored)
     assert fake.files[0].closed
     assert list(tmp_path.iterdir()) == []
 
@@ -632,7 +752,7 @@ def test_hanging_up_in_the_middle_of_an_upload(server: Server, fake: Fake) -> No
     with dialled(server) as connection:
         connection.sendall(head(server, "Content-Length: 100") + b"begun")
     assert post(server, b"x").status == 200
-    until(lambda: not server._jobs + server._uploads + server._stored)
+    until(lambda: not server._jobs + len(server._uploads) + server._stored)
     assert len(fake.files) == 1
 
 
@@ -644,6 +764,42 @@ def test_stopping_ends_the_work(fake: Fake) -> None:
     with connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
     assert fake.files[0].closed
+
+
+def test_stopping_waits_for_the_last_answers(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    """The process ends after it, and with that all that has not been said."""
+    said: list[int] = []
+
+    def slow(handler: _Handler, problem: Problem) -> None:
+        time.sleep(0.3)
+        answer(handler, problem)
+        said.append(problem.status)
+
+    answer = _Handler._problem
+    monkeypatch.setattr(_Handler, "_problem", slow)
+    with serving(fake, Limits(jobs=1)) as server, dialled(server) as first, dialled(server) as second:
+        first.sendall(head(server, "Content-Length: 4") + b"wait")
+        assert fake.entered.wait(120)
+        second.sendall(head(server, "Content-Length: 1") + b"x")
+        until(lambda: server._queue)
+        server.shutdown()
+        server.stop()
+        assert said == [503, 503]
+
+
+def test_stopping_refuses_what_is_on_its_way(server: Server) -> None:
+    with uploading(server, 100, b"x") as connection:
+        server.stopping.set()
+        connection.sendall(b"x")
+        assert connection.recv(12) == b"HTTP/1.1 503"
+
+
+def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    monkeypatch.setattr(http_server, "FAREWELL", 0.1)
+    with serving(fake) as server, uploading(server, 100, b"x"):
+        server.shutdown()
+        server.stop()
+        assert server._requests == 1
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
@@ -713,7 +869,8 @@ def test_a_damaged_form_is_read_or_refused(data: st.DataObject) -> None:
         (form(b"x")[0], "multipart/form-data"),
         (form(b"x")[0], "multipart/form-data; boundary="),
         (form(b"x")[0], "multipart/form-data; boundary=other"),
-        (form(b"x")[0], "multipart/form-data; boundary=" + "e" * 1000),
+        (form(b"x")[0].replace(b"edge", b"e" * 1000), "multipart/form-data; boundary=" + "e" * 1000),
+        (form(b"x", filename="a" * 1_000_000)[0], "multipart/form-data; boundary=edge"),
         (form(b"x")[0][:-10], "multipart/form-data; boundary=edge"),
         (form(b"x", name="recording")[0], "multipart/form-data; boundary=edge"),
         (b"--edge\r\n\r\nx\r\n--edge--\r\n", "multipart/form-data; boundary=edge"),
@@ -740,7 +897,10 @@ def test_the_description_tells_all_settings(server: Server) -> None:
     assert not {"model", "soundfont", "output_dir", "threads", "jobs", "csv"} & settings().keys()
     for parameter in parameters:
         jsonschema.Draft202012Validator.check_schema(parameter["schema"])
-    notes = post(server, b"x", "?format=json").json()
+    reply = post(server, b"x", "?format=json")
+    assert WARNINGS in reply.headers
+    assert WARNINGS in document["paths"][TRANSCRIBE]["post"]["responses"]["200"]["headers"]
+    notes = reply.json()
     jsonschema.validate(notes, document["components"]["schemas"]["Notes"])
     assert ask(server, "GET", HEALTH).json()["model"] == "fake 1"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from ..console import Report, clock, complain, count
 from ..errors import TranscribeError, UsageError, printable
 from ..flags import recipe_of, report_of
-from ..options import RUN, Exclude, Include, RetryFailed, Sectioned, new_app, option, with_options
+from ..options import RUN, Exclude, Include, Options, RetryFailed, Sectioned, new_app, option, with_options
 from ..plan import Choice, check_folder
 from ..running import Stop, exit_with, signals, usage_errors
 from .catalogue import LISTS, absolute, is_url, parent
@@ -49,7 +50,7 @@ class Totals:
 
 
 @beam_app.command(cls=Sectioned)
-@with_options
+@with_options(Options)
 def beam_command(
     flags: Mapping[str, Any],
     source: Annotated[
@@ -170,8 +171,9 @@ def run(
     model = recipe.model.read_bytes() if recipe.model else None
     build(pipeline, where, out, recipe, model=model, again=again)
     try:
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        with _tidied(out) if engine else nullcontext():
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except Exception as error:  # the engines share no base class
         raise TranscribeError(f"the pipeline failed: {_last_line(error)}; {AGAIN}") from error
     if state not in (None, "DONE"):
@@ -220,6 +222,22 @@ def _embedded(options: PipelineOptions) -> PipelineRunner:
     return FnApiRunner(provision_info=ExtendedProvisionInfo(info))
 
 
+@contextmanager
+def _tidied(out: str) -> Iterator[None]:
+    """Remove from a local folder what Beam would remove at the end of a pipeline, if it is not allowed to get there."""
+
+    def temporary() -> set[Path]:
+        return set() if is_url(out) else set(Path(out).glob("beam-temp-*"))
+
+    before = temporary()  # of others
+    try:
+        yield
+    except BaseException:
+        for folder in temporary() - before:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _check_scheme(url: str) -> None:
     """Find out whether there is a file system for a path or URL.
 
@@ -242,7 +260,6 @@ def _source(url: str, choice: Choice) -> Source:
     """Where to look, going by the end of a path or URL."""
     from glob import escape
 
-    from ..audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
     from .transforms import Source
 
     if url.lower().endswith(LISTS):
@@ -250,11 +267,11 @@ def _source(url: str, choice: Choice) -> Source:
     folder = url.endswith("/") if is_url(url) else Path(url).is_dir()
     if folder:
         root = url.rstrip("/") + "/"
-        return Source(escape(root) + "**", root, False, AUDIO_EXTENSIONS | AV_EXTENSIONS, choice)
+        return Source(escape(root) + "**", root, choice=choice)
     first = min((url.index(character) for character in WILD if character in url), default=None)
     if first is None or Path(url).is_file():
-        return Source(escape(url), parent(url), choice=choice)
-    return Source(url, parent(url[:first]), False, AUDIO_EXTENSIONS | AV_EXTENSIONS, choice)
+        return Source(escape(url), parent(url), anything=True, choice=choice)
+    return Source(url, parent(url[:first]), choice=choice)
 
 
 def _check_source(source: Source) -> None:

@@ -5,7 +5,6 @@ Pure functions. Nothing here needs all of the catalogue in one place, so an engi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import posixpath
@@ -16,6 +15,7 @@ from pathlib import PurePosixPath
 
 from ..errors import UsageError
 from ..manifest import Entry, listed_output
+from ..plan import with_digest
 
 LISTS = (".jsonl", ".txt")
 _SCHEME = re.compile(r"[A-Za-z][-A-Za-z0-9+.]*://")
@@ -254,4 +254,4 @@ def _clashes(names: Mapping[Found, str], taken: Mapping[str, str]) -> list[list[
 
 
 def _digest(one: Found) -> str:
-    return f"{one.relative}.{hashlib.sha256(os.fsencode(one.url)).hexdigest()[:8]}"
+    return with_digest(one.relative, one.url)

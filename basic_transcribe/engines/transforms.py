@@ -52,15 +52,15 @@ class Source:
     root : str
         The folder whose tree is mirrored, with a slash at its end.
     is_list : bool
-    extensions : frozenset of str
-        What a pattern takes for a recording, lower case, with the dot; anything if empty.
+    anything : bool
+        Whether all that matches is taken for a recording, whatever it is called.
     choice : Choice
     """
 
     url: str
     root: str
     is_list: bool = False
-    extensions: frozenset[str] = frozenset()
+    anything: bool = False
     choice: Choice = field(default_factory=Choice)
 
 
@@ -136,7 +136,7 @@ def find(source: Source) -> Iterator[Found]:
         return
     for metadata in FileSystems.match([source.url])[0].metadata_list:
         relative = below(metadata.path, source.root)
-        audible = not source.extensions or is_recording(Path(relative), source.extensions)
+        audible = source.anything or is_recording(Path(relative))
         if audible and source.choice.matches(relative):
             yield Found(metadata.path, relative, None, *size_and_time(metadata))
 

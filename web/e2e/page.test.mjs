@@ -51,6 +51,12 @@ test('a scale and a grid shape them', async () => {
 });
 
 test('they play', async () => {
+  const other = await open(browser, PAGE);
+  await other.drop(RECORDING);
+  await other.until('ready');
+  await other.get('play').click(); // before anything is changed
+  await other.page.waitForFunction(() => window.oscillators > 0);
+  await other.context.close();
   await app.get('play').click();
   await app.page.waitForFunction(() => Number(document.body.dataset.position) > 0.5);
   assert.equal(await app.get('play').getAttribute('aria-label'), 'Pause');
@@ -75,6 +81,71 @@ test('they are edited by the keyboard, and edits undone', async () => {
   assert.equal(await app.notes(), found);
 });
 
+test('tempo and first beat are taken as they are typed, or it is said why not', async () => {
+  const type = async (id, text) => {
+    await app.get(id).fill(text);
+    await app.get(id).blur();
+    return app.get(id).inputValue();
+  };
+  assert.equal(await type('tempo', '92.75'), '92.75');
+  assert.equal(await type('tempo', '15'), '92.75');
+  assert.match(await app.get('toasts').innerText(), /^Tempo: type a number from 20 to 400; it stays 92.75/);
+  await app.get('quantize').selectOption('1/16');
+  assert.equal(await type('first-beat', '0.123'), '0.123');
+  await app.get('quantize').selectOption('');
+});
+
+test('dynamics come back when the velocity slider does', async () => {
+  const slide = (type, value) =>
+    app.get('velocity').evaluate(
+      (slider, [type, value]) => {
+        slider.value = value ?? slider.value;
+        slider.dispatchEvent(new Event(type, { bubbles: true }));
+      },
+      [type, value],
+    );
+  await app.get('stage').focus();
+  await app.page.keyboard.press('Control+a');
+  const before = await app.get('velocity').inputValue();
+  for (let i = 0; i < 3; i++) await slide('input', '127');
+  assert.equal(await app.get('velocity').inputValue(), '127');
+  await app.take('take-csv', OUT, 'loud.csv');
+  assert.notEqual(await csv('loud.csv'), await csv('page.csv'));
+  await slide('input', before);
+  await slide('change');
+  await app.take('take-csv', OUT, 'again.csv');
+  assert.equal(await csv('again.csv'), await csv('page.csv'));
+  await app.get('discard').click();
+});
+
+test('notes are dragged, with Shift in one direction, and chosen by a click', async () => {
+  const { keyboard } = app.page;
+  await keyboard.press('Escape');
+  const place = await app.note();
+  await keyboard.down('Shift');
+  await app.drag(place, [60, 3]);
+  await keyboard.up('Shift');
+  assert.equal(await app.edits(), 'Your edit is kept.');
+  await keyboard.press('Control+z');
+  await keyboard.press('Escape');
+  const chosen = () => app.get('velocity-field').isVisible();
+  await app.page.mouse.click(...place);
+  assert.equal(await chosen(), true);
+  await keyboard.down('Shift');
+  for (const expected of [false, true, false]) {
+    await app.page.mouse.click(...place);
+    assert.equal(await chosen(), expected);
+  }
+  await keyboard.up('Shift');
+  // There and back is no edit; what is deleted on the way stays so.
+  await app.drag(place, [30, 0], () => app.page.mouse.move(...place));
+  assert.equal(await app.edits(), '');
+  await app.drag(place, [30, 0], () => keyboard.press('Delete'));
+  assert.equal(await app.notes(), found - 1);
+  await keyboard.press('Control+z');
+  assert.equal(await app.notes(), found);
+});
+
 test('they are drawn by the mouse', async () => {
   const box = await app.get('stage').boundingBox();
   await app.page.keyboard.press('d');
@@ -88,6 +159,60 @@ test('they are drawn by the mouse', async () => {
   assert.equal(await app.notes(), found);
 });
 
+test('a recording that is off has the notes and the tuning that Python finds', async () => {
+  const other = await open(browser, PAGE);
+  const path = join(OUT, 'sharp.wav');
+  const wav = await other.sharpened(RECORDING, 16_000, 35);
+  await writeFile(path, wav);
+  await other.drop(path);
+  await other.until('ready');
+  const [, hertz] = /, tuned to A = (\d+\.\d) Hz$/.exec(await other.get('song-facts').textContent());
+  await other.take('take-csv', OUT, 'sharp.csv');
+  const rows = (await csv('sharp.csv')).trimEnd().split('\n').slice(1);
+  const taken = rows.map((row) => row.split(',').map(Number)).map(([onset, offset, pitch, , , bend]) => {
+    return { onset, offset, pitch, bend };
+  });
+
+  const answer = await fetch(new URL('api/transcribe', PAGE), {
+    method: 'POST',
+    headers: { accept: 'application/json', 'content-type': 'audio/wav' },
+    body: wav,
+  });
+  assert.equal(answer.status, 200);
+  const { tuning, notes } = await answer.json();
+  assert.ok(Math.abs(tuning - Number(hertz)) < 0.1, `${hertz} Hz is not ${tuning}`);
+  assert.ok(tuning > 448, `${tuning}`);
+  // WebAssembly rounds 8-bit sums otherwise, which decides a note at the threshold now and then.
+  const near = (a, b) => Math.abs(a - b) < 0.0117; // a frame
+  const same = (a) => (b) => a.pitch === b.pitch && near(a.onset, b.onset) && near(a.offset, b.offset);
+  const shared = (some, others) => some.filter((note) => others.some(same(note))).length / some.length;
+  assert.ok(Math.min(shared(taken, notes), shared(notes, taken)) > 0.85, `${taken.length} notes, not ${notes.length}`);
+  const cents = 1200 * Math.log2(tuning / 440);
+  const bends = taken.map(({ bend }) => bend).sort((a, b) => a - b);
+  assert.ok(Math.abs(bends[bends.length >> 1] - cents) < 10, `${bends}`);
+  await other.take('take-midi', OUT, 'sharp.mid');
+  const midi = await readFile(join(OUT, 'sharp.mid'));
+  const at = midi.indexOf(0xe0, midi.lastIndexOf('MTrk') + 8); // the bend of the channel at rest
+  const rest = (midi[at + 1] | (midi[at + 2] << 7)) - 8192;
+  assert.ok(Math.abs((200 * rest) / 8192 - cents) < 0.5, `${rest}`);
+
+  // It is moved by a slider and back, and a drawn note is in tune with the others.
+  await other.move('sensitivity', 0.1);
+  await other.get('reset').click();
+  await other.page.waitForFunction((found) => Number(document.body.dataset.notes) === found, taken.length);
+  await other.take('take-csv', OUT, 'again.csv');
+  assert.equal(await csv('again.csv'), await csv('sharp.csv'));
+  const box = await other.get('stage').boundingBox();
+  await other.page.keyboard.press('d');
+  await other.drag([box.x + box.width / 2, box.y + 3], [60, 0]);
+  await other.take('take-csv', OUT, 'drawn.csv');
+  const before = new Set((await csv('sharp.csv')).split('\n'));
+  const [drawn] = (await csv('drawn.csv')).split('\n').filter((row) => !before.has(row));
+  assert.ok(Math.abs(Number(drawn.split(',')[5]) - cents) < 0.5, drawn);
+  assert.deepEqual(other.complaints, []);
+  await other.context.close();
+});
+
 test('what is no recording is said in a line, and the next one is taken', async () => {
   const other = await open(browser, PAGE);
   await writeFile(join(OUT, 'diary.wav'), 'Dear diary');
@@ -96,9 +221,28 @@ test('what is no recording is said in a line, and the next one is taken', async 
   assert.match(said, /^diary\.wav: [^\n]+$/);
   assert.equal(await other.state(), 'empty');
   await other.get('toasts').getByRole('button').click();
-  await other.drop(RECORDING);
+  await other.drop(RECORDING, join(OUT, 'diary.wav'));
   await other.until('ready');
   assert.equal(await other.notes(), found);
+  assert.match(await other.get('toasts').innerText(), /^Only guitar\.flac was opened, not the 1 other/);
+
+  // Over an open recording: that one comes back, with what was done to it.
+  await other.get('stage').focus();
+  for (const key of ['ArrowRight', 'Delete']) await other.page.keyboard.press(key);
+  await other.drop(join(OUT, 'diary.wav'));
+  assert.match(await other.get('confirm-text').textContent(), /^You have not saved 1 edit by hand\.$/);
+  await other.page.locator('#confirm [value=yes]').click();
+  assert.match(await other.page.getByRole('alert').innerText(), /^diary\.wav: /);
+  assert.equal(await other.get('status').textContent(), 'diary.wav was not opened');
+  assert.equal(await other.state(), 'ready');
+  assert.equal(await other.page.title(), 'guitar.flac');
+  assert.equal(await other.notes(), found - 1);
+  await other.page.keyboard.press('Control+z');
+  await other.take('take-csv', OUT, 'again.csv');
+  assert.equal(await csv('again.csv'), await csv('page.csv'));
+  await other.page.evaluate(() => (window.oscillators = 0));
+  await other.get('play').click();
+  await other.page.waitForFunction(() => window.oscillators > 0);
   await other.context.close();
 });
 
@@ -107,11 +251,95 @@ test('work is cancelled, and begun anew', async () => {
   await other.choose(LONG);
   await other.until('working');
   await other.page.waitForFunction(() => document.getElementById('progress-bar').value > 0);
+  assert.equal(await other.get('take-midi').getAttribute('aria-disabled'), 'true');
+  for (const id of ['take-midi', 'take-csv']) await other.get(id).dispatchEvent('click');
+  assert.doesNotMatch(await other.get('status').textContent(), /saved/);
   await other.get('cancel').click();
   await other.until('empty');
   await other.drop(RECORDING);
   await other.until('ready');
   assert.equal(await other.notes(), found);
+  await other.context.close();
+});
+
+test('a take from the microphone is not lost without a question', async () => {
+  const other = await open(browser, PAGE);
+  const { page } = other;
+  const answer = (value) => page.locator(`#confirm [value=${value}]`).click();
+  await other.record();
+  await other.get('recorder-stop').click();
+  await other.until('ready');
+  const name = await page.title();
+  assert.match(name, /^recording/);
+  await other.drop(RECORDING);
+  assert.equal(await other.get('confirm-text').textContent(), 'You have not saved the sound of your recording.');
+  await answer('no');
+  assert.equal(await page.title(), name);
+  assert.equal(await other.guarded(), true);
+  await other.take('take-sound', OUT, 'take.wav');
+  assert.equal(await other.guarded(), false);
+  await other.drop(RECORDING);
+  await page.waitForFunction(() => document.title === 'guitar.flac');
+  await other.until('ready');
+
+  // Edits are asked about before there is a take to lose too.
+  await other.get('stage').focus();
+  for (const key of ['ArrowRight', 'Delete', 'r']) await page.keyboard.press(key);
+  assert.match(await other.get('confirm-text').textContent(), /1 edit by hand/);
+  assert.equal(await other.get('recorder').isVisible(), false);
+  await answer('no');
+  await page.keyboard.press('Control+z');
+  await other.record();
+  await other.drop(RECORDING);
+  assert.match(await other.get('recorder-text').textContent(), /^Still recording/);
+  assert.equal(await other.state(), 'ready');
+  assert.equal(await other.guarded(), true);
+  await page.evaluate(() => {
+    const [track] = window.microphones[0].getTracks();
+    track.stop(); // of which nothing is told, other than when it is unplugged
+    track.dispatchEvent(new Event('ended'));
+  });
+  assert.match(await other.get('recorder-text').textContent(), /^The microphone is gone/);
+  // As soon as it can be, it is cancelled.
+  await page.evaluate(() => {
+    const progress = document.getElementById('progress');
+    const cancel = () => progress.hidden || document.getElementById('cancel').click();
+    new MutationObserver(cancel).observe(progress, { attributes: true });
+  });
+  await other.get('recorder-stop').click();
+  const offer = other.get('toasts').getByText('Save the sound');
+  await offer.waitFor();
+  assert.equal(await page.title(), 'guitar.flac');
+  assert.equal(await other.notes(), found);
+  assert.equal(await other.guarded(), true);
+  const [download] = await Promise.all([page.waitForEvent('download'), offer.click()]);
+  assert.match(download.suggestedFilename(), /^recording.*\.wav$/);
+  assert.equal(await other.guarded(), false);
+  assert.deepEqual(other.complaints, []);
+  await other.context.close();
+});
+
+test('fingers zoom, and a third one does no harm', async () => {
+  const other = await open(browser, PAGE, { width: 360, height: 640 }, true);
+  await other.drop(RECORDING);
+  await other.until('ready');
+  const box = await other.get('stage').boundingBox();
+  const session = await other.context.newCDPSession(other.page);
+  const touch = (type, ...places) =>
+    session.send('Input.dispatchTouchEvent', {
+      type,
+      touchPoints: places.map(([x, y], id) => ({ x: box.x + x, y: box.y + y, id })),
+    });
+  await touch('touchStart', [60, 60]);
+  await touch('touchStart', [60, 60], [160, 120]);
+  await touch('touchMove', [50, 60], [180, 120]);
+  await touch('touchStart', [50, 60], [180, 120], [120, 40]);
+  for (let i = 0; i < 3; i++) await touch('touchMove', [50, 62 + i], [182 + i, 122], [122, 42 + i]);
+  await touch('touchEnd');
+  await other.get('stage').focus();
+  for (const key of ['ArrowRight', 'Delete']) await other.page.keyboard.press(key);
+  assert.ok((await other.get('discard').boundingBox()).height >= 24);
+  assert.deepEqual(other.complaints, []);
   await other.context.close();
 });
 

@@ -31,7 +31,6 @@ function pulses(seconds: number): Float32Array {
 
 test('a recording is transcribed, and tracked again', async () => {
   const engine = await engineWith(new EchoNetwork());
-  assert.equal(engine.modelName, 'echo 1');
   assert.equal(engine.defaults.minimumPitch, 60);
   assert.deepEqual(await engine.track(engine.defaults), []);
 

@@ -51,6 +51,8 @@ export class FakeEngine {
   private readonly notes: readonly Note[];
   private readonly duration: number;
   private settings = DEFAULTS;
+  /** Cents. */
+  tuning = 0;
   /** Awaited before each answer. */
   pause: () => Promise<void> = () => Promise.resolve();
 
@@ -69,11 +71,12 @@ export class FakeEngine {
       const finished = this.heard().filter((note) => note.offset <= seconds);
       onNotes?.(finished.slice(told));
       told = finished.length;
-      onProgress?.({ seconds, total: this.duration, notesSoFar: told } satisfies Progress);
+      onProgress?.({ seconds, total: this.duration, notesSoFar: told, tuning: this.tuning } satisfies Progress);
     }
     const swell = (i: number): number => (i % 2 ? 0.6 : -0.6) * Math.abs(Math.sin(i / 370));
     const peaks = Float32Array.from({ length: 200 * this.duration }, (_, i) => swell(i));
-    return { duration: this.duration, notes: this.heard(), warnings: ['made up'], peaks };
+    const { duration, tuning } = this;
+    return { duration, notes: this.heard(), tuning, warnings: ['made up'], silences: [], peaks };
   }
 
   async track(settings: TrackerSettings): Promise<Note[]> {

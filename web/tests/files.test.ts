@@ -16,7 +16,13 @@ const sha256 = (data: string | Uint8Array): string => createHash('sha256').updat
 test('MIDI files say what those of Python say', () => {
   const cases = CASES.midi as { seed: number; count: number; options: MidiOptions; messages: number; sha256: string }[];
   for (const { seed, count, options, messages, sha256: expected } of cases) {
-    const said = messagesOf(toMidi(inventedNotes(seed, count), options));
+    const notes = inventedNotes(seed, count);
+    const { tuning } = options;
+    if (tuning) {
+      const semitones = Float32Array.of(tuning / 100);
+      notes.forEach((note, i) => i % 4 || (note.bend = { start: note.onset, step: 0.01, semitones }));
+    }
+    const said = messagesOf(toMidi(notes, options));
     const what = `${count} notes, ${JSON.stringify(options)}`;
     assert.equal(said.length, messages, what);
     assert.equal(sha256(said.join('\n')), expected, what);
@@ -83,16 +89,17 @@ test('CSV is that of Python, letter for letter', () => {
 });
 
 test('shapes are those of Python', () => {
-  for (const { seed, count, settings, notes, bends } of CASES.shape as {
+  for (const { seed, count, settings, notes, bends, tuning } of CASES.shape as {
     seed: number;
     count: number;
     settings: ShapeSettings;
     notes: number[][];
     bends: number;
+    tuning: number;
   }[]) {
     const given = withoutOverlaps(inventedNotes(seed, count)).map((note, id) => ({ ...note, id }));
     const before = structuredClone(given);
-    const shaped = shape(given, settings);
+    const shaped = shape(given, settings, tuning);
     assert.deepEqual(given, before); // it changes nothing in place
     assert.ok(shaped.every((note) => Number.isInteger(note.id)));
     assert.equal(shaped.length, notes.length);

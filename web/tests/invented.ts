@@ -49,7 +49,7 @@ function canvas(dice: Dice, frames: number, pitches: number, bins: number, heigh
   const done = (): [Posteriors, Grid] => {
     const [a, b, c, d, e] = [onset, note, offset, contour, level].map((x) => Float32Array.from(x));
     const posteriors = { frames, onset: a!, note: b!, offset: c!, contour: d!, level: e! };
-    return [posteriors, { frameRate: 22050 / 256, lowestPitch: 45, pitches, binsPerSemitone: bins }];
+    return [posteriors, { frameRate: 22050 / 256, lowestPitch: 45, pitches, binsPerSemitone: bins, tuning: 0 }];
   };
   return { onset, note, offset, contour, done };
 }
@@ -143,6 +143,22 @@ export function inventedNotes(seed: number, count: number): Note[] {
   return notes.sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
 }
 
+/** Four triads one after the other, five partials a note, so many cents too high; with noise. */
+export function inventedChords(cents: number, noise: number, rate: number, seconds: number): Float32Array {
+  const dice = new Dice(51);
+  const length = Math.floor(seconds * rate);
+  const each = Math.ceil(length / 4);
+  return Float32Array.from({ length }, (_, i) => {
+    const root = [48, 53, 55, 60][Math.floor(i / each)]!;
+    let sample = 0;
+    for (const step of [0, 4, 7]) {
+      const frequency = 440 * 2 ** ((root + step - 69 + cents / 100) / 12);
+      for (let k = 1; k <= 5; k++) sample += Math.sin((2 * Math.PI * k * frequency * i) / rate) / k;
+    }
+    return 0.1 * sample + noise * (dice.throw() - 0.5);
+  });
+}
+
 /** Posteriors as `--npz` writes them. */
 export function readNpz(path: string): [Posteriors, Grid] {
   const members = unzipSync(readFileSync(path));
@@ -165,6 +181,7 @@ export function readNpz(path: string): [Posteriors, Grid] {
       lowestPitch: Number(member('lowest_pitch')[1][0]),
       pitches,
       binsPerSemitone: bins,
+      tuning: 0,
     },
   ];
 }

@@ -30,6 +30,7 @@ from basic_transcribe.midi import to_midi  # noqa: E402
 from basic_transcribe.shaping import ShapeSettings, shape  # noqa: E402
 from basic_transcribe.timing import metre, parse_division  # noqa: E402
 from basic_transcribe.tracking import track_notes  # noqa: E402
+from basic_transcribe.tuning import estimate_tuning  # noqa: E402
 from basic_transcribe.types import Beats, MidiSettings, Note, PitchBend, Posteriors, TrackerSettings  # noqa: E402
 
 PATH = Path(__file__).parent / "cases.json"
@@ -183,6 +184,8 @@ def tracker_cases() -> list[dict[str, Any]]:
             for pitch_range in RANGES if not cases else RANGES[:1]:
                 case = tracked(posteriors, {**thresholds, **pitch_range}, False)
                 cases.append({**invented, **case})
+    made = NOISES[0]
+    cases.append({**made, "tuning": 35.0, **tracked(tuned(invented_posteriors(**made), 35.0), {}, False)})
     return cases
 
 
@@ -198,7 +201,13 @@ def line_cases() -> list[dict[str, Any]]:
         posteriors = invented_line(**made)
         for monophonic, changes in ((None, {}), (None, THRESHOLDS[2]), (None, RANGES[1]), (True, THRESHOLDS[1])):
             cases.append({**made, **tracked(posteriors, changes, monophonic, every=16)})
+    cases.append({**LINES[1], "tuning": -42.0, **tracked(tuned(invented_line(**LINES[1]), -42.0), {}, None, every=16)})
     return cases
+
+
+def tuned(posteriors: Posteriors, cents: float) -> Posteriors:
+    """The same of a recording that was brought to A = 440 Hz."""
+    return replace(posteriors, frame_rate=posteriors.frame_rate * 2 ** (cents / 1200), tuning=cents)
 
 
 def tracked(posteriors: Posteriors, changes: dict[str, Any], monophonic: bool | None, every: int = 1) -> dict[str, Any]:
@@ -249,6 +258,25 @@ def midi_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def tuned_midi_cases() -> list[dict[str, Any]]:
+    """A quarter of the notes are in tune with the recording."""
+    cases = []
+    for bends in ("none", "plain", "channels", "mpe"):
+        for tuning in (30.0, -41.5):
+            notes = invented_notes(12, 60)
+            for i in range(0, len(notes), 4):
+                bend = PitchBend(notes[i].onset, 0.01, np.array([tuning / 100], np.float32))
+                notes[i] = replace(notes[i], bend=bend)
+            if bends == "none":
+                notes = [replace(note, bend=None) for note in notes]
+            settings = MidiSettings(tempo=97, program=24, bend_mode="plain" if bends == "none" else bends)
+            text = "\n".join(messages(to_midi(notes, settings, title="A", tuning=tuning).data))
+            options = {"tempo": 97, "bends": bends, "title": "A", "program": 24, "tuning": tuning}
+            case = {"seed": 12, "count": 60, "options": options, "messages": text.count("\n") + 1}
+            cases.append({**case, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    return cases
+
+
 def messages(data: bytes) -> Iterator[str]:
     """What a MIDI file says, however it is packed: the resolution; track, tick and bytes of each message."""
     import mido
@@ -284,10 +312,11 @@ def shape_cases() -> list[dict[str, Any]]:
             strength=strength,
             swing=swing,
         )
-        shaped = shape(without_overlaps(notes), settings, beats).notes
+        shaped = shape(without_overlaps(notes), settings, beats, 30.0).notes
         given = {"scale": scale, "scaleMode": mode, "quantize": division, "strength": strength, "swing": swing}
         given |= {"tempo": 97, "timeSignature": signature, "firstBeat": first}
         cases.append({"seed": 21, "count": 80, "settings": given, "notes": [written(note)[:5] for note in shaped]})
+        cases[-1]["tuning"] = 30.0
         cases[-1]["bends"] = round(sum(float(n.bend.semitones.sum()) for n in shaped if n.bend), 3)
     return cases
 
@@ -313,6 +342,40 @@ def csv_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def tuning_cases() -> list[dict[str, Any]]:
+    """Chords so many cents too high, with noise."""
+    cases = []
+    for cents, noise, rate, seconds in (
+        (-48, 0, 22050, 4),
+        (-30, 0.05, 22050, 4),
+        (-16, 0, 16000, 2),
+        (-13, 0, 22050, 4),
+        (0, 0, 22050, 4),
+        (9, 0.01, 22050, 2),
+        (22, 0, 22050, 4),
+        (41, 0.02, 16000, 4),
+        (49, 0, 22050, 1.3),
+        (30, 0, 22050, 0.2),
+        (30, 0, 22050, 0.0001),
+        (30, 100, 22050, 4),
+    ):
+        found = estimate_tuning(invented_chords(cents, noise, rate, seconds), rate)
+        cases.append({"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "tuning": round(found, 4)})
+    return cases
+
+
+def invented_chords(cents: float, noise: float, rate: int, seconds: float) -> NDArray[np.float32]:
+    """Four triads one after the other, five partials a note."""
+    dice = Dice(51)
+    length = int(seconds * rate)
+    audio = np.empty(length)
+    for first, root in zip(range(0, length, -(-length // 4)), (48, 53, 55, 60), strict=False):
+        t = np.arange(first, min(length, first - (-length // 4))) / rate
+        notes = [440 * 2 ** ((root + step - 69 + cents / 100) / 12) for step in (0, 4, 7)]
+        audio[first : first + len(t)] = sum(np.sin(2 * np.pi * k * f * t) / k for f in notes for k in range(1, 6))
+    return (0.1 * audio + noise * np.array([dice.throw() - 0.5 for _ in range(length)])).astype(np.float32)
+
+
 def resampling_cases() -> list[dict[str, Any]]:
     """Tones as soxr resamples them."""
     import soxr
@@ -333,10 +396,11 @@ def main() -> None:
     cases = {
         "tracker": tracker_cases(),
         "line": line_cases(),
-        "midi": midi_cases(),
+        "midi": midi_cases() + tuned_midi_cases(),
         "shape": shape_cases(),
         "csv": csv_cases(),
         "resampling": resampling_cases(),
+        "tuning": tuning_cases(),
     }
     lines = [f' "{room}": [\n' + ",\n".join("  " + json.dumps(case) for case in made) for room, made in cases.items()]
     text = "{\n" + "\n ],\n".join(lines) + "\n ]\n}\n"

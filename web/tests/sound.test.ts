@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EngineError, type Samples } from '../src/engine/types.ts';
-import { mp3Gap, open } from '../src/worker/decode.ts';
+import * as bunny from 'mediabunny';
+
+import { EngineError, type Samples, type Silence } from '../src/engine/types.ts';
+import { filled, gapsOf, gapWarning, mp3Padding, open } from '../src/worker/decode.ts';
 import { Mixer, Peaks } from '../src/worker/mono.ts';
 import { Resampler } from '../src/worker/resample.ts';
 import { CASES, Dice } from './invented.ts';
@@ -97,6 +99,65 @@ test('WAV files are read as they were written', async () => {
   }
 });
 
+/** A film of PCM at 8 kHz, pieces of 0.1 s at the times given, and a picture at the beginning. */
+async function film(times: number[]): Promise<Blob> {
+  const output = new bunny.Output({ format: new bunny.MkvOutputFormat(), target: new bunny.BufferTarget() });
+  const [sound, pictures] = [new bunny.EncodedAudioPacketSource('pcm-s16'), new bunny.EncodedVideoPacketSource('vp8')];
+  output.addAudioTrack(sound);
+  output.addVideoTrack(pictures);
+  await output.start();
+  const size = { codedWidth: 16, codedHeight: 16 };
+  await pictures.add(new bunny.EncodedPacket(new Uint8Array(9), 'key', 0, 1), { decoderConfig: { codec: 'vp8', ...size } });
+  const bytes = new Uint8Array(new Int16Array(800).fill(8192).buffer);
+  const meta = { decoderConfig: { codec: 'pcm-s16', numberOfChannels: 1, sampleRate: 8000 } };
+  for (const time of times) await sound.add(new bunny.EncodedPacket(bytes, 'key', time, 0.1), meta);
+  await output.finalize();
+  return new Blob([output.target.buffer!]);
+}
+
+const tenths = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => (from + i) / 10);
+
+test('where a film has no sound, silence is, so that notes are in step with the pictures', async () => {
+  const sound = await open(await film([...tenths(15, 30), ...tenths(42, 60)]));
+  const parts: Samples[] = [];
+  for await (const block of sound.blocks()) parts.push(block);
+  const mono = joined(parts.map(({ samples }) => samples[0]!));
+  const loud = Array.from({ length: 60 }, (_, i) => mono.subarray(800 * i, 800 * (i + 1)).every((x) => x === 0.25));
+  assert.equal(mono.length, 48_000);
+  assert.deepEqual(loud.map((on, i) => (on ? i / 10 : -1)).filter((time) => time >= 0), [...tenths(15, 30), ...tenths(42, 60)]);
+  const rounded = sound.silences.map(({ start, end }) => [start.toFixed(2), end.toFixed(2)]);
+  assert.deepEqual(rounded, [['0.00', '1.50'], ['3.00', '4.20']]);
+  const reason = 'what could be decoded was used, silence is in the place of the 1.20 s that are missing';
+  assert.deepEqual(sound.warnings, [`damaged at 3.00 s: ${reason}`]);
+});
+
+test('times that cannot be believed make no silence', async () => {
+  const heard = async (times: number[]): Promise<[number, string | null]> => {
+    const [silences, astray]: [Silence[], [number, number][]] = [[], []];
+    async function* pieces() {
+      for (const _ of times) yield { samples: [new Float32Array(800)], sampleRate: 8000 };
+    }
+    async function* packets() {
+      for (const timestamp of times) yield { timestamp, duration: 0.1 };
+    }
+    let frames = 0;
+    const gaps = gapsOf(packets(), 0.1, 0, 10, astray);
+    for await (const { samples } of filled(pieces(), gaps, silences)) frames += samples[0]!.length;
+    return [frames / 8000, gapWarning(silences, astray)];
+  };
+  assert.deepEqual(await heard(tenths(0, 20)), [2, null]);
+  assert.deepEqual(await heard(tenths(0, 20).map((time, i) => (i === 9 ? 5 : time))), [2, null]); // one alone
+  assert.deepEqual(await heard(tenths(0, 20).map((time) => time + 0.03 * Math.sin(90 * time))), [2, null]);
+  assert.deepEqual(await heard(tenths(700, 720)), [2, null]);
+  const early = 'damaged at 1.00 s: what could be decoded was used, notes after it may be early';
+  assert.deepEqual(await heard([...tenths(0, 10), ...tenths(900, 910)]), [2, early]);
+  const both = 'silence is in the place of the 4.00 s that are missing, notes after it may be early';
+  const after = [...tenths(0, 10), ...tenths(50, 60), ...tenths(105, 110)];
+  assert.deepEqual(await heard(after), [6.5, `damaged at 1.00 s to 6.00 s: what could be decoded was used, ${both}`]);
+  // Far ahead, and back again.
+  assert.deepEqual(await heard([...tenths(0, 10), ...tenths(900, 905), ...tenths(15, 20)]), [2, null]);
+});
+
 test('a file that was cut short gives what there is', async () => {
   const whole = wav([tone(440, 8000, 12)], 8000);
   const [channels] = await decoded(whole.slice(0, 100_000));
@@ -118,7 +179,10 @@ test('what is no sound is said in one line', async () => {
   for (const source of bad) {
     await assert.rejects(decoded(source), (error: Error) => error instanceof EngineError && !error.message.includes('\n'));
   }
-  // What the worker cannot read, the page may.
+  // What the worker cannot read, the page may; a codec that is not known is not the same as no sound.
+  const adpcm = new Uint8Array(await wav([tone(440, 8000, 1)], 8000).arrayBuffer());
+  adpcm[20] = 17;
+  await assert.rejects(decoded(new Blob([adpcm])), { message: 'no decoder' });
   await assert.rejects(decoded(new Blob(['no sound at all'.repeat(100)])), { message: 'no decoder' });
 });
 
@@ -221,8 +285,8 @@ test('an MP3 file tells what its encoder put around the sound', async () => {
   frame.set([0x24, 0x04, 0x00], 177); // 576 before, 1024 after
   const tag = new Uint8Array(30);
   tag.set([0x49, 0x44, 0x33, 4, 0, 0, 0, 0, 0, 20]);
-  assert.deepEqual(await mp3Gap(new Blob([tag, frame])), { before: 576 + 529, length: 115200 - 1600 });
+  assert.deepEqual(await mp3Padding(new Blob([tag, frame])), { before: 576 + 529, length: 115200 - 1600 });
   frame[36] = 0;
-  assert.equal(await mp3Gap(new Blob([frame])), null);
-  assert.equal(await mp3Gap(new Blob([frame.subarray(0, 20)])), null);
+  assert.equal(await mp3Padding(new Blob([frame])), null);
+  assert.equal(await mp3Padding(new Blob([frame.subarray(0, 20)])), null);
 });

@@ -25,6 +25,8 @@ interface Case {
   start?: number;
   wander?: number;
   others?: number;
+  /** Cents; 0 if omitted. */
+  tuning?: number;
   settings: Partial<FullSettings>;
   /** Of bends one value in so many is there; all if omitted. */
   every?: number;
@@ -34,7 +36,13 @@ interface Case {
 const ALL = CASES.tracker as Case[];
 const LINES = CASES.line as Case[];
 
-function source({ seed, frames, pitches, bins, start, wander, others }: Case): [Posteriors, Grid] {
+function source(made: Case): [Posteriors, Grid] {
+  const [p, grid] = inTune(made);
+  const { tuning = 0 } = made;
+  return [p, { ...grid, tuning, frameRate: grid.frameRate * 2 ** (tuning / 1200) }];
+}
+
+function inTune({ seed, frames, pitches, bins, start, wander, others }: Case): [Posteriors, Grid] {
   if (!seed) return readNpz(GOLDEN);
   if (start === undefined) return inventedPosteriors(seed, frames, pitches, bins);
   return inventedLine(seed, frames, pitches, bins, { start, wander: wander!, others: others! });

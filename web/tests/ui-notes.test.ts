@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { shape } from '../src/engine/shape.ts';
 import type { Note } from '../src/engine/types.ts';
-import { NO_EDITS, compose, countEdits, movedNote, openCandidates, stretchedNote } from '../src/ui/document.ts';
+import { NO_EDITS, compose, countEdits, heldShift, movedNote, openCandidates, stretchedNote } from '../src/ui/document.ts';
 import type { RollNote } from '../src/ui/document.ts';
 import { Editor } from '../src/ui/editor.ts';
 import { History } from '../src/ui/history.ts';
@@ -120,6 +120,36 @@ test('a note drawn over others wins: they end where it begins, or give way', () 
   ]);
 });
 
+test('notes that grid or scale made one are deleted, moved and made softer as one', () => {
+  for (const settings of [{ quantize: '1/4' }, { scale: 'C major' }] as const) {
+    // Two that begin on one point of the grid, or that the scale puts on one pitch, and one apart.
+    const pair = settings.quantize ? [note(0.9, 1.2, 60), note(1.22, 1.3, 60)] : [note(1, 1.4, 60), note(1.01, 1.3, 61)];
+    const start = (): Editor => {
+      const editor = editorWith([...pair, note(3, 3.4, 72)]);
+      editor.setShape(settings);
+      assert.deepEqual(editor.notes.notes.map(({ pitch }) => pitch), [60, 72]);
+      return editor;
+    };
+    const deleted = start();
+    deleted.remove([deleted.notes.notes[0]]);
+    assert.deepEqual(deleted.notes.notes.map(({ pitch }) => pitch), [72]);
+
+    const moved = start();
+    moved.replace([[moved.notes.notes[0], movedNote(moved.notes.notes[0], 0, 5)]], 'move');
+    assert.deepEqual(moved.notes.notes.map(({ pitch }) => pitch), [65, 72]);
+    assert.equal(moved.edits, 1);
+
+    const softer = start();
+    const [first] = softer.notes.notes;
+    softer.select(new Set([first.id]), first.id);
+    for (const velocity of [60, 40]) {
+      softer.setVelocity(softer.chosenNotes.map((n) => [n, velocity] as const));
+      assert.deepEqual(softer.chosenNotes.map((n) => n.velocity), [velocity]);
+    }
+    assert.deepEqual(softer.notes.notes.map((n) => n.velocity), [40, 80]);
+  }
+});
+
 test('an edit that is undone by hand is none', () => {
   const editor = editorWith(madeUp(20, 5));
   editor.add(note(1, 2, 90), true);
@@ -138,6 +168,48 @@ test('a note that was changed stays chosen, also after undo', () => {
   editor.undo();
   assert.equal(editor.focused?.id, first.id);
   assert.deepEqual([...editor.selected], [first.id]);
+});
+
+test('a note that stays where it was is no edit, and one that is gone does not come back', () => {
+  const editor = editorWith([note(1, 2, 60), note(3, 4, 60)]);
+  const [first, second] = editor.notes.notes;
+  editor.replace([[first, movedNote(first, 0, 0)]], 'move');
+  assert.deepEqual([editor.edits, editor.undoLabel], [0, null]);
+  editor.remove([first]);
+  editor.replace([[first, movedNote(first, 0.1, 0)], [second, movedNote(second, 0.1, 0)]], 'move');
+  assert.deepEqual(editor.notes.notes.map(({ onset }) => onset), [3.1]);
+});
+
+test('changes to other notes are undone for themselves', () => {
+  const editor = editorWith([note(1, 2, 60), note(3, 4, 60)]);
+  for (const place of [0, 1]) {
+    const one = editor.notes.notes[place];
+    editor.select(new Set([one.id]), one.id);
+    for (let i = 0; i < 2; i++) editor.replace(editor.chosenNotes.map((n) => [n, movedNote(n, 0, 1)] as const), 'move', 'move');
+  }
+  assert.deepEqual(editor.notes.notes.map(({ pitch }) => pitch), [62, 62]);
+  editor.undo();
+  assert.deepEqual(editor.notes.notes.map(({ pitch }) => pitch), [62, 60]);
+});
+
+test('notes that are moved together keep their distances at the edges', () => {
+  const notes = [note(0.1, 0.2, 30), note(0.4, 0.5, 40), note(2, 3, 100)];
+  assert.deepEqual(heldShift(notes, -0.25, 12), [-0.1, 8]);
+  assert.deepEqual(heldShift(notes, 0.25, -12), [0.25, -9]);
+});
+
+test('a recording that was open is put back with its edits and the way back', () => {
+  const editor = editorWith([note(1, 2, 60), note(3, 4, 60)]);
+  editor.setCandidates([note(5, 6, 60)]);
+  editor.remove([editor.notes.notes[0]]);
+  const before = [editor.doc, editor.notes.notes, editor.candidates.notes, editor.selected];
+  const putBack = editor.begin(DEFAULTS);
+  editor.setFound([note(0, 1, 50)]);
+  assert.deepEqual([editor.edits, editor.undoLabel, editor.candidates.notes.length], [0, null, 0]);
+  putBack();
+  assert.deepEqual([editor.doc, editor.notes.notes, editor.candidates.notes, editor.selected], before);
+  editor.undo();
+  assert.equal(editor.notes.notes.length, 2);
 });
 
 test('faint notes are offered where there is no note, and not where one was removed', () => {

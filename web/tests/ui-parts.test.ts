@@ -8,6 +8,7 @@ import type { Note, Result, TrackerSettings } from '../src/engine/types.ts';
 import { extremes } from '../src/ui/draw.ts';
 import { clock, count, fileStem, pitchName, spokenPitch } from '../src/ui/names.ts';
 import { contrast, levelOf, parseHex, ramp } from '../src/ui/palette.ts';
+import { spaced } from '../src/ui/original.ts';
 import { Session } from '../src/ui/session.ts';
 import type { SessionEvents } from '../src/ui/session.ts';
 import { tappedTempo } from '../src/ui/settings.ts';
@@ -96,6 +97,23 @@ test('stretches follow each other without a gap, round and round a loop, and the
   }
   const whole = firstStretch(5, 0, { start: 1, end: 3 }, 60);
   assert.deepEqual([whole.end, nextStretch(whole, { start: 1, end: 3 }), positionAt([whole], 99)], [60, null, 60]);
+});
+
+test('what is played has silence where the file has nothing, unless the browser put it there', () => {
+  const makeBuffer = (channels: number, length: number, sampleRate: number): AudioBuffer => {
+    const data = Array.from({ length: channels }, () => new Float32Array(length));
+    const duration = length / sampleRate;
+    const buffer = { numberOfChannels: channels, length, sampleRate, duration, getChannelData: (c: number) => data[c] };
+    return buffer as unknown as AudioBuffer;
+  };
+  const context = { createBuffer: makeBuffer } as unknown as AudioContext;
+  const buffer = makeBuffer(2, 6, 2);
+  for (const c of [0, 1]) buffer.getChannelData(c).set([1, 2, 3, 4, 5, 6]);
+  const silences = [{ start: 0, end: 1 }, { start: 2, end: 3.5 }];
+  const spread = spaced(context, buffer, silences, 5.5);
+  assert.deepEqual([...spread.getChannelData(1)], [0, 0, 1, 2, 0, 0, 0, 3, 4, 5, 6]);
+  assert.equal(spaced(context, buffer, silences, 3), buffer);
+  assert.equal(spaced(context, buffer, [], 3), buffer);
 });
 
 test('a bend is taken up where its note is', () => {

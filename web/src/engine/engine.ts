@@ -38,14 +38,12 @@ export class Engine {
   readonly defaults: TrackerSettings;
   /** That the network runs on. */
   readonly threads: number;
-  readonly modelName: string;
   readonly #line: Line;
 
-  private constructor(line: Line, { defaults, threads, modelName }: Loaded) {
+  private constructor(line: Line, { defaults, threads }: Loaded) {
     this.#line = line;
     this.defaults = defaults;
     this.threads = threads;
-    this.modelName = modelName;
   }
 
   /** Start the worker; load the model and the runtime. */
@@ -198,7 +196,9 @@ async function decodeWhole(file: Blob, total: number | null, signal?: AbortSigna
   try {
     buffer = await context.decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new EngineError('not audio, or in a format that this browser cannot read; convert it to WAV, FLAC or MP3');
+    throw new EngineError(
+      'not audio, or in a format or codec that this browser cannot read; convert it to 16-bit WAV, FLAC or MP3',
+    );
   }
   signal?.throwIfAborted();
   const samples = Array.from({ length: buffer.numberOfChannels }, (_, i) => buffer.getChannelData(i));

@@ -53,7 +53,7 @@ interface Voice {
 
 /** The contents of a Standard MIDI File, type 1: a track of tempo and metre, then the notes. */
 export function toMidi(notes: Note[], options: MidiOptions): Uint8Array<ArrayBuffer> {
-  const { tempo, bends, program = 0, timeSignature, firstBeat = 0 } = options;
+  const { tempo, bends, program = 0, timeSignature, firstBeat = 0, tuning = 0 } = options;
   notes.forEach(check);
   if (!Number.isInteger(program) || program < 0 || program > 127) {
     throw new EngineError(`program is ${program}; General MIDI programs are 0 to 127`);
@@ -64,7 +64,9 @@ export function toMidi(notes: Note[], options: MidiOptions): Uint8Array<ArrayBuf
 
   const voices = voicesOf(bends === 'none' ? notes.map((note) => ({ ...note, bend: null })) : notes, clock);
   const range = bendRange(voices, bends === 'mpe' ? [MPE_BEND_RANGE] : BEND_RANGES);
-  for (const voice of voices) if (voice.bend) voice.bends = stepsOf(voice.bend, voice, clock, range);
+  const anyBent = voices.some(({ bend }) => bend?.semitones.length);
+  const rest = bends === 'mpe' || !anyBent ? 0 : rint((tuning / 100) * (8192 / range));
+  for (const voice of voices) if (voice.bend) voice.bends = stepsOf(voice.bend, voice, clock, range, rest);
   let channels: Map<number, Voice[]>;
   if (bends === 'mpe') channels = allocateMembers(voices);
   else if (bends === 'channels') channels = allocate(voices);
@@ -78,7 +80,7 @@ export function toMidi(notes: Note[], options: MidiOptions): Uint8Array<ArrayBuf
   const tracks =
     bends === 'mpe'
       ? [mpeTrack(title, program, channels, MPE_RELEASE * clock.resolution)]
-      : [...channels].map(([channel, members], i) => track(named(i), program, channel, members, range));
+      : [...channels].map(([channel, members], i) => track(named(i), program, channel, members, range, rest));
   const signatures = firstBeat > 0 ? beatSignatures(beats, timeSignature, clock) : timeSignature && [{ tick: 0, signature: timeSignature }];
   return file([conductor(clock, signatures ?? []), ...tracks], clock.resolution);
 }
@@ -268,8 +270,11 @@ function bendRange(voices: Voice[], ranges: number[]): number {
   return ranges.find((range) => widest <= range) ?? ranges.at(-1)!;
 }
 
-/** A bend as steps within a note, from zero, without changes too small to hear; each value holds around its time. */
-function stepsOf(bend: Bend, { start, end }: Voice, clock: Clock, range: number): Steps {
+/**
+ * A bend as steps within a note, from the channel's value at rest, without changes too small to hear; each value holds
+ * around its time.
+ */
+function stepsOf(bend: Bend, { start, end }: Voice, clock: Clock, range: number, rest: number): Steps {
   const ticks = Array.from(bend.semitones, (_, i) => clock.tick(bend.start + bend.step * i - bend.step / 2));
   const after = ticks.findIndex((tick) => tick > start);
   const first = Math.max((after < 0 ? ticks.length : after) - 1, 0);
@@ -277,7 +282,7 @@ function stepsOf(bend: Bend, { start, end }: Voice, clock: Clock, range: number)
   const last = Math.max(beyond < 0 ? ticks.length : beyond, first + 1);
   const least = (BEND_STEP * 8192) / range;
   const steps: Steps = [];
-  let current = 0;
+  let current = rest;
   for (let i = first; i < Math.min(last, ticks.length); i++) {
     const value = Math.min(8191, Math.max(-8192, rint(bend.semitones[i]! * (8192 / range))));
     if (Math.abs(value - current) >= least) {
@@ -362,16 +367,16 @@ function remainingBend(voice: Voice, tick: number): number {
 
 // ----------------------------------------------------------------------------------------------------------- events
 
-/** The bends of one channel, back at zero after each note; a note that begins takes the channel over. */
-function bendTrack(voices: Voice[]): Steps {
-  const track = new Map<number, number>();
+/** The bends of one channel, back at rest after each note; a note that begins takes the channel over. */
+function bendTrack(voices: Voice[], rest: number): Steps {
+  const track = new Map([[BEND_RANGE_TICKS, rest]]);
   voices.forEach((voice, i) => {
     const stop = i + 1 < voices.length ? Math.min(voice.end, voices[i + 1]!.start) : voice.end;
     for (const [tick, value] of voice.bends) {
       const at = Math.max(tick, BEND_RANGE_TICKS);
       if (at < stop) track.set(at, value);
     }
-    if (voice.bends.length && stop >= BEND_RANGE_TICKS) track.set(stop, 0);
+    if (voice.bends.length && stop >= BEND_RANGE_TICKS) track.set(stop, rest);
   });
   const changes: Steps = [];
   for (const [tick, value] of track) if (value !== (changes.at(-1)?.[1] ?? 0)) changes.push([tick, value]);
@@ -409,8 +414,15 @@ function rangeEvents(channel: number, semitones: number): Event[] {
 }
 
 /** A track of one channel. The bend range is selected if there are bends. */
-function track(title: string, program: number, channel: number, voices: Voice[], range: number): number[] {
-  const bends = bendTrack(voices);
+function track(
+  title: string,
+  program: number,
+  channel: number,
+  voices: Voice[],
+  range: number,
+  rest: number,
+): number[] {
+  const bends = bendTrack(voices, rest);
   const events = [...noteEvents(channel, voices), ...bendEvents(channel, bends)];
   if (bends.length) events.push(...rangeEvents(channel, range), [1, SELECT!, channel, 38, 0]);
   return messages(title, program, [channel], [], events);

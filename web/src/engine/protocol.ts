@@ -14,7 +14,6 @@ export interface Calls {
 export interface Loaded {
   defaults: TrackerSettings;
   threads: number;
-  modelName: string;
 }
 
 export type Call = keyof Calls;

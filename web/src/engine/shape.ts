@@ -8,12 +8,15 @@ const LOWEST = 21; // pitches that a note may be moved to
 const HIGHEST = 108;
 const USEFUL = 0.05; // seconds a note must have sounded to be cut rather than left out
 
-/** Notes in their new shape: first the pitches, which decide what belongs together, then the times. */
-export function shape<T extends Note>(notes: T[], settings: ShapeSettings): T[] {
+/**
+ * Notes in their new shape: first the pitches, which decide what belongs together, then the times. Bends are centred on
+ * the tuning, in cents.
+ */
+export function shape<T extends Note>(notes: T[], settings: ShapeSettings, tuning = 0): T[] {
   let shaped = notes;
   if (settings.scale !== null) {
     const scale = parseScale(settings.scale);
-    if (settings.scaleMode === 'snap') shaped = snap(shaped, scale);
+    if (settings.scaleMode === 'snap') shaped = snap(shaped, scale, tuning / 100);
     if (settings.scaleMode === 'drop') shaped = shaped.filter((note) => scale.has(note.pitch % 12));
   }
   if (settings.quantize !== null) {
@@ -27,12 +30,12 @@ export function shape<T extends Note>(notes: T[], settings: ShapeSettings): T[] 
  * Notes moved to the nearest pitches of a scale, without overlaps. Of two that now begin together on one pitch the
  * stronger stays. One that was moved into another is left out; any other that begins within another cuts it short.
  */
-function snap<T extends Note>(notes: T[], scale: Set<number>): T[] {
+function snap<T extends Note>(notes: T[], scale: Set<number>, tuning: number): T[] {
   const allowed = Array.from({ length: HIGHEST - LOWEST + 1 }, (_, i) => LOWEST + i).filter((p) => scale.has(p % 12));
   const last = new Map<number, T>();
   const kept: T[] = [];
   const found = new Set(notes);
-  for (const note of inOrder(notes.map((n) => (scale.has(n.pitch % 12) ? n : moved(n, allowed))))) {
+  for (const note of inOrder(notes.map((n) => (scale.has(n.pitch % 12) ? n : moved(n, allowed, tuning))))) {
     const earlier = last.get(note.pitch);
     if (earlier && note.onset < earlier.offset) {
       if (note.onset - earlier.onset < USEFUL) {
@@ -46,8 +49,8 @@ function snap<T extends Note>(notes: T[], scale: Set<number>): T[] {
 }
 
 /** The note on the nearest pitch allowed, of two the one it sounds nearer to, else the lower, its bend centred. */
-function moved<T extends Note>(note: T, allowed: number[]): T {
-  const centre = note.bend ? median(note.bend.semitones) : 0;
+function moved<T extends Note>(note: T, allowed: number[], tuning: number): T {
+  const centre = note.bend ? median(note.bend.semitones) - tuning : 0;
   let [pitch, near, nearer] = [note.pitch, Infinity, Infinity];
   for (const candidate of allowed) {
     const distance = Math.abs(candidate - note.pitch);

@@ -67,6 +67,14 @@ export interface Progress {
   /** Seconds expected; null if the file does not say. */
   total: number | null;
   notesSoFar: number;
+  /** As in the Result. */
+  tuning: number;
+}
+
+/** In seconds of the recording. */
+export interface Silence {
+  start: number;
+  end: number;
 }
 
 export interface Result {
@@ -74,8 +82,12 @@ export interface Result {
   duration: number;
   /** Sorted by onset, then pitch; no two of one pitch overlap. */
   notes: Note[];
+  /** Cents by which its A lies above 440 Hz; 0 if it hardly does. Bends of notes count from 440 Hz. */
+  tuning: number;
   /** What a careful listener should know, one line each. */
   warnings: string[];
+  /** Where the file has nothing, and silence was put: a browser that plays it leaves that out. */
+  silences: Silence[];
   /** Lowest and highest sample of each 10 ms of the mono sound: min, max, min, max, ... */
   peaks: Float32Array;
 }
@@ -127,6 +139,8 @@ export interface MidiOptions {
   timeSignature?: [number, number];
   /** When the first beat of a bar falls, in seconds: the bars begin there. 0 if omitted. */
   firstBeat?: number;
+  /** Cents by which the recording's A lies above 440 Hz; 0 if omitted. Bends of notes include it. */
+  tuning?: number;
 }
 
 /** What went wrong, in one line for people: what, why, what to do. */

@@ -1,9 +1,9 @@
 /** The page: what each part reports is told to the others here. */
 
 import { parseScale } from '../engine/keys.ts';
-import type { Note, Progress, Result, TrackerSettings } from '../engine/types.ts';
+import type { Note, Progress, Result, Silence, Spectrogram, TrackerSettings } from '../engine/types.ts';
 import { byId, onClick, press, setText } from './dom.ts';
-import { SHORTEST, clampVelocity, movedNote, stretchedNote } from './document.ts';
+import { SHORTEST, clampVelocity, heldShift, movedNote, stretchedNote } from './document.ts';
 import type { RollNote } from './document.ts';
 import { Editor } from './editor.ts';
 import type { Tools } from './engine-api.ts';
@@ -12,7 +12,7 @@ import { Gestures } from './gestures.ts';
 import type { Tool } from './gestures.ts';
 import { neighbour } from './index.ts';
 import { Inspector, spoken } from './inspector.ts';
-import { hush, reason, say, tell } from './messages.ts';
+import { hush, offering, reason, say, tell } from './messages.ts';
 import { clock, count, spokenPitch } from './names.ts';
 import { Overview } from './overview.ts';
 import { startRecorder } from './recorder.ts';
@@ -22,6 +22,7 @@ import { Session } from './session.ts';
 import { SettingsPanel } from './settings.ts';
 import { startShortcuts } from './shortcuts.ts';
 import type { Shortcut } from './shortcuts.ts';
+import { frequency } from './synth.ts';
 import { startTake } from './take.ts';
 import type { Song } from './take.ts';
 import { startTheme } from './theme.ts';
@@ -30,6 +31,14 @@ import { TransportBar } from './transport-bar.ts';
 import { endOf, fitted, revealing, zoomedPitch, zoomedTime } from './view.ts';
 
 type Phase = 'empty' | 'working' | 'ready';
+
+/** What is open. */
+interface Recording extends Song {
+  silences: readonly Silence[];
+  picture: Spectrogram | null;
+  /** The state of the notes when they were last saved. */
+  taken: unknown;
+}
 
 /** Until the model says what its own are. */
 const ANY: TrackerSettings = {
@@ -45,6 +54,7 @@ const CLOSE = 20; // seconds that are shown at first of a long recording
 const SHORT = 40; // seconds of a recording that is shown whole
 const USUAL = [{ pitch: 33 }, { pitch: 91 }]; // pitches that are shown while it is not known which there are
 const NUDGE = 0.01; // seconds by which a key moves a note without a grid
+const STEADY = 0.01; // seconds between values of a bend that has only one
 const ZOOM = 1.5;
 const BACKDROPS: readonly Backdrop[] = ['spectrogram', 'waveform', 'plain'];
 const FINGERS = matchMedia('(pointer: coarse)');
@@ -56,10 +66,10 @@ const HINTS: Record<Tool, string> = {
 
 export function startApp(tools: Tools): void {
   let phase: Phase = 'empty';
-  let song: (Song & { recorded: boolean }) | null = null;
+  let song: Recording | null = null;
+  let putBack: (() => void) | null = null; // what was open before, until the recording that is worked on is done
   let tool: Tool = 'select';
   let defaults = ANY;
-  let taken: unknown = null; // the state of the notes when they were last saved
   let faint: Note | null = null; // the faint note that was gone to by key
   let began = 0;
   let spokenShare = 0;
@@ -67,7 +77,7 @@ export function startApp(tools: Tools): void {
   let asked = 0; // when a slider was last moved
 
   const engine = tools.createEngine();
-  const editor = new Editor(tools.shape, ANY);
+  const editor = new Editor((notes, settings) => tools.shape(notes, settings, roll.scene.tuning), ANY);
   const roll = new Roll({
     back: byId('layer-back', 'canvas'),
     notes: byId('layer-notes', 'canvas'),
@@ -87,7 +97,10 @@ export function startApp(tools: Tools): void {
     onProgress: (progress) => showProgress(progress),
     onNotes: (notes) => editor.setFound(notes),
     onResult: (result) => finish(result),
-    onPicture: (picture) => roll.setPicture(picture),
+    onPicture: (picture) => {
+      if (song) song.picture = picture;
+      roll.setPicture(picture);
+    },
     onCandidates: (candidates) => editor.setCandidates(candidates),
     onTracked: (notes) => {
       editor.setFound(notes);
@@ -96,9 +109,9 @@ export function startApp(tools: Tools): void {
     },
     onError: (error) => fail(error),
   });
-  const take = startTake(editor, tools, () => song, (name) => {
-    taken = editor.doc;
-    say(`${name} saved`);
+  const available = (): Song | null => (phase === 'ready' ? song : null);
+  const take = startTake(editor, tools, available, () => {
+    if (song) song.taken = editor.doc;
   });
 
   // ---------------------------------------------------------------- a recording
@@ -108,28 +121,76 @@ export function startApp(tools: Tools): void {
     document.body.dataset['state'] = next;
     byId('progress').hidden = next !== 'working';
     (byId('settings') as HTMLFieldSetElement).disabled = next !== 'ready';
+    // Links, which a fieldset does not disable.
+    for (const id of ['take-midi', 'take-csv', 'take-sound']) {
+      byId(id).setAttribute('aria-disabled', String(next !== 'ready'));
+    }
     show();
   };
 
-  const clear = (): void => {
+  /** Nothing is open any more. The function it returns puts back what was. */
+  const clear = (): (() => void) => {
+    const { scene, view } = roll;
+    const [last, position] = [song, transport.position()];
     transport.unload();
     roll.setPicture(null);
-    const { backdrop, follow, showCandidates } = roll.scene;
+    const { backdrop, follow, showCandidates } = scene;
     roll.set({ ...EMPTY_SCENE, backdrop, follow, showCandidates });
-    song = null;
-    taken = faint = null;
+    song = faint = null;
     speed = '';
-    hush();
-    editor.begin(editor.doc.tracker);
+    const [reopen, warnAgain] = [editor.begin(editor.doc.tracker), hush()];
+    return () => {
+      clear();
+      song = last;
+      document.title = last?.name ?? 'basic_transcribe';
+      if (last) {
+        setText(byId('song-name'), last.name);
+        roll.setPicture(last.picture);
+        roll.set({ duration: scene.duration, tuning: scene.tuning, peaks: scene.peaks });
+        transport.load(last.file, scene.duration, last.silences);
+        reopen();
+        transport.setLoop(scene.loop, scene.isLooping);
+        transport.seek(position);
+        roll.setView(view);
+        overview.redraw();
+        warnAgain();
+      }
+      setPhase(last ? 'ready' : 'empty');
+      byId(last ? 'stage' : 'choose').focus();
+    };
   };
 
-  const unsaved = (): boolean => editor.edits > 0 && taken !== editor.doc;
+  /** What would be lost for good, in words; null if nothing would. */
+  const unsaved = (): string | null => {
+    const lost = [
+      ...(editor.edits > 0 && song?.taken !== editor.doc ? [`${count(editor.edits, 'edit')} by hand`] : []),
+      ...(song?.recorded && !song.saved ? ['the sound of your recording'] : []),
+    ];
+    return lost.length ? `You have not saved ${lost.join(' and ')}.` : null;
+  };
 
-  const open = async (file: File, recorded = false): Promise<void> => {
-    const question = `You have ${count(editor.edits, 'edit')} by hand that you have not saved.`;
-    if (unsaved() && !(await agreed(question))) return;
-    clear();
-    song = { name: file.name, file, recorded };
+  /** Whether another recording may take the place of the one that is open. */
+  const mayGo = async (): Promise<boolean> => {
+    const question = unsaved();
+    return question === null || agreed(question);
+  };
+
+  const open = async (file: File, others = 0): Promise<void> => {
+    if (byId('recorder', 'dialog').open) {
+      setText(byId('recorder-text'), 'Still recording. Stop or discard it, then drop the file again.');
+      return;
+    }
+    if (byId('confirm', 'dialog').open) return;
+    byId('help-dialog', 'dialog').close();
+    if (!(await mayGo())) return;
+    transcribe(file, false);
+    if (others) tell(`Only ${file.name} was opened, not the ${count(others, 'other')}: open them one by one.`);
+  };
+
+  const transcribe = (file: File, recorded: boolean): void => {
+    const back = clear();
+    putBack ??= back;
+    song = { name: file.name, file, recorded, saved: false, tuning: 0, silences: [], picture: null, taken: null };
     [began, spokenShare] = [performance.now(), 0];
     setText(byId('song-name'), file.name);
     document.title = file.name;
@@ -138,19 +199,26 @@ export function startApp(tools: Tools): void {
     setPhase('working');
     say(`Transcribing ${file.name}`);
     byId('cancel').focus();
-    await session.open(file);
+    void session.open(file);
   };
 
-  const close = (): void => {
+  /** The recording that is worked on does not open: what was open before comes back. */
+  const giveUp = (said: string, kind: 'note' | 'error'): void => {
+    const lost = song?.recorded && !song.saved ? song : null;
     session.cancel();
-    clear();
-    document.title = 'basic_transcribe';
-    setPhase('empty');
-    say('Cancelled');
-    byId('choose').focus();
+    putBack?.();
+    putBack = null;
+    const offer = lost ? { label: 'Save the sound', do: () => take.sound(lost) } : undefined;
+    if (kind === 'error' || offer) tell(said, kind, offer);
   };
 
-  const showProgress = ({ seconds, total, notesSoFar }: Progress): void => {
+  const cancel = (): void => {
+    giveUp(`${song?.name ?? 'The recording'} was not transcribed.`, 'note');
+    say('Cancelled');
+  };
+
+  const showProgress = ({ seconds, total, notesSoFar, tuning }: Progress): void => {
+    roll.set({ tuning });
     const rate = seconds / Math.max(0.05, (performance.now() - began) / 1000);
     const of = total === null ? '' : ` of ${clock(total)}`;
     speed = rate >= 2 ? `, ${Math.round(rate)}× real time` : '';
@@ -173,27 +241,27 @@ export function startApp(tools: Tools): void {
 
   const finish = (result: Result): void => {
     if (!song) return;
-    roll.set({ duration: result.duration, peaks: result.peaks });
-    transport.load(song.file, result.duration);
+    putBack = null;
+    const { duration, tuning, peaks, silences } = result;
+    roll.set({ duration, tuning, peaks });
+    [song.tuning, song.silences] = [tuning, silences];
+    transport.load(song.file, duration, silences);
     editor.setFound(result.notes);
     setPhase('ready');
-    const end = result.duration <= SHORT ? result.duration : CLOSE;
+    const end = duration <= SHORT ? duration : CLOSE;
     roll.setView(fitted(roll.view, 0, end, result.notes));
     overview.redraw();
     for (const warning of result.warnings) tell(warning, 'warning');
-    say(`Done: ${count(result.notes.length, 'note')}`);
+    say(`Done: ${count(result.notes.length, 'note')}${heard()}`);
     byId('stage').focus();
     if (editor.doc.tracker !== defaults) void session.track(editor.doc.tracker);
   };
 
   const fail = (error: unknown): void => {
-    if (phase === 'working') {
-      const name = song?.name ?? 'the recording';
-      close();
-      tell(`${name}: ${reason(error)}`, 'error');
-    } else {
-      tell(reason(error), 'error');
-    }
+    if (phase !== 'working') return tell(reason(error), 'error');
+    const name = song?.name ?? 'the recording';
+    giveUp(`${name}: ${reason(error)}`, 'error');
+    say(`${name} was not opened`);
   };
 
   engine.then(
@@ -206,6 +274,12 @@ export function startApp(tools: Tools): void {
   );
 
   // ---------------------------------------------------------------- what is shown
+
+  /** What else was found out about the recording. */
+  const heard = (): string => {
+    const { tuning } = roll.scene;
+    return tuning ? `, tuned to A = ${frequency(69 + tuning / 100).toFixed(1)} Hz` : '';
+  };
 
   const show = (): void => {
     const { doc } = editor;
@@ -221,7 +295,8 @@ export function startApp(tools: Tools): void {
       hovered: faint,
     });
     const notes = editor.notes.notes.length;
-    setText(byId('song-facts'), roll.scene.duration ? `${clock(roll.scene.duration)}, ${count(notes, 'note')}` : '');
+    const { duration } = roll.scene;
+    setText(byId('song-facts'), duration ? `${clock(duration)}, ${count(notes, 'note')}${heard()}` : '');
     setText(byId('take-count'), count(notes, 'note'));
     note('notes', notes);
     byId('no-notes').hidden = phase !== 'ready' || notes > 0;
@@ -245,7 +320,7 @@ export function startApp(tools: Tools): void {
     if (notes) {
       faint = null;
       settings.show();
-      if (phase === 'ready') transport.setNotes(editor.notes.notes);
+      transport.setNotes(editor.notes.notes);
       overview.redraw();
     }
     if (tracker && phase === 'ready') {
@@ -319,8 +394,14 @@ export function startApp(tools: Tools): void {
     const label = way === 'undo' ? editor.undo() : editor.redo();
     if (label !== null) say(`${way === 'undo' ? 'Undone' : 'Done again'}: ${label}`);
   };
+  /** A note drawn by hand has no bend yet: it sounds in tune with the recording. */
+  const tuned = (note: Note): Note => {
+    const { tuning } = roll.scene;
+    if (note.bend || !tuning) return note;
+    return { ...note, bend: { start: note.onset, step: STEADY, semitones: Float32Array.of(tuning / 100) } };
+  };
   const hear = (note: Note): void => {
-    if (!transport.playing) transport.audition(note);
+    if (!transport.playing) transport.audition(tuned(note));
   };
   const accept = (note: Note): void => {
     if (phase !== 'ready') return;
@@ -354,7 +435,8 @@ export function startApp(tools: Tools): void {
   };
   const unit = (): number => editor.grid?.step ?? NUDGE;
   const nudge = (seconds: number, semitones: number): void => {
-    change('move', (note) => movedNote(note, seconds, semitones));
+    const [by, up] = heldShift(editor.chosenNotes, seconds, semitones);
+    change('move', (note) => movedNote(note, by, up));
     const note = editor.focused ?? editor.chosenNotes[0];
     if (note && semitones) hear(note);
   };
@@ -408,7 +490,7 @@ export function startApp(tools: Tools): void {
       if (note) say(spoken(note));
     },
     replace: (pairs, label) => editor.replace(pairs, label),
-    draw: (note) => editor.add(note, true),
+    draw: (note) => editor.add(tuned(note), true),
     accept,
     seek: (time) => {
       if (phase === 'ready') transport.seek(time);
@@ -422,11 +504,18 @@ export function startApp(tools: Tools): void {
     },
   });
 
-  const choose = startFiles((file) => void open(file), () => tell('That was no file. Drop a recording.', 'error'));
-  const record = startRecorder((file) => void open(file, true));
+  const choose = startFiles(
+    (file, others) => void open(file, others),
+    () => tell('That was no file. Drop a recording.', 'error'),
+  );
+  const startRecording = startRecorder((file) => transcribe(file, true));
+  // Asked before, not after: then there would be a take to lose as well.
+  const record = async (): Promise<void> => {
+    if (await mayGo()) startRecording();
+  };
   for (const id of ['choose', 'open']) onClick(id, choose);
-  for (const id of ['record', 'record-again']) onClick(id, record);
-  onClick('cancel', close);
+  for (const id of ['record', 'record-again']) onClick(id, () => void record());
+  onClick('cancel', cancel);
   onClick('undo', () => travel('undo'));
   onClick('redo', () => travel('redo'));
   onClick('follow', () => setFollow(!roll.scene.follow));
@@ -445,12 +534,12 @@ export function startApp(tools: Tools): void {
     if (event.target === event.currentTarget) byId('help-dialog', 'dialog').close();
   });
   addEventListener('beforeunload', (event) => {
-    if (unsaved()) event.preventDefault();
+    if (unsaved() !== null || offering() || byId('recorder', 'dialog').open) event.preventDefault();
   });
 
   const pitchZoom = (factor: number): void =>
     roll.setView(zoomedPitch(roll.view, factor, roll.view.height / 2, roll.scene.duration));
-  const escape = (): void => (phase === 'working' ? close() : editor.select(new Set(), null));
+  const escape = (): void => (phase === 'working' ? cancel() : editor.select(new Set(), null));
   const nextBackdrop = (): void => setBackdrop(BACKDROPS[(BACKDROPS.indexOf(roll.scene.backdrop) + 1) % 3]);
   const shortcuts: Shortcut[] = [
     { keys: ['space'], shown: 'Space', text: 'play or pause', do: () => transport.toggle() },
@@ -500,7 +589,7 @@ export function startApp(tools: Tools): void {
     { keys: ['b'], shown: 'B', text: 'change what is behind the notes', do: nextBackdrop },
     { keys: ['t'], shown: 'T', text: 'tap the tempo', do: () => phase === 'ready' && settings.tap(performance.now()) },
     { keys: ['o'], shown: 'O or R', text: 'open, record', do: choose },
-    { keys: ['r'], shown: null, text: '', do: record },
+    { keys: ['r'], shown: null, text: '', do: () => void record() },
     { keys: ['ctrl+s'], shown: 'Ctrl S', text: 'save the MIDI file', do: () => phase === 'ready' && take.midi() },
     { keys: ['?'], shown: '?', text: 'this help', do: () => byId('help-dialog', 'dialog').showModal() },
   ];

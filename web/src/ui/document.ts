@@ -6,7 +6,7 @@
  */
 
 import type { Bend, Note } from '../engine/types.ts';
-import type { NoteIndex } from './index.ts';
+import { NoteIndex } from './index.ts';
 
 /** A note as it is drawn, played and saved. */
 export interface RollNote extends Note {
@@ -16,6 +16,8 @@ export interface RollNote extends Note {
   readonly edited: boolean;
   /** Before scale and grid. */
   readonly raw: Note;
+  /** Others that scale or grid made one with it: what is done to it is done to them. */
+  readonly joined: readonly RollNote[];
 }
 
 /** A note made or changed by hand. */
@@ -41,7 +43,7 @@ export interface Edits {
 
 export const NO_EDITS: Edits = { kept: [], removed: [] };
 export const SHORTEST = 0.02; // seconds, of a note made by hand
-const NEAR = 0.05; // seconds between onsets that are the same one, found again with other settings
+const NEAR = 0.05; // seconds between onsets that are the same one: found again with other settings, or joined by a scale
 const LOWEST = 21;
 const HIGHEST = 108;
 
@@ -75,13 +77,33 @@ export function compose(
     }
   }
   // What the tracker and `shape` return is in order by itself.
-  const shaped = shape(accepted ? untangled(loose) : loose);
+  const tidy = accepted ? untangled(loose) : loose;
+  const shaped = withJoined(shape(tidy), tidy, shape);
   return pinned.length ? untangled([...shaped, ...pinned]) : shaped;
+}
+
+/** Shaped notes, and with each those that were lost in it: they would sound there, were they alone. */
+function withJoined(
+  shaped: RollNote[],
+  notes: readonly RollNote[],
+  shape: (notes: RollNote[]) => RollNote[],
+): RollNote[] {
+  if (shaped.length === notes.length) return shaped;
+  const index = new NoteIndex(shaped);
+  const left = new Set(shaped.map((note) => note.id));
+  const joined = new Map<string, RollNote[]>();
+  for (const note of notes) {
+    if (left.has(note.id)) continue;
+    const [alone] = shape([note]);
+    const into = alone && index.at(alone.onset, alone.pitch, NEAR);
+    if (into) joined.set(into.id, [...(joined.get(into.id) ?? []), note]);
+  }
+  return shaped.map((note) => ({ ...note, joined: joined.get(note.id) ?? [] }));
 }
 
 function rollNote(note: Note, id: string, edited: boolean): RollNote {
   const { onset, offset, pitch, velocity, confidence, bend } = note;
-  return { onset, offset, pitch, velocity, confidence, bend, id, edited, raw: note };
+  return { onset, offset, pitch, velocity, confidence, bend, id, edited, raw: note, joined: [] };
 }
 
 function foundId(note: Note): string {
@@ -134,6 +156,17 @@ function cutBend(bend: Bend, from: number, to: number): Bend {
   return { ...bend, start: bend.start + first * bend.step, semitones: bend.semitones.slice(first, end) };
 }
 
+/** A shift that takes none of the notes before 0 or off the keyboard, so that they stay as they are to each other. */
+export function heldShift(
+  notes: readonly Note[],
+  seconds: number,
+  semitones: number,
+): [seconds: number, semitones: number] {
+  const first = notes.reduce((least, { onset }) => Math.min(least, onset), Infinity);
+  const [low, high] = notes.reduce(([l, h], { pitch }) => [Math.min(l, pitch), Math.max(h, pitch)], [HIGHEST, LOWEST]);
+  return [Math.max(seconds, -first), Math.min(HIGHEST - high, Math.max(LOWEST - low, semitones))];
+}
+
 /** The note elsewhere, its bend with it; never before 0 nor off the keyboard. */
 export function movedNote<T extends Note>(note: T, seconds: number, semitones: number): T {
   const by = Math.max(seconds, -note.onset);
@@ -157,43 +190,55 @@ export function clampVelocity(velocity: number): number {
 
 /** Take notes away. */
 export function removeNotes(edits: Edits, notes: readonly RollNote[]): Edits {
-  const ids = new Set(notes.filter((note) => note.edited).map((note) => note.id));
-  const gone = notes.filter((note) => !note.edited).map((note) => removal(note.raw, null));
+  const all = notes.flatMap(members);
+  const ids = new Set(all.filter((note) => note.edited).map((note) => note.id));
+  const gone = all.filter((note) => !note.edited).map((note) => removal(note.raw, null));
   return { kept: edits.kept.filter((note) => !ids.has(note.id)), removed: [...edits.removed, ...gone] };
 }
 
 /** Replace notes by others, pair by pair, pinned where they are put. */
 export function replaceNotes(edits: Edits, pairs: readonly (readonly [RollNote, Note])[]): Edits {
-  return replaced(edits, pairs, () => true);
+  return exchanged(edits, pairs, () => true);
 }
 
 /** Give notes other velocities; scale and grid go on shaping those that they shaped. */
 export function revalueNotes(edits: Edits, pairs: readonly (readonly [RollNote, number])[]): Edits {
   const pinned = new Set(edits.kept.filter((note) => note.pinned).map((note) => note.id));
-  return replaced(
+  return exchanged(
     edits,
-    pairs.map(([note, velocity]) => [note, { ...note.raw, velocity: clampVelocity(velocity) }] as const),
+    pairs.flatMap(([note, velocity]) =>
+      members(note).map((one) => [{ ...one, joined: [] }, { ...one.raw, velocity: clampVelocity(velocity) }] as const),
+    ),
     (note) => pinned.has(note.id),
   );
 }
 
-function replaced(
+function exchanged(
   edits: Edits,
   pairs: readonly (readonly [RollNote, Note])[],
   pinned: (note: RollNote) => boolean,
 ): Edits {
   const news = new Map<string, KeptNote>();
+  const replaced = new Set<string>();
   const gone: Removal[] = [];
   for (const [old, note] of pairs) {
     const id = old.edited ? old.id : `e${old.id}`;
     const { onset, offset, pitch, velocity, confidence, bend } = note;
     news.set(id, { onset, offset, pitch, velocity, confidence, bend, id, pinned: pinned(old) });
-    if (!old.edited) gone.push(removal(old.raw, id));
+    for (const one of members(old)) {
+      if (one.edited) replaced.add(one.id);
+      else gone.push(removal(one.raw, id));
+    }
   }
   return {
-    kept: [...edits.kept.filter((note) => !news.has(note.id)), ...news.values()],
+    kept: [...edits.kept.filter(({ id }) => !replaced.has(id) && !news.has(id)), ...news.values()],
     removed: [...edits.removed, ...gone],
   };
+}
+
+/** A note, and those joined with it. */
+export function members(note: RollNote): RollNote[] {
+  return [note, ...note.joined];
 }
 
 function removal({ pitch, onset, offset }: Note, by: string | null): Removal {

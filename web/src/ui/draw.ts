@@ -14,7 +14,7 @@ type Context = CanvasRenderingContext2D;
 
 const MANY = 1500; // notes in view, from which on they are plain
 const READABLE = 11; // pixels of a row that has room for a name
-const BENT = 0.2; // semitones: a note that strays less is drawn without its bend
+const BENT = 0.2; // semitones beside the recording's tuning: a note that strays less is drawn without its bend
 const TILE = 2048; // columns of the picture that are coloured at a time
 
 export interface Box {
@@ -162,6 +162,8 @@ export interface NoteLook {
   readonly focused: string | null;
   /** Pitch classes of the scale, to mark others; null: none is marked. */
   readonly scale: ReadonlySet<number> | null;
+  /** Of the recording, in cents. */
+  readonly tuning: number;
   readonly names: boolean;
 }
 
@@ -193,8 +195,8 @@ export function drawNotes(
     const off = visible.filter((note) => !scale.has(note.pitch % 12));
     outline(ctx, view, off, palette.offScale, 2, plain);
   }
-  drawBends(ctx, view, visible, palette);
-  if (look.names && view.row >= READABLE && !plain) drawNames(ctx, view, visible, palette);
+  drawBends(ctx, view, visible, look.tuning, palette);
+  if (look.names && view.row >= READABLE && !plain) drawNames(ctx, view, visible, look.tuning, palette);
   if (look.selected.size) {
     const chosen = visible.filter((note) => look.selected.has(note.id));
     outline(ctx, view, chosen, palette.roll, 4, plain);
@@ -226,14 +228,15 @@ function outline(ctx: Context, view: View, notes: readonly Note[], colour: strin
   ctx.stroke();
 }
 
-function drawBends(ctx: Context, view: View, notes: readonly Note[], palette: Palette): void {
+/** From the recording's tuning, as notes and picture are. */
+function drawBends(ctx: Context, view: View, notes: readonly Note[], tuning: number, palette: Palette): void {
   if (view.row < 5) return;
   ctx.beginPath();
   for (const note of notes) {
     const { bend } = note;
-    if (!bend || (note.offset - note.onset) * view.scale < 6 || !isBent(bend)) continue;
+    if (!bend || (note.offset - note.onset) * view.scale < 6 || !isBent(bend, tuning)) continue;
     const stride = Math.max(1, Math.floor(1.5 / (bend.step * view.scale)));
-    const middle = yOf(view, note.pitch) + view.row / 2;
+    const middle = yOf(view, note.pitch - tuning / 100) + view.row / 2;
     const first = Math.max(0, Math.floor((view.start - bend.start) / bend.step));
     const last = Math.min(bend.semitones.length - 1, Math.ceil((endOf(view) - bend.start) / bend.step));
     for (let i = first; i <= last; i += stride) {
@@ -254,13 +257,14 @@ function drawBends(ctx: Context, view: View, notes: readonly Note[], palette: Pa
 
 const bent = new WeakMap<Bend, boolean>();
 
-function isBent(bend: Bend): boolean {
+/** Of a recording whose tuning stays the same. */
+function isBent(bend: Bend, tuning: number): boolean {
   let known = bent.get(bend);
-  if (known === undefined) bent.set(bend, (known = bend.semitones.some((value) => Math.abs(value) >= BENT)));
+  if (known === undefined) bent.set(bend, (known = bend.semitones.some((value) => Math.abs(value - tuning / 100) >= BENT)));
   return known;
 }
 
-function drawNames(ctx: Context, view: View, notes: readonly Note[], palette: Palette): void {
+function drawNames(ctx: Context, view: View, notes: readonly Note[], tuning: number, palette: Palette): void {
   const size = Math.min(11, view.row - 2);
   ctx.font = `500 ${size}px ${palette.font}`;
   ctx.textBaseline = 'middle';
@@ -271,7 +275,7 @@ function drawNames(ctx: Context, view: View, notes: readonly Note[], palette: Pa
     const left = Math.max(x, 0) + 4; // stays in view while its note does
     if (x + width - left < size * 0.62 * name.length + 3) continue;
     const level = levelOf(note.velocity);
-    if (note.bend && isBent(note.bend)) {
+    if (note.bend && isBent(note.bend, tuning)) {
       // In front of the line of the bend.
       ctx.strokeStyle = palette.velocities[level];
       ctx.strokeText(name, left, y + height / 2 + 0.5);

@@ -9,6 +9,7 @@ import {
   countEdits,
   editedId,
   foundAgain,
+  members,
   openCandidates,
   removeNotes,
   replaceNotes,
@@ -65,7 +66,7 @@ export class Editor {
   /** Called after any change, with what changed. */
   onChange: (what: { notes: boolean; tracker: boolean }) => void = () => undefined;
 
-  private readonly history: History<Doc>;
+  private history: History<Doc>;
   private readonly shape: Shape;
   private found: readonly Note[] = [];
   private faint: readonly Note[] = [];
@@ -127,13 +128,21 @@ export class Editor {
 
   // ---------------------------------------------------------------- what is found
 
-  /** Another recording: settings stay, what was done to the notes of the last one goes. */
-  begin(tracker: TrackerSettings): void {
+  /**
+   * Another recording: settings stay, what was done to the notes of the last one goes. The function it returns puts the
+   * last one back as it was.
+   */
+  begin(tracker: TrackerSettings): () => void {
+    const { history, found, faint, chosen, focus } = this;
     const shape = { ...this.doc.shape, firstBeat: 0 };
-    this.history.reset({ tracker, shape, edits: NO_EDITS });
+    this.history = new History<Doc>({ tracker, shape, edits: NO_EDITS });
     this.faint = [];
     [this.chosen, this.focus] = [new Set(), null];
     this.setFound([]);
+    return () => {
+      Object.assign(this, { history, found, faint, chosen, focus });
+      this.refresh(false);
+    };
   }
 
   setFound(found: readonly Note[]): void {
@@ -170,11 +179,13 @@ export class Editor {
     return notes.length;
   }
 
-  /** Notes in place of others; they are chosen, if those were. */
+  /** Notes in place of others; they are chosen, if those were. What stays as it was, or is gone by now, is left out. */
   replace(pairs: readonly (readonly [RollNote, Note])[], label: string, merge: string | null = null): void {
-    if (!pairs.length) return;
-    this.rename(pairs.map(([note]) => note));
-    this.commitEdits(replaceNotes(this.doc.edits, pairs), `${label} ${count(pairs.length, 'note')}`, merge);
+    const there = new Set(this.composed.notes.map((note) => note.id));
+    const changed = pairs.filter(([old, note]) => there.has(old.id) && !sameNote(old, note));
+    if (!changed.length) return;
+    this.rename(changed.map(([note]) => note));
+    this.commitEdits(replaceNotes(this.doc.edits, changed), `${label} ${count(changed.length, 'note')}`, merge);
   }
 
   setVelocity(pairs: readonly (readonly [RollNote, number])[]): void {
@@ -205,6 +216,7 @@ export class Editor {
 
   select(ids: ReadonlySet<string>, focus: string | null): void {
     [this.chosen, this.focus] = [ids, focus];
+    this.history.settle(); // what is done to other notes is undone for itself
     this.onChange({ notes: false, tracker: false });
   }
 
@@ -247,12 +259,16 @@ export class Editor {
     this.composed = new NoteIndex(notes);
     this.openUp();
     if (this.chosen.size || this.focus !== null) {
-      const known = new Set(notes.map((note) => note.id));
-      // After undo a note that was changed is the one that was found again.
-      const now = (id: string): string => (known.has(id) ? id : foundAgain(id));
+      const known = new Map(notes.flatMap((note) => members(note).map((one) => [one.id, note.id] as const)));
+      // After undo a note that was changed is the one that was found again; joined with another, it is that one.
+      const now = (id: string): string => known.get(id) ?? known.get(foundAgain(id)) ?? id;
       this.chosen = new Set([...this.chosen].map(now).filter((id) => known.has(id)));
       if (this.focus !== null) this.focus = now(this.focus);
     }
     this.onChange({ notes: true, tracker });
   }
+}
+
+function sameNote(a: Note, b: Note): boolean {
+  return a.onset === b.onset && a.offset === b.offset && a.pitch === b.pitch && a.velocity === b.velocity;
 }

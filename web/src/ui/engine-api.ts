@@ -20,7 +20,7 @@ export interface Listener {
 
 export interface Tools {
   createEngine: () => Promise<Listener>;
-  shape: <T extends Note>(notes: T[], settings: ShapeSettings) => T[];
+  shape: <T extends Note>(notes: T[], settings: ShapeSettings, tuning?: number) => T[];
   toMidi: (notes: Note[], options: MidiOptions) => Uint8Array;
   toCsv: (notes: Note[]) => string;
 }

@@ -2,8 +2,8 @@
 
 import { byId } from './dom.ts';
 
-/** Binds them; the function it returns opens the file dialog. */
-export function startFiles(open: (file: File) => void, unusable: () => void): () => void {
+/** Binds them; `open` is told how many others came with a file. The function it returns opens the file dialog. */
+export function startFiles(open: (file: File, others?: number) => void, unusable: () => void): () => void {
   const input = byId('file', 'input');
   const veil = byId('drop-veil');
   input.addEventListener('change', () => {
@@ -32,12 +32,12 @@ export function startFiles(open: (file: File) => void, unusable: () => void): ()
     show(-depth);
     const files = [...(event.dataTransfer?.files ?? [])];
     const file = files.find(({ type }) => /^(audio|video)\//.test(type)) ?? files[0];
-    if (file) open(file);
+    if (file) open(file, files.length - 1);
     else unusable();
   });
   document.addEventListener('paste', (event) => {
-    const [file] = event.clipboardData?.files ?? [];
-    if (file) open(file);
+    const [file, ...others] = event.clipboardData?.files ?? [];
+    if (file) open(file, others.length);
   });
   return () => input.click();
 }

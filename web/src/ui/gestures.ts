@@ -1,7 +1,7 @@
 /** What mouse, pen and fingers do on the roll. */
 
 import type { Note } from '../engine/types.ts';
-import { SHORTEST, movedNote, stretchedNote } from './document.ts';
+import { SHORTEST, heldShift, movedNote, stretchedNote } from './document.ts';
 import type { RollNote } from './document.ts';
 import { boxOf } from './draw.ts';
 import type { Box } from './draw.ts';
@@ -88,7 +88,7 @@ export class Gestures {
 
   private listen(element: HTMLElement, press: (event: PointerEvent) => Deed | null): void {
     element.addEventListener('pointerdown', (event) => {
-      if (event.button > 1) return;
+      if (event.button > 1 || this.pinch) return; // a third finger does nothing
       const touch = event.pointerType === 'touch';
       if (touch && this.presses.size === 1 && element.contains(event.target as Node)) {
         this.beginPinch(event);
@@ -241,17 +241,20 @@ export class Gestures {
     const { scene } = this.roll;
     const toggle = event.shiftKey || event.ctrlKey || event.metaKey;
     const was = scene.selected.has(note.id);
-    if (!was || toggle) this.choose(note, toggle);
+    if (!was && !toggle) this.choose(note, false);
     const click = (): void => {
-      if (was && !toggle) this.choose(note, false);
+      if (was || toggle) this.choose(note, toggle);
     };
-    if (!this.target.editable || toggle) return { drag: null, click, drop: null, scrolls: false };
+    if (!this.target.editable) return { drag: null, click, drop: null, scrolls: false };
     const chosen = scene.notes.notes.filter((n) => (was ? scene.selected.has(n.id) : n === note));
     const [x0, y0] = [event.offsetX, event.offsetY];
     const [from, fromPitch] = [timeAt(this.roll.view, x0), pitchAt(this.roll.view, y0)];
     let pairs: (readonly [RollNote, RollNote])[] = [];
     let heard = note.pitch;
+    let alone = !was && toggle; // chosen only once it is dragged: a click would add it to the others
     const drag = (x: number, y: number, { altKey, shiftKey }: PointerEvent): void => {
+      if (alone) this.choose(note, false);
+      alone = false;
       const { view } = this.roll;
       const grid = altKey ? null : this.target.grid;
       let seconds = timeAt(view, x) - from;
@@ -260,10 +263,11 @@ export class Gestures {
       else if (shiftKey) semitones = 0;
       const edge = part === 'end' ? note.offset : note.onset;
       if (grid && seconds !== 0) seconds = snapped(edge + seconds, grid) - edge;
+      const [by, up] = heldShift(chosen, seconds, semitones);
       pairs = chosen.map((n) => {
         if (part === 'start') return [n, stretchedNote(n, n.onset + seconds, n.offset)];
         if (part === 'end') return [n, stretchedNote(n, n.onset, Math.max(n.onset + SHORTEST, n.offset + seconds))];
-        return [n, movedNote(n, seconds, semitones)];
+        return [n, movedNote(n, by, up)];
       });
       this.roll.set({ ghosts: pairs.map(([, ghost]) => ghost), hovered: null });
       const pitch = pairs.find(([n]) => n === note)?.[1].pitch ?? heard;
@@ -301,7 +305,7 @@ export class Gestures {
     const pitch = pitchAt(view, event.offsetY);
     let note = drawnNote(onset, onset + this.length(), pitch);
     if (!this.roll.scene.playing) this.target.audition(note);
-    const show = (): void => this.roll.set({ ghosts: [{ ...note, id: 'drawn', edited: true, raw: note }] });
+    const show = (): void => this.roll.set({ ghosts: [{ ...note, id: 'drawn', edited: true, raw: note, joined: [] }] });
     show();
     const done = (): void => this.target.draw(note);
     const drag = (x: number, _: number, move: PointerEvent): void => {

@@ -47,11 +47,8 @@ export class History<T> {
     this.mergeTime = time;
   }
 
-  /** Begin anew, with nothing to undo. */
-  reset(value: T): void {
-    this.current = value;
-    this.past = [];
-    this.future = [];
+  /** What follows is a step of its own, whatever its key. */
+  settle(): void {
     this.mergeKey = null;
   }
 

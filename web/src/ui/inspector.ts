@@ -1,7 +1,7 @@
 /** One line about what is chosen, its velocity and its end. */
 
 import { byId, onClick, setSlider, setText } from './dom.ts';
-import { clampVelocity } from './document.ts';
+import { clampVelocity, editedId, members } from './document.ts';
 import type { RollNote } from './document.ts';
 import type { Editor } from './editor.ts';
 import { clock, count, pitchName, spokenPitch } from './names.ts';
@@ -10,14 +10,23 @@ export class Inspector {
   private readonly editor: Editor;
   /** What it says when nothing is chosen. */
   idle = '';
+  /** While the slider is held: the velocities from before, so that those at their limit come back as they were. */
+  private held: { middle: number; velocities: ReadonlyMap<string, number> } | null = null;
 
   constructor(editor: Editor) {
     this.editor = editor;
     const slider = byId('velocity', 'input');
     slider.addEventListener('input', () => {
       const notes = editor.chosenNotes;
-      const by = slider.valueAsNumber - middle(notes);
-      editor.setVelocity(notes.map((note) => [note, clampVelocity(note.velocity + by)] as const));
+      this.held ??= { middle: middle(notes), velocities: velocitiesOf(notes) };
+      const { middle: from, velocities } = this.held;
+      const before = (note: RollNote): number => velocities.get(editedId(note)) ?? note.velocity;
+      const by = slider.valueAsNumber - from;
+      editor.setVelocity(notes.map((note) => [note, clampVelocity(before(note) + by)] as const));
+    });
+    slider.addEventListener('change', () => {
+      this.held = null;
+      setSlider(slider, middle(editor.chosenNotes));
     });
     onClick('delete', () => editor.remove());
   }
@@ -26,10 +35,19 @@ export class Inspector {
     const notes = this.editor.chosenNotes;
     byId('velocity-field').hidden = byId('delete').hidden = !notes.length || !editable;
     setText(byId('inspector-text'), notes.length ? describe(notes) : this.idle);
-    if (!notes.length) return;
-    setSlider(byId('velocity', 'input'), middle(notes));
+    if (!notes.length) {
+      this.held = null;
+      return;
+    }
+    const slider = byId('velocity', 'input');
+    setSlider(slider, this.held ? slider.valueAsNumber : middle(notes));
     setText(byId('velocity-value'), String(middle(notes)));
   }
+}
+
+/** By the identities that the notes have once they are changed. */
+function velocitiesOf(notes: readonly RollNote[]): Map<string, number> {
+  return new Map(notes.flatMap((note) => members(note).map((one) => [editedId(one), note.velocity] as const)));
 }
 
 function middle(notes: readonly RollNote[]): number {

@@ -12,7 +12,10 @@ export function say(text: string): void {
 
 export type Kind = 'note' | 'warning' | 'error';
 
-/** Say something to everyone. Warnings stand above the notes; they and errors stay until they are closed. */
+/**
+ * Say something to everyone. Warnings stand above the notes; they and errors stay until they are closed, and what offers
+ * something to do stays also when another recording is opened.
+ */
 export function tell(text: string, kind: Kind = 'note', action?: { label: string; do: () => void }): void {
   const place = byId(kind === 'warning' ? 'warnings' : 'toasts');
   const toast = document.createElement('div');
@@ -28,6 +31,7 @@ export function tell(text: string, kind: Kind = 'note', action?: { label: string
     button.type = 'button';
     button.className = 'button small';
     button.textContent = action.label;
+    toast.classList.add('offer');
     button.addEventListener('click', () => {
       close();
       action.do();
@@ -42,14 +46,21 @@ export function tell(text: string, kind: Kind = 'note', action?: { label: string
   dismiss.addEventListener('click', close);
   toast.append(dismiss);
   place.append(toast);
-  while (place.children.length > MOST) place.firstElementChild?.remove();
-  if (kind === 'note') setTimeout(close, SHOWN);
+  if (place.children.length > MOST) place.querySelector('.toast:not(.offer)')?.remove();
+  if (kind === 'note' && !action) setTimeout(close, SHOWN);
 }
 
-/** Take away what was said about the last recording. */
-export function hush(): void {
-  byId('toasts').replaceChildren();
-  byId('warnings').replaceChildren();
+/** Take away what was said about the last recording. The function it returns puts back the warnings. */
+export function hush(): () => void {
+  const warnings = byId('warnings');
+  const before = [...warnings.children];
+  for (const toast of document.querySelectorAll('.toast:not(.offer)')) toast.remove();
+  return () => warnings.replaceChildren(...before);
+}
+
+/** Whether something is offered still. */
+export function offering(): boolean {
+  return document.querySelector('.offer') !== null;
 }
 
 /** An error in one line, for people. */

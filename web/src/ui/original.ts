@@ -1,5 +1,6 @@
 /** The recording itself, as it is heard. */
 
+import type { Silence } from '../engine/types.ts';
 import { endTime } from './timeline.ts';
 import type { Stretch } from './timeline.ts';
 
@@ -25,16 +26,38 @@ export async function openOriginal(
   context: AudioContext,
   file: Blob,
   duration: number,
+  silences: readonly Silence[],
   output: AudioNode,
 ): Promise<Original | null> {
   if (duration <= LONGEST) {
     try {
-      return new Decoded(context, await context.decodeAudioData(await file.arrayBuffer()), output);
+      const buffer = await context.decodeAudioData(await file.arrayBuffer());
+      return new Decoded(context, spaced(context, buffer, silences, duration), output);
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
     }
   }
   return Streamed.open(context, file, output);
+}
+
+/** Decoded sound with silences in their places. Browsers leave them out; one that does not needs none. */
+export function spaced(context: AudioContext, buffer: AudioBuffer, silences: readonly Silence[], duration: number): AudioBuffer {
+  const total = silences.reduce((sum, { start, end }) => sum + end - start, 0);
+  if (!total || buffer.duration > duration - total / 2) return buffer;
+  const { numberOfChannels, sampleRate } = buffer;
+  const frames = (seconds: number): number => Math.round(seconds * sampleRate);
+  const spread = context.createBuffer(numberOfChannels, buffer.length + frames(total), sampleRate);
+  for (let channel = 0; channel < numberOfChannels; channel++) {
+    const [from, to] = [buffer.getChannelData(channel), spread.getChannelData(channel)];
+    let [read, written] = [0, 0];
+    for (const { start, end } of [...silences, { start: Infinity, end: Infinity }]) {
+      const sound = from.subarray(read, read + Math.max(0, frames(start) - written));
+      to.set(sound, written);
+      read += sound.length;
+      written = frames(end);
+    }
+  }
+  return spread;
 }
 
 class Decoded implements Original {

@@ -46,6 +46,10 @@ export function startRecorder(done: (recording: File) => void): () => void {
     drawLevels(take.levels);
     if (take.samples > LONGEST * take.sampleRate) finish();
   };
+  const broken = (): void => {
+    take?.stop();
+    setText(byId('recorder-text'), 'The microphone is gone. What it heard up to here is kept.');
+  };
   const open = async (): Promise<void> => {
     const mine = ++opening;
     stop.disabled = true;
@@ -54,7 +58,7 @@ export function startRecorder(done: (recording: File) => void): () => void {
     dialog.showModal();
     drawLevels([]);
     try {
-      const begun = await begin(hear);
+      const begun = await begin(hear, broken);
       if (mine !== opening) return begun.stop();
       take = begun;
       stop.disabled = false;
@@ -71,15 +75,16 @@ export function startRecorder(done: (recording: File) => void): () => void {
   return () => void open();
 }
 
-async function begin(hear: (piece: Float32Array) => void): Promise<Take> {
+async function begin(hear: (piece: Float32Array) => void, broken: () => void): Promise<Take> {
   if (!navigator.mediaDevices) throw new DOMException('', 'NotSupportedError');
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
   const context = new AudioContext();
   const stop = (): void => {
     for (const track of stream.getTracks()) track.stop();
-    void context.close();
+    if (context.state !== 'closed') void context.close();
   };
+  stream.getAudioTracks()[0].addEventListener('ended', broken); // unplugged or forbidden; not by `stop`
   try {
     await context.audioWorklet.addModule(new URL('capture.js', document.baseURI).href);
     const capture = new AudioWorkletNode(context, 'capture', { numberOfOutputs: 0 });

@@ -27,6 +27,8 @@ export type Backdrop = 'spectrogram' | 'waveform' | 'plain';
 /** All that the roll shows. */
 export interface Scene {
   readonly duration: number;
+  /** Cents by which the recording's A lies above 440 Hz. */
+  readonly tuning: number;
   readonly notes: NoteIndex<RollNote>;
   readonly candidates: NoteIndex<Note>;
   readonly showCandidates: boolean;
@@ -50,6 +52,7 @@ export interface Scene {
 
 export const EMPTY_SCENE: Scene = {
   duration: 0,
+  tuning: 0,
   notes: new NoteIndex<RollNote>([]),
   candidates: new NoteIndex<Note>([]),
   showCandidates: true,
@@ -75,6 +78,7 @@ const LAYERS: readonly Layer[] = ['back', 'notes', 'over', 'ruler', 'keys'];
 
 /** Which layers show what. */
 const SHOWN: Partial<Record<keyof Scene, readonly Layer[]>> = {
+  tuning: ['notes'],
   notes: ['notes'],
   candidates: ['notes'],
   showCandidates: ['notes'],
@@ -240,7 +244,8 @@ export class Roll {
     const { scene, view, palette } = this;
     ctx.clearRect(0, 0, view.width, view.height);
     if (scene.showCandidates) drawCandidates(ctx, view, scene.candidates, palette);
-    const look = { selected: scene.selected, focused: scene.focused, scale: scene.scale, names: true };
+    const { selected, focused, scale, tuning } = scene;
+    const look = { selected, focused, scale, tuning, names: true };
     if (!scene.ghosts.length) {
       drawNotes(ctx, view, scene.notes, look, palette);
       return;

@@ -28,10 +28,6 @@ export class Session {
     this.events = events;
   }
 
-  get working(): boolean {
-    return this.abort !== null;
-  }
-
   /** Transcribe a recording; false if it was cancelled or went wrong. */
   async open(file: Blob): Promise<boolean> {
     this.cancel();

@@ -4,6 +4,7 @@ import { SCALES } from '../engine/keys.ts';
 import type { ShapeSettings, TrackerSettings } from '../engine/types.ts';
 import { byId, onClick, options, setSlider, setText } from './dom.ts';
 import type { Editor } from './editor.ts';
+import { tell } from './messages.ts';
 import { pitchName, spokenPitch } from './names.ts';
 
 const ROOTS = ['C', 'C♯', 'D', 'E♭', 'E', 'F', 'F♯', 'G', 'A♭', 'A', 'B♭', 'B'];
@@ -90,8 +91,11 @@ export class SettingsPanel {
     const number = (id: string, use: (value: number) => void): void => {
       const field = byId(id, 'input');
       field.addEventListener('change', () => {
-        if (field.checkValidity() && !Number.isNaN(field.valueAsNumber)) use(field.valueAsNumber);
-        else this.show();
+        const valid = field.checkValidity() && !Number.isNaN(field.valueAsNumber);
+        if (valid) return use(field.valueAsNumber);
+        this.show();
+        const range = field.max ? `from ${field.min} to ${field.max}` : `of ${field.min} or more`;
+        tell(`${field.labels?.[0].textContent}: type a number ${range}; it stays ${field.value}`);
       });
     };
     number('tempo', (tempo) => this.editor.setShape({ tempo }));
@@ -165,7 +169,7 @@ export class SettingsPanel {
   }
 }
 
-/** Quarter notes per minute of taps, in milliseconds; null while they are too few. */
+/** Beats of the metre per minute of taps, in milliseconds; null while they are too few. */
 export function tappedTempo(taps: readonly number[]): number | null {
   if (taps.length < 4) return null;
   const gap = (taps[taps.length - 1] - taps[0]) / (taps.length - 1);

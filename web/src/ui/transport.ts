@@ -1,6 +1,6 @@
 /** Plays recording and notes together, by the clock of the sound card. */
 
-import type { Note } from '../engine/types.ts';
+import type { Note, Silence } from '../engine/types.ts';
 import { NoteIndex } from './index.ts';
 import { openOriginal } from './original.ts';
 import type { Original } from './original.ts';
@@ -40,6 +40,7 @@ export class Transport {
   private notesGain: GainNode | null = null;
   private original: Promise<Original | null> | null = null;
   private file: Blob | null = null;
+  private silences: readonly Silence[] = [];
   private notes = new NoteIndex<Note>([]);
   private stretches: Stretch[] = [];
   private opened: Original | null = null;
@@ -87,10 +88,11 @@ export class Transport {
     return positionAt(this.stretches, context.currentTime - delay);
   }
 
-  /** Another recording. */
-  load(file: Blob, duration: number): void {
+  /** Another recording. Playing its file leaves out what is said to be silent. */
+  load(file: Blob, duration: number, silences: readonly Silence[]): void {
     this.unload();
     this.file = file;
+    this.silences = silences;
     this.length = duration;
     this.events.onChange();
   }
@@ -155,7 +157,7 @@ export class Transport {
     await context.resume();
     const file = this.file;
     if (file && !this.original) {
-      this.original = openOriginal(context, file, this.length, this.originalGain as GainNode);
+      this.original = openOriginal(context, file, this.length, this.silences, this.originalGain as GainNode);
       void this.original.then((original) => {
         if (!original && this.file === file) this.events.onUnplayable();
       });

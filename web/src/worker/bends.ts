@@ -11,6 +11,7 @@ const FLOOR = 1e-3; // added to the posterior before its logarithm is taken
 const MIN_PEAK = Math.fround(0.08); // posterior below which a peak says nothing
 const SMOOTHING = 5; // frames, odd
 const WIDTH = 2 * REACH + 1;
+const BEND_UNIT = 2 ** -12; // semitones; the bends of notes that were found are multiples of it in Python
 
 /** A note's bend in semitones, one value a frame from `first` to `last`; null where the contour says nothing. */
 export function curve(
@@ -36,6 +37,13 @@ export function curve(
   if (known < 0) return null;
   bend.fill(bend[known]!, known + 1);
   return frames < SMOOTHING ? Float32Array.from(bend) : medians(bend);
+}
+
+/** The same from A = 440 Hz, of a recording that is tuned by so many cents. */
+export function fromConcertPitch(bend: Float32Array | null, cents: number): Float32Array | null {
+  const tuning = Math.round(cents / 100 / BEND_UNIT) * BEND_UNIT;
+  if (tuning === 0) return bend;
+  return bend ? bend.map((semitones) => semitones + tuning) : Float32Array.of(tuning);
 }
 
 /** The part of the contour that the note may move in, WIDTH values a frame; zero beyond the edges. */

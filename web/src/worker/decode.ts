@@ -1,14 +1,17 @@
 /** A recording to blocks of samples, by the browser's decoders; mediabunny reads the containers, piece by piece. */
 
-import type { AudioSample } from 'mediabunny';
+import type { AudioSample, EncodedPacket } from 'mediabunny';
 
-import { EngineError, type Samples } from '../engine/types.ts';
+import { EngineError, type Samples, type Silence } from '../engine/types.ts';
 
 const BLOCK_SECONDS = 10;
 const MIN_RATE = 1_000;
 const MAX_RATE = 768_000;
 const MAX_CHANNELS = 64;
 const MISSED = 0.1; // seconds that may be missing without a remark
+const LEAST_GAP = 0.05; // seconds; timestamps are rounded, and encoders pad
+const LEAST_JUMP = 0.01; // seconds, and half a piece, by which a timestamp is another than that of the next piece
+const MOST_SILENCE = 60; // seconds put in one place; a damaged timestamp may ask for any length
 const NOT_AUDIO = 'not audio, or in a format that cannot be read here; convert it to WAV, FLAC or MP3';
 
 /** A recording about to be read. */
@@ -17,6 +20,8 @@ export interface Sound {
   total: number | null;
   /** Complete after the last block. */
   warnings: string[];
+  /** Put where the file has nothing; complete after the last block. */
+  silences: Silence[];
   blocks(): AsyncIterable<Samples>;
 }
 
@@ -45,6 +50,7 @@ function openSamples({ samples, sampleRate }: Samples): Sound {
   return {
     total: frames / sampleRate,
     warnings: [],
+    silences: [],
     async *blocks() {
       for (let i = 0; i < frames; i += step) {
         yield { samples: samples.map((channel) => channel.subarray(i, i + step)), sampleRate };
@@ -58,27 +64,42 @@ async function openFile(file: Blob): Promise<Sound> {
   // Without playlists: they name other files.
   const formats = bunny.ALL_FORMATS.filter((format) => format !== bunny.HLS);
   const input = new bunny.Input({ source: new bunny.BlobSource(file), formats });
-  const track = await input.getPrimaryAudioTrack().catch(() => null);
-  if (!track) {
-    const known = await input.canRead().catch(() => false);
-    if (known) throw new EngineError('there is no sound in this file; choose another');
-    throw new NoDecoder(null);
+  // Fails too where the container is known and what is in it is not.
+  const track = await input.getPrimaryAudioTrack().catch(() => undefined);
+  if (track === null && (await input.canRead().catch(() => false))) {
+    throw new EngineError('there is no sound in this file; choose another');
   }
-  const stated = await track.getDurationFromMetadata().catch(() => null);
+  if (!track) throw new NoDecoder(null);
+  const format = await input.getFormat();
+  // The time of a video is that of its pictures, which sound may follow later. Other formats have no times of their own.
+  const hasTimes = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM, bunny.MPEG_TS].includes(format);
+  const start = hasTimes ? Math.max(0, await input.getFirstTimestamp().catch(() => 0)) : null;
+  const end = await track.getDurationFromMetadata().catch(() => null);
+  const stated = end === null ? null : end - (start ?? 0);
   if (!(await track.canDecode())) throw new NoDecoder(stated);
-  const isMp3 = (await input.getFormat()) === bunny.MP3;
-  const gap = isMp3 ? await mp3Gap(file) : null;
-  const total = gap ? gap.length / (await track.getSampleRate()) : stated;
-  const promised = isMp3 && !gap ? null : total; // without a header, the length of an MP3 file is a guess
+  const isMp3 = format === bunny.MP3;
+  const padding = isMp3 ? await mp3Padding(file) : null;
+  const total = padding ? padding.length / (await track.getSampleRate()) : stated;
+  const promised = isMp3 && !padding ? null : total; // without a header, the length of an MP3 file is a guess
   const warnings: string[] = [];
+  const silences: Silence[] = [];
   return {
     total,
     warnings,
+    silences,
     async *blocks() {
       const decoded = new bunny.AudioSampleSink(track).samples();
+      const sound = trimmed(decoded, padding, start ?? 0);
+      const sink = new bunny.EncodedPacketSink(track);
+      const packets = (): AsyncGenerator<Packet> => sink.packets(undefined, undefined, { metadataOnly: true });
+      const astray: Astray = [];
+      const gaps = start === null ? null : gapsOf(packets(), await usualLength(packets()), start, stated, astray);
       try {
-        yield* gathered(trimmed(decoded, gap), promised, warnings);
+        yield* gathered(gaps ? filled(sound, gaps, silences) : sound, promised, warnings);
+        const warning = gapWarning(silences, astray);
+        if (warning) warnings.push(warning);
       } finally {
+        await gaps?.return(undefined);
         await decoded.return();
         input.dispose();
       }
@@ -86,15 +107,28 @@ async function openFile(file: Blob): Promise<Sound> {
   };
 }
 
-/** Decoded pieces without what an encoder put before and after the sound. */
-async function* trimmed(decoded: AsyncIterable<AudioSample>, gap: Gap | null): AsyncGenerator<Samples> {
+/** Half of the first packets are shorter. In seconds. */
+async function usualLength(packets: AsyncIterable<Packet>): Promise<number> {
+  const lengths: number[] = [];
+  for await (const { duration } of packets) {
+    if (lengths.push(duration) === 64) break;
+  }
+  return lengths.sort((a, b) => a - b)[lengths.length >> 1] ?? 0;
+}
+
+/** Decoded pieces without what an encoder put before and after the sound. Times count from `start`. */
+async function* trimmed(
+  decoded: AsyncIterable<AudioSample>,
+  padding: Padding | null,
+  start: number,
+): AsyncGenerator<Samples> {
   let position: number | null = null; // of the next frame, in frames of the sound
   for await (const piece of decoded) {
     try {
       const { numberOfFrames: frames, numberOfChannels: channels, sampleRate } = piece;
-      position ??= gap ? -gap.before : Math.min(0, Math.round(piece.timestamp * sampleRate));
+      position ??= padding ? -padding.before : Math.min(0, Math.round((piece.timestamp - start) * sampleRate));
       const from = Math.min(frames, Math.max(0, -position));
-      const to = Math.max(from, Math.min(frames, (gap?.length ?? Infinity) - position));
+      const to = Math.max(from, Math.min(frames, (padding?.length ?? Infinity) - position));
       position += frames;
       if (to > from) yield { samples: planes(piece, channels, frames).map((x) => x.subarray(from, to)), sampleRate };
     } finally {
@@ -109,6 +143,118 @@ function planes(piece: AudioSample, channels: number, frames: number): Float32Ar
     piece.copyTo(plane, { planeIndex, format: 'f32-planar' });
     return plane;
   });
+}
+
+/** What a container says of a packet, in seconds. */
+type Packet = Pick<EncodedPacket, 'timestamp' | 'duration'>;
+
+/** A place in what is decoded, and the seconds that are missing before it. */
+interface Gap {
+  at: number;
+  missing: number;
+}
+
+/** Where times go too far ahead to be believed, and by how many seconds. */
+type Astray = [at: number, seconds: number][];
+
+/**
+ * For each packet, where it begins and what is missing before it. The packets are asked because decoders of browsers
+ * count on where there is a gap. `usual` is how long packets are: of some the container does not say it, and of one
+ * before a gap that it lasts until the next. Times count from `start`; `duration` is what the file says that it lasts.
+ */
+export async function* gapsOf(
+  packets: AsyncIterable<Packet>,
+  usual: number,
+  start: number,
+  duration: number | null,
+  astray: Astray,
+): AsyncGenerator<Gap> {
+  let due: number | null = null; // the time of the next packet
+  let ahead = 0; // seconds by which the times are ahead of what is decoded
+  let missing = 0; // of them, those that silence may take the place of
+  let filled = 0; // seconds of silence so far
+  for await (const [packet, next] of pairs(packets)) {
+    const time = packet.timestamp - start;
+    const said = packet.duration;
+    const length = said > 0 && said <= usual + LEAST_GAP ? said : usual;
+    const jump = Math.max(LEAST_JUMP, length / 2);
+    let step = due !== null && Math.abs(time - due) > jump ? time - due : 0;
+    ahead += due === null ? Math.max(0, time) : step;
+    const here = time - ahead + filled;
+    const most = Math.min(MOST_SILENCE, (duration ?? Infinity) - here);
+    let fill = 0;
+    if (due === null) {
+      if (time > LEAST_GAP && time < most) fill = time;
+    } else {
+      if (astray.length && -step >= astray.at(-1)![1] - jump) step += astray.pop()![1];
+      missing += step;
+      // A damaged time stands alone, or leads out of the recording.
+      const follows = next !== null && Math.abs(next.timestamp - start - time - length) <= jump;
+      if (missing > LEAST_GAP && follows) {
+        if (missing <= most) fill = missing;
+        else astray.push([here, missing]);
+        missing = 0;
+      }
+    }
+    filled += fill;
+    yield { at: time - ahead, missing: fill };
+    due = time + length;
+  }
+}
+
+/** Pieces, with silence where some are missing. */
+export async function* filled(
+  pieces: AsyncIterable<Samples>,
+  gaps: AsyncIterator<Gap>,
+  silences: Silence[],
+): AsyncGenerator<Samples> {
+  let position = 0; // frames so far, without
+  let added = 0; // frames of silence
+  let gap = await gaps.next();
+  for await (const { samples, sampleRate } of pieces) {
+    let rest = samples;
+    while (!gap.done && Math.round(gap.value.at * sampleRate) < position + rest[0]!.length) {
+      const frames = Math.round(gap.value.missing * sampleRate);
+      const before = frames ? Math.max(0, Math.round(gap.value.at * sampleRate) - position) : 0;
+      if (before) yield { samples: rest.map((channel) => channel.subarray(0, before)), sampleRate };
+      rest = rest.map((channel) => channel.subarray(before));
+      position += before;
+      if (frames) {
+        const start = (position + added) / sampleRate;
+        silences.push({ start, end: start + frames / sampleRate });
+        yield { samples: rest.map(() => new Float32Array(frames)), sampleRate };
+        added += frames;
+      }
+      gap = await gaps.next();
+    }
+    position += rest[0]!.length;
+    yield { samples: rest, sampleRate };
+  }
+}
+
+/** What is said of gaps; null if there are none. */
+export function gapWarning(silences: readonly Silence[], astray: Astray): string | null {
+  const gaps = silences.filter(({ start }) => start > 0);
+  const places = [...gaps.map(({ start }) => start), ...astray.map(([at]) => at)].sort((a, b) => a - b);
+  if (!places.length) return null;
+  const [from, last] = [places[0]!, places.at(-1)!];
+  const to = last - from > 0.01 ? ` to ${last.toFixed(2)} s` : '';
+  const sum = gaps.reduce((total, { start, end }) => total + end - start, 0);
+  const after = [
+    ...(gaps.length ? [`silence is in the place of the ${sum.toFixed(2)} s that are missing`] : []),
+    ...(astray.length ? ['notes after it may be early'] : []),
+  ];
+  return `damaged at ${from.toFixed(2)} s${to}: what could be decoded was used, ${after.join(', ')}`;
+}
+
+/** Each item with the one after it. */
+async function* pairs<T>(items: AsyncIterable<T>): AsyncGenerator<[T, T | null]> {
+  let last: T | null = null;
+  for await (const item of items) {
+    if (last !== null) yield [last, item];
+    last = item;
+  }
+  if (last !== null) yield [last, null];
 }
 
 /** Pieces of any length gathered to blocks. What is missing at the end, or of the seconds promised, is warned of. */
@@ -166,15 +312,15 @@ function check(sampleRate: number, channels: number): void {
 }
 
 /** What an encoder of MP3 put before the sound, and how long the sound is; in frames. */
-interface Gap {
+interface Padding {
   before: number;
   length: number;
 }
 
 const DECODER_DELAY = 529; // samples that every decoder of MP3 is late
 
-/** The gaps as the first frame of an MP3 file tells them ("LAME tag"); null if it does not. */
-export async function mp3Gap(file: Blob): Promise<Gap | null> {
+/** The padding as the first frame of an MP3 file tells them ("LAME tag"); null if it does not. */
+export async function mp3Padding(file: Blob): Promise<Padding | null> {
   const bytes = async (at: number, count: number): Promise<DataView> =>
     new DataView(await file.slice(at, at + count).arrayBuffer());
   let at = 0;

@@ -57,12 +57,14 @@ export class Model implements Network {
   }
 }
 
-export function gridOf(meta: Metadata): Grid {
+/** Of a recording with so many samples a second that is tuned by so many cents. */
+export function gridOf(meta: Metadata, rate = meta.sample_rate, tuning = 0): Grid {
   return {
-    frameRate: meta.sample_rate / meta.hop,
+    frameRate: rate / meta.hop,
     lowestPitch: meta.lowest_pitch,
     pitches: meta.pitches,
     binsPerSemitone: meta.bins_per_semitone,
+    tuning,
   };
 }
 

@@ -15,6 +15,8 @@ export interface Grid {
   lowestPitch: number;
   pitches: number;
   binsPerSemitone: number;
+  /** Cents by which the recording's own A lies above 440 Hz. Pitches and bins are counted from there. */
+  tuning: number;
 }
 
 /** Posteriors of so many frames, each array made by its number of columns. */

@@ -1,7 +1,7 @@
 /** What is kept of a recording, so that its notes can be tracked again. */
 
 import type { TrackerSettings } from '../engine/types.ts';
-import { curve } from './bends.ts';
+import { curve, fromConcertPitch } from './bends.ts';
 import { Edges } from './edges.ts';
 import { BEFORE, columnsOfLine, EventFinder, type Events } from './evidence.ts';
 import { Hearing } from './hearing.ts';
@@ -78,12 +78,13 @@ export class Recording {
     ];
   }
 
-  /** The bend of a note. Most stay as they were when notes are tracked again, so they are kept. */
+  /** The bend of a note from A = 440 Hz. Most stay as they were when notes are tracked again, so they are kept. */
   curve(pitch: number, first: number, end: number): Float32Array | null {
     const key = first * this.grid.pitches + pitch;
     let found = this.#curves.get(key);
     if (found?.end !== end) {
-      found = { end, semitones: curve(this.contour, first, end, pitch, this.grid.binsPerSemitone) };
+      const { binsPerSemitone, tuning } = this.grid;
+      found = { end, semitones: fromConcertPitch(curve(this.contour, first, end, pitch, binsPerSemitone), tuning) };
       this.#curves.set(key, found);
     }
     return found.semitones;

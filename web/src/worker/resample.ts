@@ -7,6 +7,8 @@ const MOST_PHASES = 1000;
 
 /** Samples in, samples at another rate out; they do not depend on how the input is cut. */
 export class Resampler {
+  /** Samples a second that come out: about as many as were asked for. */
+  readonly rate: number;
   readonly #up: number;
   readonly #down: number;
   readonly #taps: number;
@@ -18,6 +20,7 @@ export class Resampler {
 
   constructor(from: number, to: number) {
     [this.#up, this.#down] = ratio(to, from);
+    this.rate = (from * this.#up) / this.#down;
     const nyquist = Math.min(from, to) / 2 / from; // in cycles per input sample
     const width = 2 * Math.PI * (STOP - PASS) * nyquist;
     const half = Math.ceil((ATTENUATION - 8) / (2.285 * width) / 2);
@@ -27,18 +30,19 @@ export class Resampler {
     this.#buffer = new Float32Array(half - 1);
   }
 
-  push(samples: Float32Array): Float32Array<ArrayBuffer> {
+  push(samples: Float32Array): Float32Array {
+    if (this.#up === this.#down) return samples;
     this.#taken += samples.length;
     return this.#filter(samples, Infinity);
   }
 
   /** The end: as many samples as make the recording as long as it was. */
-  flush(): Float32Array<ArrayBuffer> {
+  flush(): Float32Array {
     const wanted = Math.round((this.#taken * this.#up) / this.#down);
     return this.#filter(new Float32Array(this.#taps + Math.ceil(this.#down / this.#up)), wanted);
   }
 
-  #filter(samples: Float32Array, most: number): Float32Array<ArrayBuffer> {
+  #filter(samples: Float32Array, most: number): Float32Array {
     const buffer = new Float32Array(this.#buffer.length + samples.length);
     buffer.set(this.#buffer);
     buffer.set(samples, this.#buffer.length);
@@ -69,7 +73,7 @@ export class Resampler {
   }
 }
 
-/** Two whole numbers in this ratio, or nearly (a millionth) if it takes large ones. */
+/** Two whole numbers in about this ratio, two cents off at most. */
 function ratio(up: number, down: number): [number, number] {
   // Continued fraction, until the numbers grow too large.
   let [p0, q0, p1, q1] = [0, 1, 1, 0];

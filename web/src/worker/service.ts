@@ -3,12 +3,12 @@
 import { buffersOf, pack, type Loaded, type Port, type Reply, type Request } from '../engine/protocol.ts';
 import { EngineError, type Note, type Progress, type Result, type Samples } from '../engine/types.ts';
 import { NoDecoder, open } from './decode.ts';
+import { inTune } from './intune.ts';
 import type { Metadata } from './metadata.ts';
-import { Mixer, Peaks } from './mono.ts';
+import { Peaks } from './mono.ts';
 import { Feed, gridOf, type Network } from './model.ts';
 import { pictureOf } from './picture.ts';
 import { Recording, type FullSettings } from './recording.ts';
-import { Resampler } from './resample.ts';
 import { inOrder, trackerFor, trackNotes } from './tracking.ts';
 
 const FAINT = 0.7; // of the threshold: what reaches it is a candidate
@@ -35,54 +35,44 @@ export class Service {
   ): Promise<Result> {
     const { meta } = this.#network;
     const sound = await open(source);
-    const recording = new Recording(gridOf(meta));
+    const warnings: string[] = [];
+    const { tuning, rate, blocks } = await inTune(unless(cancelled, sound.blocks()), meta.sample_rate, warnings);
+    const recording = new Recording(gridOf(meta, rate, tuning));
     const settings = defaultsOf(meta);
     const tracker = trackerFor(recording, settings);
     const feed = new Feed(this.#network);
-    const peaks = new Peaks(meta.sample_rate);
+    const peaks = new Peaks(rate);
     const notes: Note[] = [];
-    let [mixer, resampler]: [Mixer | null, Resampler | null] = [null, null];
     let samples = 0;
 
-    const read = async (blocks: ReturnType<Feed['push']>): Promise<void> => {
-      for await (const block of blocks) {
+    const read = async (frames: ReturnType<Feed['push']>): Promise<void> => {
+      for await (const block of frames) {
         recording.push(block);
         const finished = tracker.advance();
         notes.push(...finished);
-        const seconds = Math.min(samples / meta.sample_rate, recording.frames / recording.grid.frameRate);
-        tell({ seconds, total: sound.total, notesSoFar: notes.length }, finished);
+        const seconds = Math.min(samples / rate, recording.frames / recording.grid.frameRate);
+        tell({ seconds, total: sound.total, notesSoFar: notes.length, tuning }, finished);
         await breath();
         if (cancelled()) throw new Cancelled();
       }
     };
-    const hear = async (mono: Float32Array): Promise<void> => {
+    for await (const mono of blocks) {
       samples += mono.length;
       peaks.push(mono);
       await read(feed.push(mono));
-    };
-
-    for await (const block of sound.blocks()) {
-      if (cancelled()) throw new Cancelled();
-      if (!mixer) {
-        mixer = new Mixer(block.sampleRate, block.samples.length);
-        if (block.sampleRate !== meta.sample_rate) resampler = new Resampler(block.sampleRate, meta.sample_rate);
-      }
-      const mono = mixer.mix(block.samples);
-      await hear(resampler ? resampler.push(mono) : mono);
     }
-    mixer ??= new Mixer(meta.sample_rate, 1);
-    const rest = mixer.finish();
-    await hear(resampler ? resampler.push(rest) : rest);
-    if (resampler) await hear(resampler.flush());
     await read(feed.flush());
 
-    const duration = samples / meta.sample_rate;
+    const duration = samples / rate;
     recording.finish(duration);
     notes.push(...tracker.finish());
+    await breath();
+    if (cancelled()) throw new Cancelled();
     this.#recording = recording;
     this.#settings = settings;
     this.#notes = inOrder(notes, duration);
-    return { duration, notes: this.#notes, warnings: [...sound.warnings, ...mixer.warnings], peaks: peaks.finish() };
+    warnings.unshift(...sound.warnings);
+    return { duration, notes: this.#notes, tuning, warnings, silences: sound.silences, peaks: peaks.finish() };
   }
 
   track(settings: Partial<FullSettings>): Note[] {
@@ -105,9 +95,8 @@ export class Service {
   }
 
   get loaded(): Omit<Loaded, 'threads'> {
-    const { meta } = this.#network;
-    const { onsetDelay: _, ...defaults } = defaultsOf(meta);
-    return { defaults, modelName: `${meta.name} ${meta.version}` };
+    const { onsetDelay: _, ...defaults } = defaultsOf(this.#network.meta);
+    return { defaults };
   }
 }
 
@@ -197,6 +186,14 @@ function without(notes: Note[], others: Note[]): Note[] {
     const near = byPitch.get(note.pitch) ?? [];
     return !near.some((other) => other.onset < note.offset && other.offset > note.onset);
   });
+}
+
+/** The same, until nobody wants more. */
+async function* unless<T>(cancelled: () => boolean, blocks: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const block of blocks) {
+    if (cancelled()) throw new Cancelled();
+    yield block;
+  }
 }
 
 /** Lets the messages that have arrived be handled. */

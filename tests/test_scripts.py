@@ -1,0 +1,377 @@
+"""Scripts through their command lines: what they write, what they refuse, and in how many lines."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import importlib
+import json
+import multiprocessing
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import GUITAR, ROOT
+
+from basic_transcribe import Transcriber, scoring
+from basic_transcribe.errors import AudioError, UsageError
+from basic_transcribe.exports import notes_to_csv
+from basic_transcribe.midi import read_fingerprint, to_midi
+from basic_transcribe.model import Model, default_model_path
+from basic_transcribe.types import TrackerSettings
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+NEEDS = {
+    "benchmark": (),
+    "calibrate": ("onnx", "scipy"),
+    "evaluate": ("mir_eval", "scipy"),
+    "export": ("torch", "onnx", "scipy"),
+    "heldout": ("torch", "scipy"),
+    "lowest": (),
+    "music": (),
+    "plot": ("matplotlib",),
+    "render": ("torch", "scipy"),
+    "score_beats": ("mir_eval",),
+    "train": ("torch", "scipy"),
+    "tune_presets": ("onnx", "scipy"),
+}
+
+
+def script(name: str) -> Any:
+    """A script as a module; the test is skipped where a library that it needs is missing."""
+    for library in NEEDS[name]:
+        pytest.importorskip(library)
+    return importlib.import_module(name)
+
+
+Main = Callable[..., Any]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
+    """Runs a script in ``tmp_path``; returns what it exits with, None if it is done."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str | Path) -> Any:
+        module = script(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return run
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given to a pool of processes is done here."""
+
+    def run(work: Callable[[Any], Any], items: Iterable[Any], chunksize: int = 1) -> list[Any]:
+        return [work(item) for item in items]
+
+    @contextmanager
+    def pool(processes: int) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(map=run)
+
+    get, here = multiprocessing.get_context, SimpleNamespace(Pool=pool)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: here if method == "spawn" else get(method))
+
+
+def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> scoring.Recording:
+    """Two seconds of a guitar, and what is found in them at some onset threshold as the reference."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, rate = soundfile.read(GUITAR, start=int(start * 16000), frames=32000)
+    soundfile.write(path, samples, rate)
+    settings = TrackerSettings(onset_threshold=threshold)
+    notes = Transcriber(threads=1).transcribe(path, settings=settings).notes
+    path.with_suffix(".csv").write_text(notes_to_csv(notes))
+    return scoring.Recording(path.parent.name, path.stem, path, path.with_suffix(".csv"))
+
+
+# ---------------------------------------------------------------- one line
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("benchmark", "gone.wav", "gone.wav: No such file"),
+        ("calibrate", "songs --work work", "broken/a.wav: "),
+        ("calibrate", "songs --work work --sets gone", "songs/gone: "),
+        ("evaluate", "songs --onset-threshold 7", "onset"),
+        ("evaluate", "songs --peers gone.csv", "gone.csv: No such file"),
+        ("evaluate", "songs --peers songs/broken/a.csv", "system, set, F50, Foff"),
+        ("export", "gone.pt model.onnx --version 1", "gone.pt: No such file"),
+        ("export", "songs/broken/a.wav model.onnx --version 1", "songs/broken/a.wav: no checkpoint"),
+        ("heldout", "score songs", "a.bends.npz: No such file"),
+        ("music", "songs library.npz", "songs: no pieces in pop909"),
+        ("plot", "gone.wav -o a.png", "gone.wav: "),
+        ("score_beats", "songs", "songs: no recordings with a tempo"),
+        ("train", "songs --out run", "songs: no clips"),
+        ("train", "songs --out run --resume", "run/last.pt: No such file"),
+        ("train", "songs --out songs/broken/a.wav", "songs/broken/a.wav: File exists"),
+        ("train", "songs --out run --init songs/broken/a.wav", "songs/broken/a.wav: no checkpoint"),
+        ("tune_presets", "songs --work work --presets guitar", "songs/guitarset_p04"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    main: Main, tmp_path: Path, one_process: None, name: str, arguments: str, reason: str
+) -> None:
+    broken = tmp_path / "songs" / "broken"
+    recording = guitar(broken / "a.wav")
+    if name != "heldout":  # it reads the bends last
+        recording.audio.write_bytes(b"RIFF and no more")
+    message = main(name, *arguments.split())
+    assert isinstance(message, str)
+    assert message.startswith(f"{name}.py: ")
+    assert reason in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("calibrate", "songs --work work --jobs 0", "--jobs"),
+        ("evaluate", "songs --jobs 0", "--jobs"),
+        ("export", "gone.pt gone/model.onnx --version 1", "gone is not a folder"),
+        ("render", "synth --data . --out out", "--banks and --library"),
+        ("render", "guitar --data . --out out", "guitarset"),
+        ("tune_presets", "songs --work work --presets foo", "not foo"),
+    ],
+)
+def test_usage(main: Main, capsys: pytest.CaptureFixture[str], name: str, arguments: str, reason: str) -> None:
+    assert main(name, *arguments.split()) == 2
+    assert reason in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- evaluate
+
+
+def test_evaluation(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guitar(tmp_path / "ref" / "mine" / "a.wav")
+    Path("peers.csv").write_text("system,set,name,F50,Foff\nother,mine,a,0.25,0.125\n")
+    arguments = ("ref", "--sets", "mine/", "--jobs", "1", "--out", "out", "--per-file", "scores.csv")
+    for _ in range(2):  # its own files may be replaced
+        assert main("evaluate", *arguments, "--peers", "peers.csv") is None
+    assert read_fingerprint(tmp_path / "out" / "mine" / "a.mid")
+    with Path("scores.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["set"], row["name"], row["F50"], row["n_ref"]) == ("mine", "a", "1.0000", row["n_est"])
+    mean = capsys.readouterr().out.splitlines()[-1]
+    assert mean.startswith("MEAN")
+    assert mean.endswith("0.250 / 0.125")
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_references_are_not_overwritten(main: Main, tmp_path: Path, ours: bool) -> None:
+    recording = guitar(tmp_path / "ref" / "mine" / "a.wav")
+    reference = recording.reference.with_suffix(".mid")
+    notes = scoring.load_notes(recording.reference)
+    assert len(notes)
+    transcription = Transcriber(threads=1).transcribe(recording.audio)
+    reference.write_bytes(to_midi(transcription.notes, fingerprint="1 input=x settings=y" if ours else "").data)
+    recording.reference.unlink()
+    before = reference.read_bytes()
+    message = main("evaluate", "ref", "--jobs", "1", "--out", "ref")
+    assert "ref/mine/a.mid: this output would replace a reference" in message
+    assert reference.read_bytes() == before
+
+
+def test_files_of_others_are_not_overwritten(main: Main, tmp_path: Path) -> None:
+    guitar(tmp_path / "ref" / "mine" / "a.wav")
+    other = tmp_path / "out" / "mine" / "a.mid"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"MThd")
+    assert "out/mine/a.mid: exists, and is not ours" in main("evaluate", "ref", "--jobs", "1", "--out", "out")
+    assert other.read_bytes() == b"MThd"
+
+
+# ---------------------------------------------------------------- calibrate
+
+
+def test_calibration(main: Main, tmp_path: Path, one_process: None) -> None:
+    guitar(tmp_path / "ref" / "mine" / "a.wav", threshold=0.9)
+    model = tmp_path / "model.onnx"
+    shutil.copyfile(default_model_path(), model)
+    before = Model(model, threads=1).defaults
+    arguments = ("ref", "--work", "work", "--model", model, "--sets", "mine/", "--search", "onset_threshold")
+    assert main("calibrate", *arguments, "--write") is None
+    after, best = Model(model, threads=1).defaults, json.loads(Path("work/best.json").read_text())
+    assert after == before | {"onset_threshold": best["defaults"]["onset_threshold"]}
+    assert after["onset_threshold"] > before["onset_threshold"]
+    assert best["f50"] == 1
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    assert Path("model.onnx.sha256").read_text() == f"{digest}  model.onnx\n"
+    (posteriors,) = Path("work").rglob("*.npz")
+    written = posteriors.stat().st_mtime_ns
+    assert main("calibrate", *arguments) is None  # the network is the same
+    assert [path.stat().st_mtime_ns for path in Path("work").rglob("*.npz")] == [written]
+
+
+def test_posteriors_are_those_of_the_recording(tmp_path: Path) -> None:
+    calibrate = script("calibrate")
+    compute = partial(calibrate.compute, model=default_model_path(), folder=tmp_path / "work")
+    first = calibrate.load(compute(guitar(tmp_path / "one" / "mine" / "a.wav")))[0].onset
+    for root in ("two", "one"):  # of the same name below another root; replaced
+        other = calibrate.load(compute(guitar(tmp_path / root / "mine" / "a.wav", start=3.0)))[0].onset
+        assert np.abs(other - first).max() > 0.1
+    (tmp_path / "one" / "mine" / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(AudioError):
+        compute(scoring.recordings(tmp_path / "one")[0])
+
+
+# ---------------------------------------------------------------- plot
+
+
+def test_plot(main: Main, tmp_path: Path) -> None:
+    recording = guitar(tmp_path / "a.wav")
+    assert main("plot", recording.audio, "-o", "bare.png", "--start", "0.5", "--end", "1.5") is None
+    assert main("plot", recording.audio, "-o", "ref.png", "--start", "0.5", "--ref", recording.reference) is None
+    bare, ref = (importlib.import_module("matplotlib.image").imread(name) for name in ("bare.png", "ref.png"))
+    orange = [np.abs(image[..., :3] - (1, 0.5, 0)).max(-1) < 0.1 for image in (bare, ref)]
+    assert [bool(pixels.any()) for pixels in orange] == [False, True]
+    assert main("plot", recording.audio, "-o", "late.png", "--start", "3") == 2
+    assert not Path("late.png").exists()
+
+
+# ---------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize("when", ["export", "check"])
+def test_a_failed_export_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    export, path = script("export"), tmp_path / "model.onnx"
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("so")
+
+    def written(*arguments: Any, **__: object) -> None:
+        Path(arguments[2]).write_bytes(default_model_path().read_bytes())
+        if when == "export":
+            failing()
+
+    monkeypatch.setattr(export.torch.onnx, "export", written)
+    monkeypatch.setattr(export, "check", failing)
+    model = export.onnx.load(str(default_model_path()))
+    model.producer_name = "the old one"
+    export.save(model, path)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    network = export.load_network(ROOT / "scripts" / "checkpoints" / "small" / "0.9.0.pt").eval()
+    with pytest.raises(RuntimeError, match="so"):
+        export.export(network, path, "2.0")
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_thresholds_come_from_the_model_that_is_replaced(tmp_path: Path) -> None:
+    export = script("export")
+    assert export.stored_defaults(tmp_path / "gone.onnx") == export.DEFAULTS
+    assert export.stored_defaults(default_model_path()) == Model(threads=1).defaults
+    (tmp_path / "song.wav").write_bytes(b"RIFF")
+    with pytest.raises(UsageError, match="no model of this package"):
+        export.stored_defaults(tmp_path / "song.wav")
+
+
+# ---------------------------------------------------------------- render, train
+
+
+def test_material_that_is_missing_is_named(tmp_path: Path) -> None:
+    render = script("render")
+    for banks, reason in ((tmp_path, "no banks to train on"), (None, "has no irs/room")):
+        with pytest.raises(UsageError, match=reason):
+            render.load_material(banks, None, tmp_path, False)
+
+
+def shard(path: Path, choices: str) -> None:
+    """Two seconds of silence with a note."""
+    render = script("render")
+    note = render.Played(0.5, 1.0, 60, -20.0, np.zeros(60, np.float32))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clip = np.zeros(2 * render.SAMPLE_RATE, np.float32), [note]
+    render.write_shard(path, [clip], render.FrontEnd(), choices)
+
+
+def test_a_half_written_shard_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = script("train")
+
+    def killed(file: Any, **_: object) -> None:
+        with file if hasattr(file, "write") else open(file, "wb") as half:
+            half.write(b"PK")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(np, "savez", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        shard(tmp_path / "synth_01_0000.npz", "")
+    with pytest.raises(UsageError, match=r"no clips \(\*\.npz\)"):
+        train.load_clips(tmp_path)
+
+
+def test_shards_of_another_kind_are_not_taken_for_these(tmp_path: Path) -> None:
+    render, path = script("render"), tmp_path / "synth_01_0000.npz"
+    options = argparse.Namespace(kind="synth", scenario=None, heldout=False, guitar_shift=0.0, seed=1, out=tmp_path)
+    assert not render.there_already(path, options)
+    shard(path, render.choices(options))
+    assert render.synth_shard((options, 0)) == "synth_01_0000.npz: there already"
+    for name, value in (("heldout", True), ("scenario", "piano")):
+        with pytest.raises(UsageError, match="is there already, rendered with --scenario any"):
+            render.synth_shard((argparse.Namespace(**(vars(options) | {name: value})), 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("synth", {"frames": 40}, ""),
+        ("guitar", {"frames": 40, "real": 1.0}, ""),
+        ("guitar", {"frames": 40}, "--real is 0.2"),
+        ("synth", {"frames": 42}, "--frames is 42"),
+        ("synth", {"frames": 432}, r"--frames is 432; .* up to 136"),
+    ],
+)
+def test_crops_must_fit_into_the_clips(tmp_path: Path, name: str, options: dict[str, Any], reason: str) -> None:
+    train = script("train")
+    shard(tmp_path / f"{name}_01_0000.npz", "")
+    clips, chosen = train.load_clips(tmp_path), train.Options(steps=3, batch=2, **options)
+    if reason:
+        with pytest.raises(UsageError, match=reason):
+            train.check(*clips, chosen)
+    else:
+        train.check(*clips, chosen)
+        assert len(list(train.batches(*clips, chosen, 0))) == 3
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    train = script("train")
+    (tmp_path / "synth_01_0000.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(UsageError, match=r"synth_01_0000\.npz: damaged"):
+        train.load_clips(tmp_path)
+
+
+# ---------------------------------------------------------------- what pyproject.toml says
+
+
+def test_lowest_versions(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k != "dev"}
+    lines = {line for group in (project["dependencies"], *extras.values()) for line in group if ">=" in line}
+    main("lowest")
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(line.split("==")[0] for line in printed) == sorted(re.match(r"[\w-]+", line)[0] for line in lines)
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in printed)
+
+
+def test_what_the_readme_names_is_in_the_source_distribution() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    named = set(re.findall(r"`([A-Z]+\.md)`", (ROOT / "README.md").read_text()))
+    assert named
+    assert {f"/{name}" for name in named} <= set(build["targets"]["sdist"]["include"])

@@ -1,0 +1,222 @@
+"""How a recording is tuned: found from its peaks, given by its user, and what becomes of it on the way to MIDI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from basic_transcribe import MidiSettings, StreamingTranscriber, TrackerSettings, Transcriber, Transcription
+from basic_transcribe.audio import open_audio
+from basic_transcribe.midi import MidiResult, to_midi
+from basic_transcribe.pipeline import OTHER_TUNING
+from basic_transcribe.tuning import LISTENED, cents_of, estimate_tuning, hertz_of
+from basic_transcribe.types import Float32, Note, PitchBend
+
+RATE = 22_050
+GUITAR = Path(__file__).parent / "data" / "guitar.flac"
+
+
+def chords(tuning: float, seconds: float = 4.0, rate: int = RATE) -> Float32:
+    """Four triads with five partials a note."""
+    t = np.arange(round(seconds * rate / 4)) / rate
+    parts = []
+    for root in (48, 53, 55, 60):
+        notes = [440 * 2 ** ((root + step - 69 + tuning / 100) / 12) for step in (0, 4, 7)]
+        partials = [np.sin(2 * np.pi * k * f * t + f) / k for f in notes for k in range(1, 6)]
+        parts.append(np.sum(partials, axis=0) * np.exp(-t))
+    return (0.1 * np.concatenate(parts)).astype(np.float32)
+
+
+@pytest.mark.parametrize("cents", [-48, -30, -16, 16, 22, 41, 49])
+@pytest.mark.parametrize("rate", [16_000, RATE])
+def test_tuning_is_found(cents: float, rate: int) -> None:
+    assert estimate_tuning(chords(cents, rate=rate), rate) == pytest.approx(cents, abs=1.5)
+
+
+@pytest.mark.parametrize("cents", [-10, 0, 4, 10])
+def test_what_the_model_does_not_mind_is_left_alone(cents: float) -> None:
+    assert estimate_tuning(chords(cents), RATE) == 0.0
+
+
+def test_what_has_no_tuning_is_left_alone() -> None:
+    rng = np.random.default_rng(1)
+    t = np.arange(8 * RATE) / RATE
+    glide = np.sin(2 * np.pi * 220 * 4 / np.log(2) * 2 ** (t / 4))  # an octave in four seconds
+    noise = rng.normal(size=len(t))
+    for audio in (noise, glide, 0 * t, t[:0], t[:1], noise[:1000]):
+        assert estimate_tuning(audio.astype(np.float32), RATE) == 0.0
+
+
+def test_loud_parts_that_do_not_last_do_not_outvote_the_rest() -> None:
+    audio = chords(30, 8.0)
+    audio[: RATE // 4] += np.random.default_rng(2).normal(size=RATE // 4).astype(np.float32)
+    assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
+
+
+def test_what_decimation_folds_down_is_not_heard() -> None:
+    audio = chords(30)
+    whistle = np.sin(2 * np.pi * 4000 * np.arange(len(audio)) / RATE).astype(np.float32)
+    assert estimate_tuning(audio + whistle, RATE) == pytest.approx(30, abs=1.5)
+
+
+def test_hertz_and_cents() -> None:
+    assert cents_of(440) == 0
+    assert cents_of(415.3) == pytest.approx(-100, abs=0.1)
+    assert hertz_of(cents_of(442)) == pytest.approx(442)
+
+
+# ------------------------------------------------------------------------------------------------------------- audio
+
+
+def loudest_frequency(audio: Float32) -> float:
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
+    return float(spectrum.argmax()) * RATE / len(audio)
+
+
+@pytest.mark.parametrize("tuning", [-101.0, 0.0, 25.0, None])
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_blocks_are_in_tune(tuning: float | None, rate: int) -> None:
+    true = 25.0 if tuning is None else tuning
+    t = np.arange(4 * rate) / rate
+    tone = np.sin(2 * np.pi * hertz_of(true) * t).astype(np.float32)
+    with open_audio(tone, rate, target_rate=RATE, tuning=tuning) as stream:
+        assert stream.tuning == pytest.approx(true, abs=0.5)
+        assert stream.rate == pytest.approx(RATE * 2 ** (true / 1200), rel=1e-3)
+        audio = np.concatenate(list(stream))
+        assert stream.samples_read == len(audio) == pytest.approx(4 * stream.rate, abs=2)
+    assert loudest_frequency(audio) == pytest.approx(440, abs=0.5)
+
+
+@pytest.mark.parametrize("cents", [0, 30])
+def test_nothing_is_lost_where_listening_ends(cents: float) -> None:
+    audio = np.tile(chords(cents), 9)
+    assert len(audio) > (LISTENED + 1) * RATE
+    with open_audio(audio, RATE, target_rate=RATE, tuning=None) as found:
+        samples = np.concatenate(list(found))
+    with open_audio(audio, RATE, target_rate=RATE, tuning=found.tuning) as given:
+        np.testing.assert_array_equal(np.concatenate(list(given)), samples)
+
+
+# ---------------------------------------------------------------------------------------------------- transcription
+
+
+@pytest.fixture(scope="module")
+def guitar() -> tuple[Float32, int]:
+    samples, rate = soundfile.read(GUITAR, dtype="float32")
+    return samples, rate
+
+
+def retuned(samples: Float32, rate: int, cents: float) -> Float32:
+    """Played faster or slower."""
+    return soxr.resample(samples, rate * 2 ** (cents / 1200), rate).astype(np.float32)
+
+
+def names(found: Transcription, speed: float = 1.0) -> set[tuple[int, int]]:
+    """Pitches, and onsets in twentieths of a second of the original."""
+    return {(n.pitch, round(20 * n.onset * speed)) for n in found.notes}
+
+
+@pytest.mark.parametrize("cents", [35, -45])
+def test_a_recording_that_is_off_keeps_its_notes(cents: float, guitar: tuple[Float32, int]) -> None:
+    samples, rate = guitar
+    transcriber = Transcriber(threads=1)
+    original = transcriber.transcribe(samples, rate)
+    sharp = retuned(samples, rate, cents)
+    found = transcriber.transcribe(sharp, rate)
+    assert original.tuning == 0.0  # it is 8 cents sharp
+    assert found.tuning == pytest.approx(cents + 8, abs=3)
+    assert found.duration == pytest.approx(len(sharp) / rate, abs=1e-3)
+    speed = 2 ** (cents / 1200)
+    assert len(names(found, speed) & names(original)) >= 0.85 * len(original.notes)
+    bends = [float(np.median(n.bend.semitones)) for n in found.notes if n.bend is not None]
+    assert np.median(bends) == pytest.approx((cents + 8) / 100, abs=0.06)
+
+    as_it_is = transcriber.transcribe(sharp, rate, settings=TrackerSettings(tuning=440))
+    assert as_it_is.tuning == 0.0
+    assert len(names(as_it_is, speed) & names(original)) < 0.8 * len(original.notes)
+
+
+def test_a_tuning_that_is_given_is_used(guitar: tuple[Float32, int]) -> None:
+    samples, rate = guitar
+    low = retuned(samples, rate, -101)  # baroque pitch: every note is called a semitone higher than it sounds
+    transcriber = Transcriber(threads=1)
+    found = transcriber.transcribe(low, rate, settings=TrackerSettings(tuning=415))
+    assert found.tuning == pytest.approx(-101.3, abs=0.1)
+    original = transcriber.transcribe(samples, rate)
+    assert len(names(found, 2 ** (-101 / 1200)) & names(original)) >= 0.85 * len(original.notes)
+
+
+@pytest.mark.parametrize("tuning", [415.0, 449.0])
+def test_streaming_takes_a_tuning_that_is_given(tuning: float, guitar: tuple[Float32, int]) -> None:
+    samples, rate = guitar
+    settings = TrackerSettings(tuning=tuning, monophonic=False)
+    stream = StreamingTranscriber(rate, settings=settings, block_seconds=1.0)
+    notes = [n for start in range(0, len(samples), 7000) for n in stream.push(samples[start : start + 7000])]
+    notes = sorted(notes + stream.flush(), key=lambda n: (n.onset, n.pitch))
+    whole = Transcriber(threads=1).transcribe(samples, rate, settings=settings)
+    assert notes == list(whole.notes)
+    assert stream.seconds == pytest.approx(whole.duration)
+
+
+def test_posteriors_know_their_tuning(guitar: tuple[Float32, int]) -> None:
+    samples, rate = guitar
+    transcriber = Transcriber(threads=1)
+    found = transcriber.transcribe(retuned(samples, rate, 35), rate, keep_posteriors=True)
+    assert found.posteriors is not None
+    again = transcriber.track(found.posteriors)
+    assert list(again.notes) == list(found.notes)
+    assert again.tuning == found.tuning
+    assert not again.warnings
+    other = transcriber.track(found.posteriors, TrackerSettings(tuning=440))
+    assert other.notes == again.notes
+    assert other.warnings == (OTHER_TUNING,)
+
+
+# -------------------------------------------------------------------------------------------------------------- MIDI
+
+
+def bent(onset: float, pitch: int, semitones: float) -> Note:
+    return Note(onset, onset + 1, pitch, 80, 0.9, PitchBend(onset, 0.1, np.full(10, semitones, np.float32)))
+
+
+def played(result: MidiResult) -> list[tuple[int, float]]:
+    """Pitches that sound in the middle of each note."""
+    found = []
+    for instrument in result.midi.instruments:
+        for note in instrument.notes:
+            middle = (note.start + note.end) / 2
+            before = [b.pitch for b in instrument.pitch_bends if b.time <= middle]
+            found.append((note.pitch, round(note.pitch + (before[-1] if before else 0) * 2 / 8192, 2)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("mode", ["plain", "channels"])
+def test_what_does_not_bend_sounds_in_tune_with_the_recording(mode: str) -> None:
+    notes = [
+        bent(0, 60, 0.3),
+        bent(0, 64, 0.305),
+        bent(0, 67, 0.295),
+        bent(2, 62, 0.8),
+        replace(bent(4, 65, 0), bend=None),
+    ]
+    result = to_midi(notes, MidiSettings(bend_mode=mode), tuning=30.0)
+    assert played(result) == [(60, 60.3), (62, 62.8), (64, 64.3), (65, 65.3), (67, 67.3)]
+    assert len(result.midi.instruments) == 1  # a chord in tune with the rest needs no channels of its own
+
+
+def test_no_bends_no_tuning() -> None:
+    notes = [replace(bent(0, 60, 0), bend=None)]
+    assert to_midi(notes, tuning=30.0).data == to_midi(notes).data
+
+
+def test_members_of_a_zone_bend_alone() -> None:
+    notes = [bent(0, 60, 0.3), bent(0, 64, 0.3)]
+    assert (
+        to_midi(notes, MidiSettings(bend_mode="mpe"), tuning=30.0).data
+        == to_midi(notes, MidiSettings(bend_mode="mpe")).data
+    )

@@ -1,0 +1,108 @@
+"""Settings: what is refused, and that plain Python values are kept of what NumPy gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from basic_transcribe.errors import UsageError
+from basic_transcribe.shaping import ShapeSettings
+from basic_transcribe.types import Beats, BeatSettings, Key, MidiSettings, Note, Part, PitchBend, TrackerSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "message"),
+    [
+        (TrackerSettings, {"monophonic": "no"}, "monophonic is 'no'; give True or False"),
+        (TrackerSettings, {"pitch_bends": None}, "pitch_bends is None; give True or False"),
+        (TrackerSettings, {"onset_threshold": "0.5"}, "onset_threshold is '0.5'; give a number"),
+        (TrackerSettings, {"onset_threshold": np.array([0.5, 0.4])}, "onset_threshold is array("),
+        (TrackerSettings, {"minimum_frequency": "E2"}, "minimum_frequency is 'E2'; give a number of Hz"),
+        (Part, {"start": "1:30"}, "start is '1:30'; give a number of seconds"),
+        (Part, {"start": None}, "start is None; give a number of seconds"),
+        (Part, {"start": 10**400}, "start is 1000"),
+        (Part, {"channel": "1"}, "channel is '1'; give mix, left, right, mid, side or a number from 1"),
+        (Part, {"channel": 1.0}, "channel is 1.0; give mix"),
+        (Part, {"channel": np.array([1, 2])}, "channel is array"),
+        (Part, {"channel": True}, "channel is True; give mix"),
+        (BeatSettings, {"time_signature": "4/4"}, "time_signature is '4/4'; give two whole numbers, such as (4, 4)"),
+        (BeatSettings, {"time_signature": "44"}, "time_signature is '44'; give two whole numbers"),
+        (BeatSettings, {"time_signature": 4}, "time_signature is 4; give two"),
+        (BeatSettings, {"time_signature": (4, 4, 4)}, "time_signature is (4, 4, 4); give two"),
+        (BeatSettings, {"time_signature": (4.5, 4)}, "time_signature is 4.5; give two"),
+        (BeatSettings, {"time_signature": None}, "time_signature is None; give two"),
+        (BeatSettings, {"tempo": "120"}, "tempo is '120'; give a number of beats per minute"),
+        (MidiSettings, {"program": 1.5}, "program is 1.5; give a whole number"),
+        (MidiSettings, {"program": True}, "program is True; give a whole number"),
+        (MidiSettings, {"bend_mode": None}, "bend_mode is None; it must be plain, channels, mpe"),
+        (
+            ShapeSettings,
+            {"quantize": "1/16"},
+            "quantize is '1/16'; give a part of a whole note, such as Fraction(",
+        ),
+        (ShapeSettings, {"quantize": (1, 16)}, "quantize is (1, 16); give a part"),
+        (ShapeSettings, {"quantize": np.nan}, "quantize is nan; give a part"),
+        (ShapeSettings, {"quantize": 1e-9}, "quantize is 0; give a part"),
+        (ShapeSettings, {"polyphony": 2.5}, "polyphony is 2.5; give a whole number"),
+        (ShapeSettings, {"polyphony": np.nan}, "polyphony is nan; give a whole number"),
+        (
+            ShapeSettings,
+            {"velocity_range": (1, 2, 3)},
+            "velocity_range is (1, 2, 3); give two whole numbers",
+        ),
+        (ShapeSettings, {"velocity_range": 80}, "velocity_range is 80; give two"),
+        (ShapeSettings, {"legato": None}, "legato is None; give a number of milliseconds"),
+        (ShapeSettings, {"scale": 5}, "scale is 5; give text"),
+        (ShapeSettings, {"scale_mode": ["snap"]}, "scale_mode is ['snap']; it must be snap"),
+        (Beats, {"times": 5}, "times is 5; give numbers"),
+        (Beats, {"times": "abc"}, "times is 'abc'; give numbers"),
+        (Beats, {"times": [[0, 1], [2, 3]]}, "times is [[0, 1], [2, 3]]; give numbers"),
+        (Beats, {"times": (0, 1, 2), "per_bar": 2.5}, "per_bar is 2.5; give a whole number"),
+        (Key, {"tonic": 13, "mode": "major"}, "key is 13 major; give 0 (C) to 11 (B), and major or minor"),
+        (Key, {"tonic": 0, "mode": "dorian"}, "key is 0 dorian"),
+        (Key, {"tonic": "C", "mode": "major"}, "tonic is 'C'; give a whole number"),
+    ],
+)
+def test_values_of_another_kind(settings: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(**values)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "plain"),
+    [
+        (TrackerSettings, {"onset_threshold": np.float32(0.5)}, {"onset_threshold": 0.5}),
+        (TrackerSettings, {"minimum_frequency": np.int64(80)}, {"minimum_frequency": 80.0}),
+        (TrackerSettings, {"monophonic": np.bool_(True)}, {"monophonic": True}),
+        (Part, {"start": np.float32(1), "channel": np.int64(2)}, {"start": 1.0, "channel": 2}),
+        (BeatSettings, {"time_signature": [np.int64(3), 4]}, {"time_signature": (3, 4)}),
+        (MidiSettings, {"tempo": np.float32(90), "program": np.int16(5)}, {"tempo": 90.0, "program": 5}),
+        (ShapeSettings, {"polyphony": np.int64(2)}, {"polyphony": 2}),
+        (ShapeSettings, {"velocity_range": np.array([40, 100])}, {"velocity_range": (40, 100)}),
+        (Beats, {"times": np.arange(3)}, {"times": (0.0, 1.0, 2.0)}),
+        (Key, {"tonic": np.int64(3), "mode": "minor"}, {"tonic": 3, "mode": "minor"}),
+    ],
+)
+def test_values_of_numpy_become_plain_ones(settings: Any, values: dict[str, Any], plain: dict[str, Any]) -> None:
+    given, expected = settings(**values), settings(**plain)
+    assert given == expected
+    assert hash(given) == hash(expected)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(expected))
+
+
+def test_a_grid_given_as_a_float() -> None:
+    assert ShapeSettings(quantize=1 / 12).quantize == Fraction(1, 12)  # type: ignore[arg-type]
+
+
+def test_notes_that_bend_can_be_members_of_sets() -> None:
+    def note(semitones: float) -> Note:
+        return Note(0.0, 1.0, 60, 80, 0.9, PitchBend(0.0, 0.1, np.array([semitones, 0], np.float32)))
+
+    assert len({note(0.0), note(-0.0), note(0.5)}) == 2

@@ -1,0 +1,136 @@
+/** How a recording is tuned, beside what Python finds; and what becomes of it. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import type { Samples } from '../src/engine/types.ts';
+import { fromConcertPitch } from '../src/worker/bends.ts';
+import { inTune } from '../src/worker/intune.ts';
+import { Resampler } from '../src/worker/resample.ts';
+import { Service } from '../src/worker/service.ts';
+import { estimateTuning, LISTENED } from '../src/worker/tuning.ts';
+import { CASES, Dice, inventedChords } from './invented.ts';
+import { EchoNetwork } from './networks.ts';
+import { wav } from './sounds.ts';
+
+const RATE = 22050;
+
+interface Case {
+  cents: number;
+  noise: number;
+  rate: number;
+  seconds: number;
+  tuning: number;
+}
+
+test('the tuning is the one that Python finds', () => {
+  const cases = CASES.tuning as Case[];
+  for (const { cents, noise, rate, seconds, tuning } of cases) {
+    const found = estimateTuning(inventedChords(cents, noise, rate, seconds), rate);
+    assert.ok(Math.abs(found - tuning) < 0.02, `${cents} cents, noise ${noise}: ${found} is not ${tuning}`);
+  }
+  assert.ok(cases.some(({ tuning }) => tuning > 0) && cases.some(({ tuning }) => tuning < 0));
+  assert.ok(cases.some(({ cents, tuning }) => cents !== 0 && tuning === 0));
+});
+
+test('what has no tuning is left alone', () => {
+  const dice = new Dice(1);
+  const noise = Float32Array.from({ length: 8 * RATE }, () => dice.throw() - 0.5);
+  const octave = (220 * 4) / Math.log(2); // in four seconds
+  const glide = noise.map((_, i) => Math.sin(2 * Math.PI * octave * 2 ** (i / RATE / 4)));
+  for (const audio of [noise, glide, new Float32Array(RATE), new Float32Array(0), noise.subarray(0, 1000)]) {
+    assert.equal(estimateTuning(audio, RATE), 0);
+  }
+});
+
+/** Chords again and again, in blocks, and whether whoever took them let go of them. */
+function recording(cents: number, rate: number, seconds: number): { blocks: () => AsyncGenerator<Samples>; open: number } {
+  const chords = inventedChords(cents, 0, rate, 4);
+  const whole = Float32Array.from({ length: seconds * rate }, (_, i) => chords[i % chords.length]!);
+  const made = {
+    open: 0,
+    async *blocks(): AsyncGenerator<Samples> {
+      made.open++;
+      try {
+        for (let at = 0; at < whole.length; at += 100_000) {
+          yield { samples: [whole.subarray(at, at + 100_000)], sampleRate: rate };
+        }
+      } finally {
+        made.open--;
+      }
+    },
+  };
+  return made;
+}
+
+async function heard(sound: AsyncIterable<Samples>): Promise<{ tuning: number; rate: number; samples: Float32Array }> {
+  const { tuning, rate, blocks } = await inTune(sound, RATE, []);
+  const samples: number[] = [];
+  for await (const block of blocks) for (const sample of block) samples.push(sample);
+  return { tuning, rate, samples: Float32Array.from(samples) };
+}
+
+test('a recording is brought to A = 440 Hz, as long as it was', async () => {
+  for (const [cents, rate, seconds] of [[35, 44100, 8], [-40, RATE, 8], [0, 16000, 8], [35, 16327, LISTENED + 5]] as const) {
+    const { tuning, rate: out, samples } = await heard(recording(cents, rate, seconds).blocks());
+    assert.ok(Math.abs(tuning - cents) < 1, `${tuning}`);
+    assert.ok(Math.abs(1200 * Math.log2(out / RATE) - tuning) < 1, `${out} Hz`);
+    assert.ok(Math.abs(samples.length / out - seconds) <= 1 / out, `${samples.length / out} s`);
+    assert.equal(estimateTuning(samples, RATE), 0);
+  }
+});
+
+test('nothing is lost where listening ends', async () => {
+  for (const cents of [0, 35]) {
+    const sound = recording(cents, 16000, LISTENED + 9);
+    const { tuning, rate, samples } = await heard(sound.blocks());
+    const resampler = new Resampler(16000, RATE * 2 ** (tuning / 1200));
+    assert.equal(resampler.rate, rate);
+    let at = 0;
+    for await (const block of sound.blocks()) {
+      const expected = resampler.push(block.samples[0]!);
+      assert.deepEqual(samples.subarray(at, at + expected.length), expected);
+      at += expected.length;
+    }
+    assert.deepEqual(samples.subarray(at), resampler.flush());
+  }
+});
+
+test('whoever wants no more of a recording lets go of it', async () => {
+  for (const blocks of [1, 8]) {
+    const sound = recording(35, RATE, LISTENED + 20);
+    const wanted = await inTune(sound.blocks(), RATE, []);
+    let taken = 0;
+    for await (const _ of wanted.blocks) if (++taken === blocks) break;
+    assert.equal(taken, blocks);
+    assert.equal(sound.open, 0);
+  }
+});
+
+test('times are those of the recording, whatever its tuning; it stays when notes are tracked again', async () => {
+  const service = new Service(new EchoNetwork());
+  const rate = 32000;
+  const seconds = 9;
+  // To this network a note is what lies above zero, half of each second.
+  const music = inventedChords(35, 0, rate, seconds).map((x, i) => 0.2 * x + (i % rate < rate / 2 ? 0.7 : 0));
+  const told: number[] = [];
+  const tell = ({ tuning }: { tuning: number }): unknown => told.push(tuning);
+  const result = await service.transcribe(wav([music], rate, 'float32'), tell, () => false);
+  assert.ok(Math.abs(result.tuning - 35) < 1);
+  assert.ok(told.length && told.every((tuning) => tuning === result.tuning));
+  assert.ok(Math.abs(result.duration - seconds) < 1e-4);
+  assert.equal(result.peaks.length, 200 * seconds);
+  const { width, secondsPerColumn } = service.spectrogram();
+  assert.ok(Math.abs(width * secondsPerColumn - seconds) < 0.02);
+  assert.ok(Math.abs(secondsPerColumn / (256 / RATE) - 2 ** (-result.tuning / 1200)) < 1e-3);
+  assert.ok(result.notes.length > 5);
+  for (const notes of [result.notes, service.track({ monophonic: false })]) {
+    for (const { bend } of notes) assert.ok(Math.abs(bend!.semitones[0]! - result.tuning / 100) < 2 ** -12);
+  }
+});
+
+test('a bend counts from A = 440 Hz, and is the tuning where nothing else is known', () => {
+  assert.equal(fromConcertPitch(null, 0), null);
+  assert.deepEqual(fromConcertPitch(null, 25), Float32Array.of(0.25));
+  assert.deepEqual(fromConcertPitch(Float32Array.of(0.5, -0.25), -50), Float32Array.of(0, -0.75));
+});
