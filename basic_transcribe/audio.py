@@ -13,7 +13,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -32,7 +31,7 @@ from .decoders import (
     to_float,
 )
 from .errors import AudioError, UsageError, printable
-from .tuning import LISTENED, estimate_tuning
+from .tuning import LISTENED, MOST_LISTENED, estimate_tuning
 from .types import Float32, Part, number
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
@@ -97,7 +96,8 @@ class AudioStream:
         self._decoded = decoded
         self._resources = resources
         self._target_rate, self._tuning = target_rate, tuning
-        self._blocks = self._tuned(self._mono(part, weights))
+        self._mono = self._mixed(part, weights)
+        self._blocks: Generator[Float32, None, None] | None = None
 
     def __enter__(self) -> AudioStream:
         return self
@@ -117,15 +117,14 @@ class AudioStream:
             If a sample is not finite, the part begins after the recording's end, or the file changed while it was
             read.
         """
-        block = next(self._blocks)
+        block = next(self._begun())
         self.samples_read += len(block)
         return block
 
     @property
     def tuning(self) -> float:
-        """Cents by which the recording's A lies above 440 Hz. Asking for it reads the first seconds, and may fail."""
-        if self._tuning is None:
-            self._blocks = _preceded(next(self._blocks, None), self._blocks)
+        """Cents by which the recording's A lies above 440 Hz. Asking for it reads what comes first, and may fail."""
+        self._begun()
         return self._tuning or 0.0
 
     @property
@@ -135,42 +134,38 @@ class AudioStream:
 
     def close(self) -> None:
         """Close what :func:`open_audio` opened; a file object given to it stays open."""
-        self._blocks.close()
+        if self._blocks is not None:
+            self._blocks.close()
         self._resources.close()
 
-    def _tuned(self, mono: Iterator[Float32]) -> Generator[Float32, None, None]:
-        """Resampled so that A has 440 Hz when played at the target rate."""
-        rate = self.info.sample_rate
-        if self._tuning is not None:
-            yield from _resample(mono, rate, self.rate)
-            return
-        held: list[Float32] = []
+    def _begun(self) -> Generator[Float32, None, None]:
+        """The blocks. Unless the tuning was given, it is found out now, from what comes first."""
+        if self._blocks is None:
+            held: list[Float32] = []  # as decoded, to be resampled again
+            heard: list[Float32] = []
+            if self._tuning is None:
+                blocks = self._resampled(self._remembered(held), 0.0)
+                self._tuning = estimate_tuning(_listened_to(blocks, heard, self._target_rate), self._target_rate)
+                if not self._tuning:
+                    held.clear()
+                    self._blocks = _preceded(heard, blocks)
+                    return self._blocks
+                blocks.close()
+            self._blocks = self._resampled(_preceded(held, self._mono), self._tuning)
+        return self._blocks
 
-        def first() -> Iterator[Float32]:
-            for block in mono:
-                if self._tuning is None:
-                    held.append(block)
-                yield block
+    def _remembered(self, held: list[Float32]) -> Iterator[Float32]:
+        """What is decoded, which is held until the tuning is known."""
+        for block in self._mono:
+            if self._tuning is None:
+                held.append(block)
+            yield block
 
-        blocks = _resample(first(), rate, self._target_rate)
-        enough = round(LISTENED * self._target_rate)
-        heard: list[Float32] = []
-        count = 0
-        for block in blocks:
-            heard.append(block)
-            count += len(block)
-            if count >= enough:
-                break
-        self._tuning = estimate_tuning(np.concatenate([np.zeros(0, np.float32), *heard])[:enough], self._target_rate)
-        if self._tuning:
-            blocks.close()
-            yield from _resample(chain(held, mono), rate, self.rate)
-        else:
-            held.clear()
-            yield from heard
-            yield from blocks
+    def _resampled(self, blocks: Iterator[Float32], tuning: float) -> Generator[Float32, None, None]:
+        """Played at the target rate, A has 440 Hz."""
+        return _resample(blocks, self.info.sample_rate, self._target_rate * 2 ** (tuning / 1200))
 
-    def _mono(self, part: Part, weights: Float32) -> Iterator[Float32]:
+    def _mixed(self, part: Part, weights: Float32) -> Iterator[Float32]:
         decoded, rate = self._decoded, self.info.sample_rate
         if rate < MIN_FULL_RATE:
             self.warnings.append(f"sample rate {rate:g} Hz: frequencies above {rate / 2:g} Hz are missing")
@@ -395,10 +390,28 @@ def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> 
     return mixed_energy * len(energy) < limit * float(energy.mean())
 
 
-def _preceded(first: Float32 | None, rest: Generator[Float32, None, None]) -> Generator[Float32, None, None]:
-    if first is not None:
-        yield first
+def _preceded(first: list[Float32], rest: Iterator[Float32]) -> Generator[Float32, None, None]:
+    """Blocks that are let go of one by one, and those after them."""
+    while first:
+        yield first.pop(0)
     yield from rest
+
+
+def _listened_to(blocks: Iterator[Float32], heard: list[Float32], rate: int) -> Float32:
+    """What comes first, as much as tells the tuning, which is also put aside in ``heard``: silence does not count."""
+    pieces: list[Float32] = []
+    rest = np.zeros(0, np.float32)
+    sounding = 0
+    for block in blocks:
+        heard.append(block)
+        rest = np.concatenate([rest, block])
+        while len(rest) >= rate and sounding < LISTENED and len(pieces) < MOST_LISTENED:
+            pieces.append(rest[:rate])
+            sounding += _peak(pieces[-1]) > SILENCE
+            rest = rest[rate:]
+        if sounding >= LISTENED or len(pieces) >= MOST_LISTENED:
+            return np.concatenate(pieces)
+    return np.concatenate([*pieces, rest])
 
 
 def _resample(blocks: Iterator[Float32], rate: float, target_rate: float) -> Generator[Float32, None, None]:

@@ -328,8 +328,8 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     """
     expected = {f"{name}.npy" for name in (*Posteriors.ARRAYS, *_SCALARS)}
     members = archive.infolist()
-    names = {member.filename for member in members} | {"tuning.npy"}  # which those of 0.11.0 and before lack
-    if len(members) > len(expected) or names != expected:
+    names = {member.filename for member in members}
+    if len(members) != len(names) or names | {"tuning.npy"} != expected:  # those of 0.11.0 and before have no tuning
         raise ValueError("it must hold exactly the arrays " + ", ".join((*Posteriors.ARRAYS, *_SCALARS)))
     if sum(member.file_size for member in members) > MAX_NPZ_BYTES:
         raise ValueError(f"its arrays exceed {MAX_NPZ_BYTES} bytes")

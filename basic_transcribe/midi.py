@@ -242,7 +242,7 @@ def to_midi(
     any_bent = (voices["peak"] >= 0).any()
     if settings.bend_mode == "plain":
         _unbend_overlapping(voices, clock)
-    rest = 0 if mpe or not any_bent else round(tuning / 100 * 8192 / bend_range)
+    rest = 0 if mpe or not any_bent else max(-8192, min(8191, round(tuning / 100 * 8192 / bend_range)))
     steps = _all_steps(voices, notes, clock, bend_range, rest)
 
     channels, unbent = [(0, voices)], 0

@@ -216,8 +216,7 @@ class Transcriber:
             notes = NoteList()
             kept: list[Posteriors] = []
             with closing(self.model.posteriors(_listened(stream, envelope) if envelope else stream)) as blocks:
-                for in_tune in blocks:
-                    block = replace(in_tune, frame_rate=rate / self.model.hop, tuning=tuning)
+                for block in (played.tuned(tuning) for played in blocks):
                     notes.extend(tracker.push(block))
                     if keep_posteriors:
                         kept.append(block)

@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -200,6 +200,7 @@ class _Share:
 
     stored: int = 0
     wanted: int = 0
+    patience: float = field(default_factory=lambda: TURN)  # seconds for which it may wait for room
 
 
 class Server(socketserver.ThreadingMixIn, HTTPServer):
@@ -340,14 +341,15 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
             return self._stored + wanted <= self.limits.jobs * self.limits.max_bytes
 
         def take(size: int) -> None:
-            deadline = time.monotonic() + TURN
+            begin = time.monotonic()
             with self._change:
                 share.wanted = size
                 while not fits():
-                    if share is self._uploads[-1] or time.monotonic() >= deadline:
+                    if share is self._uploads[-1] or time.monotonic() - begin >= share.patience:
                         raise _later("there is no room for more recordings just now")
                     self._change.wait(0.1)
                     check()
+                share.patience -= time.monotonic() - begin
                 share.wanted = 0
                 share.stored += size
                 self._stored += size

@@ -72,7 +72,7 @@ class ShapeSettings:
     mark_below: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scale_mode not in SCALE_MODES:
+        if not isinstance(self.scale_mode, str) or self.scale_mode not in SCALE_MODES:
             raise UsageError(f"scale_mode is {self.scale_mode}; it must be {', '.join(SCALE_MODES)}")
         check_kinds(self)
         if self.scale is not None:

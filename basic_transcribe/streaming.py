@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,8 @@ class StreamingTranscriber:
         Parameters
         ----------
         samples : ndarray of float, shape (n,) or (n, channels)
-            Full scale 1.0. All chunks have the same channels, 64 at most, which are mixed to their mean; where they
+            Full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as many samples if
+            they are more than two. They are mixed to their mean; where they
             cancel each other, the louder is used from the next second on.
 
         Returns
@@ -167,9 +167,7 @@ class StreamingTranscriber:
         return self._notes(self._feed.push(mono))
 
     def _notes(self, blocks: Iterable[Posteriors]) -> list[Note]:
-        frame_rate = self._rate / self.model.hop
-        tuned = (replace(block, frame_rate=frame_rate, tuning=self._tuning) for block in blocks)
-        return [note for block in tuned for note in self._tracker.push(block)]
+        return [note for block in blocks for note in self._tracker.push(block.tuned(self._tuning))]
 
     def _check_open(self) -> None:
         if self._flushed:

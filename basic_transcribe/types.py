@@ -7,7 +7,9 @@ import operator
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from fractions import Fraction
+from numbers import Rational
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +143,10 @@ class Posteriors:
         """The same constants with other values; ``arrays`` has all of :attr:`ARRAYS`."""
         return Posteriors(frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch, tuning=self.tuning, **arrays)
 
+    def tuned(self, cents: float) -> Posteriors:
+        """The same, as those of a recording that was resampled since its A lies so many cents above 440 Hz."""
+        return replace(self, frame_rate=self.frame_rate * 2 ** (cents / 1200), tuning=cents)
+
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:
         """Join consecutive parts. A single one is returned as it is.
@@ -183,7 +189,7 @@ class TrackerSettings:
         Find the best single line instead of all notes. None finds out: a line for a voice alone, else all notes.
     tuning : float or None
         Hz of the A above middle C that the recording is tuned to, 400 to 480; 440 takes it as it is. None finds it out
-        from the first half minute.
+        from the first half minute of sound.
 
     Raises
     ------
@@ -414,7 +420,7 @@ class MidiSettings:
     time_signature: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.bend_mode not in BEND_MODES:
+        if not isinstance(self.bend_mode, str) or self.bend_mode not in BEND_MODES:
             raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
         check_kinds(self)
         check_tempo(self.tempo)
@@ -464,9 +470,9 @@ def check_kinds(settings: DataclassInstance) -> None:
     """
     for field in fields(settings):
         value, declared = getattr(settings, field.name), str(field.type)
-        if value is not None or not declared.endswith(" | None"):
-            plain = _KINDS[declared.removesuffix(" | None")](field.name, value)
-            object.__setattr__(settings, field.name, plain)
+        plain = _KINDS.get(declared.removesuffix(" | None"))  # a subclass may have fields of its own
+        if plain and (value is not None or not declared.endswith(" | None")):
+            object.__setattr__(settings, field.name, plain(field.name, value))
 
 
 def check_class(name: str, value: object, kind: type, *, optional: bool = True) -> None:
@@ -542,8 +548,8 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
     try:
-        return tuple(float(one) for one in value)
-    except (TypeError, ValueError) as error:
+        return tuple(number(name, one) for one in value)
+    except TypeError as error:
         raise _unfit(name, value, "numbers") from error
 
 
@@ -552,7 +558,8 @@ def _fraction(name: str, value: Any) -> Fraction:
         return value
     if not isinstance(value, (str, bool)):
         try:
-            return Fraction(value).limit_denominator(1000)  # 1/12 as a float is a twelfth nearly
+            exact = value if isinstance(value, (Rational, Decimal)) else float(value)
+            return Fraction(exact).limit_denominator(1000)  # 1/12 as a float is a twelfth nearly
         except (TypeError, ValueError, OverflowError):
             pass
     raise _unfit(name, value, "a part of a whole note, such as Fraction(1, 16)")

@@ -75,12 +75,12 @@ def compute(recording: scoring.Recording, *, model: Path, folder: Path) -> Path:
     """Posteriors of one recording in an npz file, computed unless it exists for these bytes of the recording."""
     with recording.audio.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    path = folder / recording.set_name / f"{recording.name}.{digest}.npz"
+    path = folder / recording.set_name / f"{recording.name}.{digest}.tuned.npz"
     if not path.exists():
         net = loaded_model(model)
-        with open_audio(recording.audio, target_rate=net.sample_rate) as stream:
-            posteriors = Posteriors.concatenate(list(net.posteriors(stream)))
-            duration = stream.samples_read / net.sample_rate
+        with open_audio(recording.audio, target_rate=net.sample_rate, tuning=None) as stream:
+            posteriors = Posteriors.concatenate(list(net.posteriors(stream))).tuned(stream.tuning)
+            duration = stream.samples_read / stream.rate
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(posteriors, name).astype(np.float16) for name in Posteriors.ARRAYS}
         partial = path.with_name(f"{path.stem}.partial.npz")
@@ -89,6 +89,7 @@ def compute(recording: scoring.Recording, *, model: Path, folder: Path) -> Path:
             **arrays,
             frame_rate=posteriors.frame_rate,
             lowest_pitch=posteriors.lowest_pitch,
+            tuning=posteriors.tuning,
             duration=duration,
         )
         partial.replace(path)
@@ -99,8 +100,8 @@ def load(path: Path) -> tuple[Posteriors, float]:
     """Read what :func:`compute` wrote: posteriors, and the length of the recording in seconds."""
     with np.load(path) as data:
         arrays = {name: data[name].astype(np.float32) for name in Posteriors.ARRAYS}
-        rate, lowest, duration = (data[k].item() for k in ("frame_rate", "lowest_pitch", "duration"))
-    return Posteriors(**arrays, frame_rate=rate, lowest_pitch=lowest), duration
+        rate, lowest, tuning = (data[k].item() for k in ("frame_rate", "lowest_pitch", "tuning"))
+        return Posteriors(**arrays, frame_rate=rate, lowest_pitch=lowest, tuning=tuning), data["duration"].item()
 
 
 def score_points(item: tuple[scoring.Recording, Path], *, points: list[Point]) -> list[Score]:

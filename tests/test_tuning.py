@@ -11,10 +11,10 @@ import soundfile
 import soxr
 
 from basic_transcribe import MidiSettings, StreamingTranscriber, TrackerSettings, Transcriber, Transcription
-from basic_transcribe.audio import open_audio
+from basic_transcribe.audio import _listened_to, open_audio
 from basic_transcribe.midi import MidiResult, to_midi
 from basic_transcribe.pipeline import OTHER_TUNING
-from basic_transcribe.tuning import LISTENED, cents_of, estimate_tuning, hertz_of
+from basic_transcribe.tuning import LISTENED, MOST_LISTENED, cents_of, estimate_tuning, hertz_of
 from basic_transcribe.types import Float32, Note, PitchBend
 
 RATE = 22_050
@@ -100,6 +100,30 @@ def test_nothing_is_lost_where_listening_ends(cents: float) -> None:
         samples = np.concatenate(list(found))
     with open_audio(audio, RATE, target_rate=RATE, tuning=found.tuning) as given:
         np.testing.assert_array_equal(np.concatenate(list(given)), samples)
+
+
+@pytest.mark.parametrize("lead", [0.0, 40.0, LISTENED + 0.5])
+def test_silence_does_not_count(lead: float) -> None:
+    audio = np.concatenate([np.zeros(round(lead * RATE), np.float32), chords(30, 8.0)])
+    with open_audio(audio, RATE, target_rate=RATE, tuning=None) as stream:
+        assert stream.tuning == pytest.approx(30, abs=1.5)
+
+
+@pytest.mark.parametrize("size", [1000, RATE, 70_001, 10**7])
+def test_what_is_listened_to_does_not_depend_on_blocks(size: int) -> None:
+    audio = np.random.default_rng(3).normal(size=(LISTENED + 20) * RATE).astype(np.float32)
+    audio[5 * RATE // 2 : 9 * RATE] = 0
+    heard: list[Float32] = []
+    listened = _listened_to((audio[i : i + size] for i in range(0, len(audio), size)), heard, RATE)
+    np.testing.assert_array_equal(listened, audio[: (LISTENED + 6) * RATE])
+    np.testing.assert_array_equal(np.concatenate(heard)[: len(listened)], listened)
+
+
+def test_only_so_much_silence_is_listened_to() -> None:
+    audio = np.concatenate([np.zeros((MOST_LISTENED + 1) * RATE, np.float32), chords(30, 8.0)])
+    with open_audio(audio, RATE, target_rate=RATE, tuning=None) as stream:
+        assert stream.tuning == 0.0
+        assert sum(map(len, stream)) == len(audio)
 
 
 # ---------------------------------------------------------------------------------------------------- transcription
@@ -212,6 +236,11 @@ def test_what_does_not_bend_sounds_in_tune_with_the_recording(mode: str) -> None
 def test_no_bends_no_tuning() -> None:
     notes = [replace(bent(0, 60, 0), bend=None)]
     assert to_midi(notes, tuning=30.0).data == to_midi(notes).data
+
+
+def test_the_furthest_tuning_does_not_turn_round() -> None:
+    result = to_midi([bent(0, 60, 2.0), replace(bent(4, 65, 0), bend=None)], tuning=200.0)
+    assert played(result) == [(60, 62.0), (65, 67.0)]
 
 
 def test_members_of_a_zone_bend_alone() -> None:

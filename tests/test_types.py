@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -60,8 +61,9 @@ from basic_transcribe.types import Beats, BeatSettings, Key, MidiSettings, Note,
         (ShapeSettings, {"scale": 5}, "scale is 5; give text"),
         (ShapeSettings, {"scale_mode": ["snap"]}, "scale_mode is ['snap']; it must be snap"),
         (Beats, {"times": 5}, "times is 5; give numbers"),
-        (Beats, {"times": "abc"}, "times is 'abc'; give numbers"),
-        (Beats, {"times": [[0, 1], [2, 3]]}, "times is [[0, 1], [2, 3]]; give numbers"),
+        (Beats, {"times": "abc"}, "times is 'a'; give a number"),
+        (Beats, {"times": [[0, 1], [2, 3]]}, "times is [0, 1]; give a number"),
+        (Beats, {"times": [0, "1", 2]}, "times is '1'; give a number"),
         (Beats, {"times": (0, 1, 2), "per_bar": 2.5}, "per_bar is 2.5; give a whole number"),
         (Key, {"tonic": 13, "mode": "major"}, "key is 13 major; give 0 (C) to 11 (B), and major or minor"),
         (Key, {"tonic": 0, "mode": "dorian"}, "key is 0 dorian"),
@@ -98,7 +100,19 @@ def test_values_of_numpy_become_plain_ones(settings: Any, values: dict[str, Any]
 
 
 def test_a_grid_given_as_a_float() -> None:
-    assert ShapeSettings(quantize=1 / 12).quantize == Fraction(1, 12)  # type: ignore[arg-type]
+    for given in (1 / 12, np.float32(1 / 12), np.float64(1 / 12)):
+        assert ShapeSettings(quantize=given).quantize == Fraction(1, 12)  # type: ignore[arg-type]
+    assert ShapeSettings(quantize=Decimal("0.0625")).quantize == Fraction(1, 16)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Named(TrackerSettings):
+    labels: tuple[str, ...] = ()
+
+
+def test_a_subclass_may_have_fields_of_its_own() -> None:
+    named = Named(onset_threshold=np.float32(0.5), labels=("x",))  # type: ignore[arg-type]
+    assert (type(named.onset_threshold), named.labels) == (float, ("x",))
 
 
 def test_notes_that_bend_can_be_members_of_sets() -> None:

@@ -80,6 +80,17 @@ test('a recording is brought to A = 440 Hz, as long as it was', async () => {
   }
 });
 
+test('silence does not count as heard', async () => {
+  const music = recording(35, 16000, 8);
+  async function* late(): AsyncGenerator<Samples> {
+    for (let second = 0; second < LISTENED + 5; second++) yield { samples: [new Float32Array(16000)], sampleRate: 16000 };
+    yield* music.blocks();
+  }
+  const { tuning, rate, samples } = await heard(late());
+  assert.ok(Math.abs(tuning - 35) < 1, `${tuning}`);
+  assert.ok(Math.abs(samples.length / rate - (LISTENED + 13)) <= 1 / rate);
+});
+
 test('nothing is lost where listening ends', async () => {
   for (const cents of [0, 35]) {
     const sound = recording(cents, 16000, LISTENED + 9);

@@ -1,9 +1,9 @@
 /** A recording to mono blocks that are in tune with A = 440 Hz (AudioStream of basic_transcribe/audio.py). */
 
 import type { Samples } from '../engine/types.ts';
-import { Mixer } from './mono.ts';
+import { Mixer, sounds } from './mono.ts';
 import { Resampler } from './resample.ts';
-import { estimateTuning, LISTENED } from './tuning.ts';
+import { estimateTuning, LISTENED, MOST_LISTENED } from './tuning.ts';
 
 export interface InTune {
   /** Cents by which the recording's A lies above 440 Hz. */
@@ -18,15 +18,19 @@ export interface InTune {
 export async function inTune(sound: AsyncIterable<Samples>, wanted: number, warnings: string[]): Promise<InTune> {
   const mono = mixed(sound, wanted, warnings);
   const held: Float32Array[] = []; // to be resampled again, by the tuning
-  let [from, samples] = [wanted, 0];
-  while (samples < LISTENED * from) {
+  const first = new Beginning(wanted);
+  let from = wanted;
+  let trial: Resampler | null = null;
+  while (!first.isEnough) {
     const { value, done } = await mono.next();
     if (done) break;
-    held.push(value.samples[0]!);
     from = value.sampleRate;
-    samples += value.samples[0]!.length;
+    trial ??= new Resampler(from, wanted);
+    held.push(value.samples[0]!);
+    first.take(trial.push(value.samples[0]!));
   }
-  const tuning = estimateTuning(beginning(held, from, wanted), wanted);
+  if (trial) first.take(trial.flush());
+  const tuning = estimateTuning(first.samples(), wanted);
   const resampler = new Resampler(from, wanted * 2 ** (tuning / 1200));
   return { tuning, rate: resampler.rate, blocks: resampled(held, mono, resampler) };
 }
@@ -45,17 +49,45 @@ async function* mixed(sound: AsyncIterable<Samples>, usual: number, warnings: st
   warnings.push(...mixer.warnings);
 }
 
-/** The first seconds at another rate. */
-function beginning(blocks: Float32Array[], from: number, to: number): Float32Array {
-  const resampler = new Resampler(from, to);
-  const out = new Float32Array(LISTENED * to);
-  let at = 0;
-  for (const block of [...blocks.map((samples) => resampler.push(samples)), resampler.flush()]) {
-    const fitting = block.subarray(0, out.length - at);
-    out.set(fitting, at);
-    at += fitting.length;
+/** What comes first, as many whole seconds as tell the tuning: silence does not count. */
+class Beginning {
+  readonly #rate: number;
+  readonly #seconds: Float32Array[] = [];
+  #second: Float32Array;
+  #filled = 0;
+  #sounding = 0;
+
+  constructor(rate: number) {
+    this.#rate = rate;
+    this.#second = new Float32Array(rate);
   }
-  return out.subarray(0, at);
+
+  get isEnough(): boolean {
+    return this.#sounding >= LISTENED || this.#seconds.length >= MOST_LISTENED;
+  }
+
+  take(block: Float32Array): void {
+    for (let at = 0; at < block.length && !this.isEnough; ) {
+      const part = block.subarray(at, at + this.#rate - this.#filled);
+      this.#second.set(part, this.#filled);
+      at += part.length;
+      this.#filled += part.length;
+      if (this.#filled === this.#rate) this.#end();
+    }
+  }
+
+  #end(): void {
+    this.#seconds.push(this.#second);
+    if (this.#second.some(sounds)) this.#sounding += 1;
+    [this.#second, this.#filled] = [new Float32Array(this.#rate), 0];
+  }
+
+  samples(): Float32Array {
+    const out = new Float32Array(this.#seconds.length * this.#rate + this.#filled);
+    this.#seconds.forEach((second, i) => out.set(second, i * this.#rate));
+    out.set(this.#second.subarray(0, this.#filled), this.#seconds.length * this.#rate);
+    return out;
+  }
 }
 
 async function* resampled(

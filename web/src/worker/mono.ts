@@ -146,7 +146,7 @@ function joined(a: Float32Array, b: Float32Array): Float32Array {
   return whole;
 }
 
-const sounds = (sample: number): boolean => Math.abs(sample) > SILENCE;
+export const sounds = (sample: number): boolean => Math.abs(sample) > SILENCE;
 
 function energyOf(x: Float32Array): number {
   let sum = 0;

@@ -1,6 +1,7 @@
 /** How a recording is tuned: how many cents its notes lie beside those of A = 440 Hz (basic_transcribe/tuning.py). */
 
-export const LISTENED = 30; // seconds that are enough to tell
+export const LISTENED = 30; // seconds of sound that are enough to tell
+export const MOST_LISTENED = 120; // seconds, with the silence before and between
 
 const DECIMATION = 4;
 const TAPS = 32;
