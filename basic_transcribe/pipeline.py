@@ -230,16 +230,9 @@ class Transcriber:
         if beats and found is None:
             warnings = (*warnings, NO_BEAT)
         posteriors = Posteriors.concatenate(kept) if kept else None
+        line = tracker.line
         return Transcription(
-            notes,
-            duration,
-            resolved,
-            warnings,
-            self.model.name,
-            posteriors,
-            found,
-            line=tracker.line,
-            tuning=tuning,
+            notes, duration, resolved, warnings, self.model.name, posteriors, found, line=line, tuning=tuning
         )
 
     def track(
@@ -273,16 +266,9 @@ class Transcriber:
         warnings = (NO_BEAT,) if beats and found is None else ()
         if resolved.tuning is not None and abs(cents_of(resolved.tuning) - posteriors.tuning) > 1:
             warnings = (*warnings, OTHER_TUNING)
+        line, tuning = tracker.line, posteriors.tuning
         return Transcription(
-            notes,
-            duration,
-            resolved,
-            warnings,
-            self.model.name,
-            posteriors,
-            found,
-            line=tracker.line,
-            tuning=posteriors.tuning,
+            notes, duration, resolved, warnings, self.model.name, posteriors, found, line=line, tuning=tuning
         )
 
     def _resolved(self, settings: TrackerSettings | None) -> TrackerSettings:
