@@ -61,6 +61,16 @@ class Signals:
         if self.received is not None:
             raise Stop(self.received)
 
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """What is done here is interrupted by :meth:`check` alone, which is also made at the end."""
+        before, self.deferred = self.deferred, True
+        try:
+            yield
+        finally:
+            self.deferred = before
+        self.check()
+
 
 signals = Signals()
 

@@ -85,7 +85,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"typer"},
     ),
     "catalogue": ({"errors", "manifest", "plan"}, set()),
-    "transforms": ({"batch", "catalogue", "errors", "manifest", "plan"}, {"apache_beam"}),
+    "transforms": ({"batch", "catalogue", "errors", "manifest", "plan", "running"}, {"apache_beam"}),
     "beam": (
         {"catalogue", "console", "errors", "flags", "options", "plan", "running", "transforms"},
         {"apache_beam", "typer"},

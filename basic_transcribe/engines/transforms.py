@@ -28,6 +28,7 @@ from ..batch import Recipe, Task, settings_fingerprint
 from ..errors import OutputError, UsageError
 from ..manifest import Entry, parse, to_line
 from ..plan import Choice, Job, Result, check_outputs, is_recording
+from ..running import signals
 from .catalogue import Found, Item, assign, below, is_url, meet, parent, read_line
 
 if TYPE_CHECKING:
@@ -302,7 +303,8 @@ class _Visit:
     def _transcribe(self, transcriber: Transcriber) -> Result:
         job, extensions = self._job, self._recipe.extensions
         there = self._fetch_outputs() if self._to_afar else {}
-        result = Task(job, self._recipe, self._settings).run(transcriber)
+        with signals.held_back():  # where Beam works in the process of the command
+            result = Task(job, self._recipe, self._settings).run(transcriber, lambda *_: signals.check())
         if self._to_afar:
             if result.exit_code == OutputError.exit_code:
                 raise OutputError(f"{self._url}: {result.message}")  # this worker's disk, not the recording
