@@ -607,7 +607,7 @@ class _Container:
             for packet in self._packets():
                 try:
                     found = packet.decode()
-                except av.error.FFmpegError:
+                except (av.error.FFmpegError, ValueError):  # the latter of PyAV 19, if damage names an unknown codec
                     yield None
                     continue
                 for frame in found:

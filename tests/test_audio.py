@@ -14,7 +14,7 @@ import tempfile
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -1699,6 +1699,22 @@ def test_unknown_codec(av_encoded: Encode) -> None:
     encrypted = av_encoded("ipod", "aac").replace(b"mp4a", b"drms").replace(b"esds", b"free")
     with pytest.raises(AudioError, match="unknown or encrypted codec"):
         read(encrypted)
+
+
+class Unknown:
+    """A packet that damage has given an unknown codec, as PyAV 19 has it."""
+
+    def decode(self) -> None:
+        raise ValueError("cannot decode unknown codec")
+
+
+@needs_av
+def test_a_packet_of_an_unknown_codec_is_damage(av_encoded: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    packets = decoders._Container._packets
+    monkeypatch.setattr(decoders._Container, "_packets", lambda self: chain([Unknown()], packets(self)))
+    samples, stream = read(av_encoded("ipod", "aac"))
+    assert len(samples) > 3 * RATE
+    assert warning(stream).startswith("damaged at 0.00 s: what could be decoded was used")
 
 
 @needs_av
