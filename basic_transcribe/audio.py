@@ -31,7 +31,7 @@ from .decoders import (
     to_float,
 )
 from .errors import AudioError, UsageError, printable
-from .tuning import LISTENED, MOST_LISTENED, estimate_tuning
+from .tuning import LISTENED, MOST_LISTENED, estimate_tuning, ratio_of
 from .types import Float32, Part, number
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
@@ -130,7 +130,7 @@ class AudioStream:
     @property
     def rate(self) -> float:
         """Samples for each second of the recording: more than the target rate where it is tuned high. As that."""
-        return self._target_rate * 2 ** (self.tuning / 1200)
+        return self._target_rate * ratio_of(self.tuning)
 
     def close(self) -> None:
         """Close what :func:`open_audio` opened; a file object given to it stays open."""
@@ -163,7 +163,7 @@ class AudioStream:
 
     def _resampled(self, blocks: Iterator[Float32], tuning: float) -> Generator[Float32, None, None]:
         """Played at the target rate, A has 440 Hz."""
-        return _resample(blocks, self.info.sample_rate, self._target_rate * 2 ** (tuning / 1200))
+        return _resample(blocks, self.info.sample_rate, self._target_rate * ratio_of(tuning))
 
     def _mixed(self, part: Part, weights: Float32) -> Iterator[Float32]:
         decoded, rate = self._decoded, self.info.sample_rate

@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -184,13 +184,13 @@ class _Crew:
     def work(self, todo: Sequence[Job]) -> Generator[Result, None, None]:
         """The results of all jobs as they finish. Stop is raised between two of them."""
         pool = self._pool = self._pool or self._hire(len(todo))
-        before, signals.deferred = signals.deferred, signals.deferred or self._here
-        with Bars(len(todo), shown=not self._report.quiet) as self._bars, closing(pool.run(todo)) as results:
+        bars = Bars(len(todo), shown=not self._report.quiet)
+        held = signals.held_back() if self._here else nullcontext()
+        with held, bars as self._bars, closing(pool.run(todo)) as results:
             for result in results:
                 self._bars.finish(result)
                 yield result
                 signals.check()
-        signals.deferred = before
 
     def _hire(self, jobs: int) -> Pool:
         from . import batch

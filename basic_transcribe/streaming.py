@@ -15,7 +15,7 @@ from .decoders import check_format
 from .errors import AudioError, UsageError
 from .model import Model
 from .tracking import prompt_tracker
-from .tuning import CONCERT_PITCH, cents_of
+from .tuning import CONCERT_PITCH, cents_of, ratio_of
 from .types import Float32, Note, Posteriors, TrackerSettings, check_class, number
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
@@ -78,7 +78,7 @@ class StreamingTranscriber:
         self.sample_rate = sample_rate
         self.settings = (settings or TrackerSettings()).resolved(self.model.defaults)
         self._tuning = cents_of(self.settings.tuning or CONCERT_PITCH)
-        self._rate = self.model.sample_rate * 2 ** (self._tuning / 1200)  # what the model hears for each second
+        self._rate = self.model.sample_rate * ratio_of(self._tuning)  # what the model hears for each second
         self._resampler = _resampler(sample_rate, self._rate)
         self._feed = self.model.feed(block_seconds)
         self._tracker = prompt_tracker(self.settings)
@@ -126,8 +126,8 @@ class StreamingTranscriber:
         ----------
         samples : ndarray of float, shape (n,) or (n, channels)
             Full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as many samples if
-            they are more than two. They are mixed to their mean; where they
-            cancel each other, the louder is used from the next second on.
+            they are more than two. They are mixed to their mean; where they cancel each other, the louder is used from
+            the next second on.
 
         Returns
         -------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .types import Float32
+if TYPE_CHECKING:
+    from .types import Float32
 
 CONCERT_PITCH = 440.0  # Hz of the A above middle C, ISO 16
 MOST_TUNING = 170.0  # cents; settings allow 400 to 480 Hz
@@ -31,9 +33,14 @@ def cents_of(hertz: float) -> float:
     return 1200 * math.log2(hertz / CONCERT_PITCH)
 
 
+def ratio_of(cents: float) -> float:
+    """Of two frequencies that lie so many cents apart."""
+    return float(2 ** (cents / 1200))
+
+
 def hertz_of(cents: float) -> float:
     """The A that lies so many cents above 440 Hz."""
-    return CONCERT_PITCH * 2 ** (cents / 1200)
+    return CONCERT_PITCH * ratio_of(cents)
 
 
 def estimate_tuning(audio: Float32, sample_rate: float) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UsageError, printable
+from .tuning import ratio_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -145,7 +146,7 @@ class Posteriors:
 
     def tuned(self, cents: float) -> Posteriors:
         """The same, as those of a recording that was resampled since its A lies so many cents above 440 Hz."""
-        return replace(self, frame_rate=self.frame_rate * 2 ** (cents / 1200), tuning=cents)
+        return replace(self, frame_rate=self.frame_rate * ratio_of(cents), tuning=cents)
 
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:

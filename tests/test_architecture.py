@@ -20,9 +20,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),  # lazily, by name
     "__main__": ({"cli"}, set()),
     "errors": (set(), set()),
-    "types": ({"errors"}, {"numpy"}),
+    "types": ({"errors", "tuning"}, {"numpy"}),
     "audio": ({"decoders", "errors", "tuning", "types"}, {"numpy", "soxr"}),
-    "tuning": ({"types"}, {"numpy"}),
+    "tuning": (set(), {"numpy"}),
     "decoders": ({"damage", "errors", "types"}, {"av", "numpy", "soundfile"}),
     "damage": (set(), set()),
     "model": ({"errors", "onnxfile", "processors", "types"}, {"numpy", "onnxruntime"}),
