@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from .decoders import (
     BLOCK_VALUES,
-    READ_ERRORS,
     UNKNOWN_SIZE,
     AudioInfo,
     Decoded,
     check_format,
     decode,
+    is_timers,
+    reading,
     reason,
     to_float,
 )
@@ -538,6 +539,8 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
     except PermissionError as error:
         raise AudioError(f"{name}: permission denied; make it readable") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        if is_timers(error):
+            raise
         raise AudioError(f"{name}: cannot be opened: {reason(error)}") from error
     before = os.fstat(file.fileno())
 
@@ -553,10 +556,8 @@ def _seekable(name: str, file: BinaryFile, resources: ExitStack) -> BinaryIO:
     """The file, or a temporary copy of what a pipe delivers, or anything else that can only be read."""
 
     def read(size: int) -> bytes:
-        try:
+        with reading(name):
             return file.read(size)
-        except READ_ERRORS as error:
-            raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
 
     if getattr(file, "closed", False):
         raise UsageError(f"{name}: the file object is closed; open it again")
@@ -572,6 +573,8 @@ def _seekable(name: str, file: BinaryFile, resources: ExitStack) -> BinaryIO:
         try:
             spool.write(piece)
         except OSError as error:
+            if is_timers(error):
+                raise
             raise AudioError(f"{name}: cannot be copied to a temporary file: {reason(error)}; set TMPDIR") from error
     return cast(BinaryIO, spool)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
+TOGETHER = 2_000_000_000  # nanoseconds within which all outputs of a recording are written; who edits one comes later
 
 Progress = Callable[[Job, float, "float | None"], None]
 Outcome = TypeVar("Outcome")
@@ -153,7 +154,7 @@ class Task:
         self.job, self.recipe = job, recipe
         self.entry = Entry(absolute(job.source), None, "failed", fingerprint=settings)  # filled in as it goes on
         self._state: tuple[int, int, int] | None = None
-        self._written: dict[str, str] = {}  # digests by extension
+        self._current: dict[str, str] = {}  # digests, by extension, of outputs found up to date, or written
 
     def run(self, transcriber: Transcriber, progress: Progress | None = None) -> Result:
         """Transcribe the recording and write its outputs, unless they are up to date. Failures are returned."""
@@ -171,12 +172,14 @@ class Task:
         except TranscribeError as error:
             return self._failed(str(error).removeprefix(f"{printable(self.job.source)}: "), error.exit_code)
         except OSError as error:
-            return self._failed(f"cannot be read: {error.strerror or error}; check access", 1, for_good=False)
+            remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
+            return self._failed(f"cannot be read: {error.strerror or error}; {remedy}", 1, for_good=False)
         except MemoryError:
             return self._failed("out of memory; try --jobs 1", 1, for_good=False)
         except Exception as error:  # whatever a damaged file sets off in a decoder must not end the batch
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            return self._failed(f"unexpected {reason}; run again with --debug and report it", 1)
+            library = isinstance(error, ImportError | RuntimeError)  # rather what is installed than the recording
+            return self._failed(f"unexpected {reason}; run again with --debug and report it", 1, for_good=not library)
 
     def _failed(self, message: str, exit_code: int, *, for_good: bool = True) -> Result:
         """The result of a failure.
@@ -188,8 +191,8 @@ class Task:
         for_good : bool
             The same recording will fail again with the same settings.
         """
-        files, older = self._earlier()
-        entry = replace(self.entry, message=message, files=files | self._written, older=older)
+        files, older = self._digests()
+        entry = replace(self.entry, message=message, files=files, older=older)
         if not for_good:
             entry = replace(entry, fingerprint="")
         details = traceback.format_exc() if sys.exc_info()[0] else ""
@@ -208,20 +211,16 @@ class Task:
         with _uninterrupted():
             for extension, data in contents.items():
                 write_atomic(job.output(extension), data)
-                self._written[extension] = hashlib.sha256(data).hexdigest()
-        files, older = self._earlier()
+                self._current[extension] = hashlib.sha256(data).hexdigest()
+        files, older = self._digests()
+        seconds, notes = transcription.duration, len(transcription.notes)
+        warnings = (*transcription.warnings, *warnings)
         entry = replace(
-            self.entry,
-            status="done",
-            seconds=transcription.duration,
-            notes=len(transcription.notes),
-            warnings=(*transcription.warnings, *warnings),
-            files=files | self._written,
-            older={extension: digest for extension, digest in older.items() if extension not in self._written},
+            self.entry, status="done", seconds=seconds, notes=notes, warnings=warnings, files=files, older=older
         )
         written = str(job.output(step.wanted[0]))
         heard = _heard(transcription, recipe)
-        return Result(job.label, "done", written, 0, entry.notes, entry.seconds, heard, entry.warnings, entry=entry)
+        return Result(job.label, "done", written, 0, notes, seconds, heard, warnings, entry=entry)
 
     @property
     def _mark(self) -> str:
@@ -269,10 +268,8 @@ class Task:
     def _adopted(self) -> Entry:
         """The entry of outputs that are up to date, though the manifest did not know."""
         known = self.job.known
-        files, older = self._earlier()
-        midi = self.job.output(".mid")
-        files[".mid"] = hashlib.sha256(midi.read_bytes()).hexdigest()
-        entry = replace(self.entry, status="skipped", files=files, older=older)
+        files, older = self._digests()
+        entry = replace(self.entry, status="skipped", seconds=None, notes=None, files=files, older=older)
         if known is not None and self._same(known, "sha256", "fingerprint"):
             entry = replace(entry, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
         return entry
@@ -285,6 +282,11 @@ class Task:
         if self._same(known, "sha256", "fingerprint"):
             return dict(known.files), dict(known.older)
         return {}, known.older | known.files
+
+    def _digests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The same as it is now."""
+        files, older = self._earlier()
+        return files | self._current, {e: digest for e, digest in older.items() if e not in self._current}
 
     def _outdated(self) -> Step:
         """The outputs to write, going by what the MIDI file says it was made from.
@@ -308,6 +310,8 @@ class Task:
             unknown = [e for e in there if e not in {".mid", *files, *older}]
             doubtful = [extension for extension in unknown if self._doubtful(extension)]
             wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old, *doubtful})
+            ours = [e for e in there if e not in {*files, *wanted} and self._together(e)]
+            self._current = {extension: self._digest(extension) for extension in ours}
             why = f"{', '.join(doubtful)} may not be ours" if doubtful else f"no {', '.join(wanted)}"
             return Step(wanted, why if wanted else "")
         foreign = [e for e in there if not self._is(e, (older | files).get(e))]
@@ -342,7 +346,15 @@ class Task:
 
     def _aged(self, extension: str) -> bool:
         """Whether an output is older than the MIDI file, which is written first: of another run, or a copy."""
-        return self.job.output(extension).stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
+        return self._delay(extension) < 0
+
+    def _together(self, extension: str) -> bool:
+        """Whether an output was written in one go with the MIDI file: one that was edited since is newer."""
+        return 0 <= self._delay(extension) <= TOGETHER
+
+    def _delay(self, extension: str) -> int:
+        """Nanoseconds from the writing of the MIDI file to that of an output."""
+        return self.job.output(extension).stat().st_mtime_ns - self.job.output(".mid").stat().st_mtime_ns
 
     def _look_again(self, contents: Mapping[str, bytes]) -> None:
         """See before they are written whether outputs would replace others: transcribing takes long.
@@ -358,11 +370,16 @@ class Task:
         for extension, data in contents.items():
             path = self.job.output(extension)
             if path.exists() and not self._is(extension, (older | files).get(extension)) and path.read_bytes() != data:
-                raise _InTheWay(f"{path} exists already, made otherwise; give --overwrite to replace it")
+                raise _InTheWay(
+                    f"{path} exists already, made otherwise, perhaps by another run; give --overwrite to replace it"
+                )
 
     def _is(self, extension: str, digest: str | None) -> bool:
         """Whether an output is as an earlier run left it."""
-        return digest is not None and hashlib.sha256(self.job.output(extension).read_bytes()).hexdigest() == digest
+        return digest is not None and self._digest(extension) == digest
+
+    def _digest(self, extension: str) -> str:
+        return hashlib.sha256(self.job.output(extension).read_bytes()).hexdigest()
 
     def _change(self) -> str:
         known = self.job.known
@@ -394,7 +411,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _heard(transcription: Transcription, recipe: Recipe) -> str:
-    heard = ["a single line"] if transcription.line and transcription.settings.monophonic is None else []
+    heard = ["a single line"] if transcription.line else []
     if transcription.tuning and transcription.settings.tuning is None:
         heard.append(f"tuned to A = {hertz_of(transcription.tuning):.1f} Hz")
     if transcription.beats is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from glob import glob
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,8 @@ from .options import (
 )
 from .running import Stop, exit_with, preview_batch, run, run_batch, run_evaluation, signals, usage_errors
 
+WINDOWS = os.name == "nt"
+
 # One for each command, since a command with subcommands could not take a recording in their place.
 app, batch_app, evaluate_app, live_app = new_app(), new_app(), new_app(), new_app()
 
@@ -58,7 +61,7 @@ def main() -> None:
         if name in SUBCOMMANDS:
             _subcommand(name)(sys.argv[2:], prog_name=f"basic-transcribe {name}")
         else:
-            app(prog_name="basic-transcribe")
+            app(sys.argv[1:], prog_name="basic-transcribe")  # without them, on Windows, it would expand all of them
     except Stop as stop:
         sys.exit(128 + stop.signum)
 
@@ -83,6 +86,14 @@ def _subcommand(name: str) -> Callable[..., Any]:
         complain(f'error: {name} needs {error.name}: pip install "basic-transcribe[{name}]"')
         sys.exit(UsageError.exit_code)
     return found
+
+
+def _globbed(inputs: Sequence[str]) -> list[str]:
+    """Inputs with * and ? replaced by the files that match, which on Windows no shell does."""
+    if not WINDOWS:
+        return list(inputs)
+    found = ([] if os.path.exists(text) else sorted(glob(text.replace("[", "[[]"))) for text in inputs)
+    return [path for text, paths in zip(inputs, found, strict=True) for path in paths or [text]]
 
 
 def _print_version(wanted: bool) -> None:
@@ -132,7 +143,7 @@ def command(
             if not os.path.exists(name):
                 raise UsageError(f"{name} is a command of its own and comes first: basic-transcribe {name} ...")
         recipe, report = recipe_of(flags), report_of(flags)
-    exit_with(lambda: run(inputs, output_dir, recipe, flags["jobs"], report))
+    exit_with(lambda: run(_globbed(inputs), output_dir, recipe, flags["jobs"], report))
 
 
 @batch_app.command(cls=Sectioned)
@@ -176,7 +187,7 @@ def batch_command(
         if watch and dry_run:
             raise UsageError("--watch contradicts --dry-run; give one of them")
         choice = Choice(tuple(include or ()), tuple(exclude or ()), shard_of(shard))
-        folders = Folders(*in_and_out(paths), choice, watch, page)
+        folders = Folders(*in_and_out([*_globbed(paths[:-1]), paths[-1]]), choice, watch, page)
         recipe, report = replace(recipe_of(flags), retry_failed=retry_failed), report_of(flags, batch=True)
     if dry_run:
         exit_with(lambda: preview_batch(folders, recipe, report))

@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
+import threading
+import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +39,7 @@ MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
 UNKNOWN_SIZE = 2**40  # bytes or frames; headers that do not know write more
-READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a gzip file that is cut or damaged
+_READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a gzip file that is cut or damaged
 
 # Where libsndfile seeks to the very sample, and reads there what it reads on the way from the beginning. Vorbis and
 # Opus land beside it now and then, and MP3 needs the frames before it; these are decoded from the beginning.
@@ -61,6 +65,7 @@ _CONTAINERS = [
         (rb"wvpk", "wv"),
     )
 ]
+_CHUNKS = re.compile(rb"RIFF....WAVE|FORM....AIF[CF]", re.DOTALL)  # the beginning of WAV and AIFF
 _MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]")  # of layers 3 and 2, not of AAC
 _EARLY, _SILENT = "notes after it may be early", "silence is in the place of the rest"
 _ESTIMATED = {"aac", "ac3"}  # FFmpeg guesses their duration from the bit rate
@@ -72,6 +77,8 @@ _OPEN_ERRORS = {
     "File does not exist": "damaged or cut short: nothing of it can be decoded; export it again",  # said of MP3
     "Too many channels": f"more than {MAX_CHANNELS} channels; export fewer",
 }
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,22 @@ def reason(error: BaseException) -> str:
     return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
+def is_timers(error: BaseException) -> bool:
+    """Whether a timer of the caller raised it, in the handler of its signal: the system's errors have a number."""
+    return isinstance(error, TimeoutError) and error.errno is None
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Where a disk may fail, or whatever else the file comes from."""
+    try:
+        yield
+    except _READ_ERRORS as error:
+        if is_timers(error):
+            raise
+        raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
+
+
 def to_float(samples: NDArray[Any]) -> Float32:
     """Samples of full scale 1.0, copied; integers are scaled by their type, of which uint8 has its zero at 128."""
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes Inf, and is refused later
@@ -201,7 +224,7 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
     AudioError
         If the file is empty or cannot be decoded.
     """
-    try:
+    with reading(name):
         size = file.seek(0, os.SEEK_END)
         if not size:
             raise AudioError(f"{name}: empty file; record or copy it again")
@@ -211,9 +234,7 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
         demuxer = next((demuxer for pattern, demuxer in _CONTAINERS if pattern.match(head)), None)
         if demuxer:
             return _Container(name, file, demuxer, verify, resources).decoded
-        return _decode_soundfile(name, _Reader(file, head, start, size), verify, resources)
-    except READ_ERRORS as error:
-        raise AudioError(f"{name}: cannot be read: {reason(error)}") from error
+        return _decode_soundfile(name, _Reader(name, file, head, start, size), verify, resources)
 
 
 def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:
@@ -233,45 +254,79 @@ def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:
 
 
 class _Callbacks:
-    """A file as a decoder in C should see it: its callbacks cannot raise, so an error of the disk is kept.
+    """A file as a decoder in C should see it: what is raised in its callbacks is kept until the decoder returns.
 
-    PyAV keeps what they raise for its next call, which may well be about the next file.
+    Nothing can be raised through C: soundfile prints it and goes on; PyAV does the same, or keeps it for its next call,
+    which may well be about the next file.
 
     Attributes
     ----------
     file : binary file object
-    error : Exception or None
-        The last one of the disk, or of what else the file comes from.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.error: Exception | None = None
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name, self.file = name, file  # not "name", by which soundfile and PyAV would judge the format
+        self._raised: BaseException | None = None
 
     def read(self, count: int) -> bytes:
         try:
             return self.file.read(count)
-        except READ_ERRORS as error:
-            self.error = error
+        except BaseException as error:
+            self._raised = error
             return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
             return self.file.seek(offset, whence)
-        except (*READ_ERRORS, ValueError):  # a damaged header points outside the file
+        except BaseException as error:
+            outside = isinstance(error, (OverflowError, ValueError)) or getattr(error, "errno", None) == errno.EINVAL
+            if not outside:  # of the file, to which a damaged header may point
+                self._raised = error
             return -errno.EINVAL
 
     def tell(self) -> int:
         try:
             return self.file.tell()
-        except READ_ERRORS as error:
-            self.error = error
+        except BaseException as error:
+            self._raised = error
             return -errno.EINVAL
 
-    def check(self, name: str) -> None:
-        """Raise what the disk said, if it failed."""
-        if self.error:
-            raise AudioError(f"{name}: cannot be read: {reason(self.error)}") from self.error
+    def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Have the decoder do something; raise what was raised in callbacks meanwhile.
+
+        The handler of a signal, such as Ctrl-C, may run before the first line of a callback, which cannot catch what it
+        raises; Python's hooks learn of it. Handlers run in the main thread alone, so only that one changes the hooks.
+        """
+        hooked, hooks = threading.current_thread() is threading.main_thread(), (sys.unraisablehook, sys.excepthook)
+
+        def is_ours(trace: TracebackType | None) -> bool:
+            """Whether it was raised in a callback, not in another thread or while an object was deleted."""
+            modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(trace)}
+            return bool(modules & {__name__, "soundfile"}) and threading.current_thread() is threading.main_thread()
+
+        def unraisable(found: Any) -> None:
+            if is_ours(found.exc_traceback):
+                self._raised = found.exc_value
+            else:
+                hooks[0](found)
+
+        def printed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if not is_ours(trace):  # what is, PyAV prints before it tells the other hook
+                hooks[1](kind, error, trace)
+
+        try:
+            if hooked:
+                sys.unraisablehook, sys.excepthook = unraisable, printed
+            return function(*args, **options)
+        finally:
+            if hooked:
+                sys.unraisablehook, sys.excepthook = hooks
+            self._check()
+
+    def _check(self) -> None:
+        if self._raised is not None:
+            with reading(self._name):
+                raise self._raised
 
 
 class _Reader(_Callbacks):
@@ -287,10 +342,12 @@ class _Reader(_Callbacks):
         Of the whole file.
     unsized_mp3 : bool
         Whether it is an MP3 that does not say how long it is.
+    joined : bool
+        Whether it is a WAV or AIFF file that another one follows.
     """
 
-    def __init__(self, file: BinaryIO, head: bytes, start: int, size: int) -> None:
-        super().__init__(file)
+    def __init__(self, name: str, file: BinaryIO, head: bytes, start: int, size: int) -> None:
+        super().__init__(name, file)
         self.head, self.start, self.size = head, start, size
         self._at_end = False
         self._changes: dict[int, int] = {}
@@ -305,6 +362,10 @@ class _Reader(_Callbacks):
         # An MP3 without a Xing header is read only up to a length estimated from the file's size: claim a larger one.
         self.unsized_mp3 = bool(_MPEG_FRAME.match(head) and not re.search(rb"Xing|Info", head[:256]))
         self._claimed = UNKNOWN_SIZE if self.unsized_mp3 else 0
+        end = _end_before_another(file, head, start, size)
+        self.joined = end > 0
+        if self.joined:  # libsndfile refuses the whole
+            self._claimed = end - (size - start)
 
     def read(self, count: int) -> bytes:
         position = super().tell() - self.start
@@ -351,7 +412,8 @@ class _Sound:
             if duration is not None and int(actual) and not _means_unknown(int(declared)):
                 self._promised = max(duration, duration * int(declared) / int(actual))
         self._cut_ogg = sound.format == "OGG" and not _has_last_ogg_page(reader.file, reader.size)
-        self._joined_ogg = sound.format == "OGG" and _is_chained_ogg(reader.file, reader.head, reader.size)
+        chained = sound.format == "OGG" and _is_chained_ogg(reader.file, reader.head, reader.size)
+        self._joined = reader.joined or chained
         self._exact = known_length and sound.format in _EXACT_FORMATS and sound.subtype in _EXACT_SUBTYPES
         self._damaged: list[float] = []  # seconds
 
@@ -360,12 +422,12 @@ class _Sound:
 
         self._reader.seek(0)
         try:
-            sound = self._resources.enter_context(soundfile.SoundFile(self._reader))
+            sound = self._reader.call(soundfile.SoundFile, self._reader)
         except soundfile.LibsndfileError as error:
-            self._reader.check(self._name)
             known = (text for key, text in _OPEN_ERRORS.items() if key in error.error_string)
             reason = next(known, f"damaged, or not what it claims to be ({error.error_string}); export it again")
             raise AudioError(f"{self._name}: {reason}") from error
+        self._resources.callback(_close, sound)
         # soundfile seeks after every read of a seekable file, which hides a decoder's errors and breaks on damage.
         sound.seekable = lambda: False
         return sound
@@ -378,7 +440,6 @@ class _Sound:
             wanted = decoded.advance(piece, start, stop)
             if len(wanted):
                 yield wanted
-        reader.check(self._name)
         end = reader.file.tell()
         if decoded.position < limit and not self._damaged:
             self._damaged += _silent_damage(
@@ -386,7 +447,7 @@ class _Sound:
             )
         if self._cut_ogg and decoded.position < stop:
             decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
-        elif self._joined_ogg and decoded.position < stop:
+        elif self._joined and decoded.position < stop:
             decoded.warnings.append(_more_follows(decoded.seconds))
         decoded.report_losses(stop, self._promised, self._damaged, _SILENT if sound.format == "FLAC" else _EARLY)
         ended = sound.format == "MP3" and not self._damaged and decoded.position < stop
@@ -401,7 +462,7 @@ class _Sound:
             self.decoded.position = self._sound.frames
         elif start and self._exact:
             try:
-                self.decoded.position = self._sound.seek(start)
+                self.decoded.position = self._reader.call(self._sound.seek, start)
             except soundfile.LibsndfileError:  # into damaged FLAC, and now it can do nothing else
                 self._sound = self._opened()
 
@@ -415,7 +476,7 @@ class _Sound:
             if failed:
                 self._damaged.append(decoded.seconds + len(block) / decoded.info.sample_rate)
             yield block
-            if failed and self._sound.format == "FLAC" and not reader.error and len(self._damaged) < MOST_DAMAGE:
+            if failed and self._sound.format == "FLAC" and len(self._damaged) < MOST_DAMAGE:
                 lost = self._pass_damage(limit)
                 yield from decoded.silence(lost)
                 failed = lost > 0
@@ -430,7 +491,7 @@ class _Sound:
         # On an error soundfile does not say how much it has read; the rows that are no longer NaN do.
         buffer = np.full((count, self._sound.channels), np.nan, np.float32)
         try:
-            return self._sound.read(out=buffer), False
+            return self._reader.call(self._sound.read, out=buffer), False
         except soundfile.LibsndfileError:
             return buffer[: np.count_nonzero(~np.isnan(buffer[:, 0]))], True
 
@@ -443,14 +504,24 @@ class _Sound:
 
         lost = FLAC_FRAME
         while self.decoded.position + lost < limit:
-            self._sound.close()
+            _close(self._sound)
             self._sound = self._opened()
             try:
-                self._sound.seek(self.decoded.position + lost)
+                self._reader.call(self._sound.seek, self.decoded.position + lost)
                 return lost
             except soundfile.LibsndfileError:
                 lost *= 2
         return 0
+
+
+def _close(sound: Any) -> None:
+    try:
+        sound.close()
+    except BaseException:
+        sound._file = (
+            None  # a signal may come when it is closed but not marked so; it would be freed again when deleted
+        )
+        raise
 
 
 def _silent_damage(reader: _Reader, form: str, rate: float) -> list[float]:
@@ -471,8 +542,17 @@ def _means_unknown(declared: int) -> bool:
 def _more_follows(seconds: float) -> str:
     return (
         f"not read after {seconds:.2f} s, where it says that it ends, though the file goes on;"
-        " if recordings were joined, convert to WAV"
+        " if recordings were joined, join them in an audio editor"
     )
+
+
+def _end_before_another(file: BinaryIO, head: bytes, start: int, size: int) -> int:
+    """Bytes of a WAV or AIFF file that another one follows; 0 of any other."""
+    end = 8 + int.from_bytes(head[4:8], "little" if head.startswith(b"RIFF") else "big")
+    if not _CHUNKS.match(head) or start + end >= size:
+        return 0
+    file.seek(start + end)
+    return end if head[:4] in file.read(5) else 0  # a byte more belongs to a chunk of odd size
 
 
 def _has_last_ogg_page(file: BinaryIO, size: int) -> bool:
@@ -516,15 +596,13 @@ class _Container:
                 f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"'
             ) from None
         file.seek(0)
-        self._name, self._callbacks = name, _Callbacks(file)
+        callbacks = self._callbacks = _Callbacks(name, file)
         # Titles need not be UTF-8. From PyAV 19 on they need not be for anybody, and it knows no such argument.
         lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         try:
-            container = resources.enter_context(av.open(self._callbacks, format=demuxer, **lenient))
+            container = resources.enter_context(callbacks.call(av.open, callbacks, format=demuxer, **lenient))
         except av.error.FFmpegError as error:
-            self._callbacks.check(name)
             raise AudioError(f"{name}: damaged or cut short ({error.strerror}); export it again") from error
-        self._callbacks.check(name)
         streams = container.streams.audio
         if not streams:
             raise AudioError(f"{name}: no audio stream; give a recording with sound")
@@ -603,8 +681,9 @@ class _Container:
         import av
 
         form = self.decoded.info.sample_rate, self.decoded.info.channels
+        packets = self._packets()
         try:
-            for packet in self._packets():
+            while (packet := self._callbacks.call(next, packets, None)) is not None:
                 try:
                     found = packet.decode()
                 except (av.error.FFmpegError, ValueError):  # the latter of PyAV 19, if damage names an unknown codec
@@ -614,7 +693,6 @@ class _Container:
                     yield frame if (frame.sample_rate, frame.layout.nb_channels) == form else None
         except av.error.FFmpegError:
             yield None
-        self._callbacks.check(self._name)
 
     def _packets(self) -> Iterator[Any]:
         while True:

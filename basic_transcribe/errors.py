@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class TranscribeError(Exception):
     """Base of every error this package raises on purpose.
@@ -39,3 +43,24 @@ class OutputError(TranscribeError):
 def printable(text: object) -> str:
     """Text fit for one line of a terminal or log: line feeds, controls and undecodable bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards.
+
+    Raises
+    ------
+    OutputError
+        If there is no place for one.
+    """
+    import tempfile
+
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="basic_transcribe-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"no temporary folder can be made: {error.strerror or error}; set TMPDIR to a folder with free space"
+        ) from error
+    with folder as path:
+        yield Path(path)

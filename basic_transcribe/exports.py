@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,8 @@ JSON_SCHEMA = Path(__file__).parent / "schemas" / "notes-4.schema.json"
 JAMS_VERSION = "0.3.4"
 WHOLE = Part()
 MAX_NPZ_BYTES = 4 << 30  # uncompressed; posteriors of about five hours
+LOCKED = (5, 32)  # Windows: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
+LOCK_ATTEMPTS, LOCK_PAUSE = 11, 0.1  # to replace an output that another program has open; seconds between them
 
 _SCALARS = ("frame_rate", "lowest_pitch", "tuning")
 # What numpy.save writes for little-endian numbers in C order; anything else in a file is not ours and is not parsed.
@@ -182,8 +185,9 @@ def _json_note(note: Note) -> dict[str, Any]:
 def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part = WHOLE, key: Key | None = None) -> str:
     """The notes as a JAMS file, the JSON of MIR research (Humphrey et al., ISMIR 2014; jams.readthedocs.io).
 
-    Annotations: ``note_midi`` (the pitch with the mean of its bend), ``pitch_contour`` (the bends over time; ``index``
-    counts the notes), and where they are known ``beat`` (its value counts within the bar), ``tempo`` and ``key_mode``.
+    Annotations: ``note_midi`` (the pitch with the mean of its bend, or else in the tuning of the recording),
+    ``pitch_contour`` (the bends over time; ``index`` counts the notes), and where they are known ``beat`` (its value
+    counts within the bar), ``tempo`` and ``key_mode``.
 
     Parameters
     ----------
@@ -206,7 +210,8 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part 
     """
     duration = round(float(transcription.duration), 6)
     notes, beats, key = transcription.notes, transcription.beats, key or transcription.key
-    data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n), round(n.confidence, 4)) for n in notes]}
+    tuning = transcription.tuning
+    data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n, tuning), round(n.confidence, 4)) for n in notes]}
     contours = [_contour(i, note) for i, note in enumerate(notes) if note.bend is not None]
     if beats:
         values = [float((i - beats.downbeat) % beats.per_bar + 1) for i in range(len(beats.times))]
@@ -251,9 +256,9 @@ def _observation(start: float, end: float, value: object, confidence: float | No
     return {"time": round(float(start), 6), "duration": length, "value": value, "confidence": confidence}
 
 
-def _sounding(note: Note) -> float:
-    """Pitch with the mean of its bend, as a fractional MIDI note number."""
-    bend = 0.0 if note.bend is None or not len(note.bend.semitones) else float(np.mean(note.bend.semitones))
+def _sounding(note: Note, tuning: float) -> float:
+    """Pitch with the mean of its bend, or with the tuning, as a fractional MIDI note number."""
+    bend = tuning / 100 if note.bend is None or not len(note.bend.semitones) else float(np.mean(note.bend.semitones))
     return round(float(note.pitch) + bend, 4)
 
 
@@ -407,7 +412,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
                 _set_mode(file, stat.S_IMODE(final))
-            os.replace(temporary, path)
+            _replace(temporary, path)
         finally:  # also when interrupted; once it has been renamed there is nothing left to remove
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -416,6 +421,28 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = _REMEDIES.get(number or 0, "choose another output")
         raise OutputError(f"{printable(path)}: cannot be written: {reason}; {remedy}") from error
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a file its name. Windows refuses as long as another program has the file of this name open: scanners and
+    synchronisers soon let go of it.
+
+    Raises
+    ------
+    OutputError
+        If one does not.
+    """
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            os.replace(temporary, path)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in LOCKED:
+                raise
+            if attempt == LOCK_ATTEMPTS:
+                remedy = "close the program that has it open, or let it be written"
+                raise OutputError(f"{printable(path)}: cannot be written: {error.strerror}; {remedy}") from error
+        time.sleep(LOCK_PAUSE)
 
 
 def _set_mode(file: BinaryIO, mode: int) -> None:

@@ -40,9 +40,13 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     bends = _bend_mode(flags)
     signature = _parsed(parse_time_signature, flags["time_signature"])
     division = _parsed(parse_division, flags["quantize"])
-    # A grid and a score are of no use unless they follow the music.
-    tempo = "auto" if flags["tempo"] is None and (division or flags["musicxml"]) else flags["tempo"]
-    beats = _beat_settings(tempo, signature)
+    first_bar = seconds_of("--first-bar", flags["first_bar"])
+    # A grid and a score are of no use unless they follow the music, and a bar line moves no others than these.
+    follows = division or flags["musicxml"] or first_bar is not None
+    tempo = "auto" if flags["tempo"] is None and follows else flags["tempo"]
+    beats = _beat_settings(tempo, signature, first_bar)
+    if first_bar is not None and beats is None:
+        raise UsageError("--first-bar is for bars that follow the recording; give --tempo auto, or --start instead")
     steady = None if beats else _number("--tempo", tempo, TEMPO)
     quarters = metre(signature or (4, 4))[1]  # of a beat
     if steady is not None:
@@ -159,7 +163,9 @@ def _number(option: str, text: str | None, wanted: str) -> float | None:
     return value
 
 
-def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> BeatSettings | None:
+def _beat_settings(
+    tempo: str | None, signature: tuple[int, int] | None, first_bar: float | None
+) -> BeatSettings | None:
     """How to look for beats, of ``auto`` or ``auto:120``; None if it is not to be done."""
     from .types import BeatSettings
 
@@ -168,7 +174,7 @@ def _beat_settings(tempo: str | None, signature: tuple[int, int] | None) -> Beat
         return None
     if colon and not near:
         raise UsageError(f"--tempo is {tempo!r}; give {TEMPO}")
-    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if near else None)
+    return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if near else None, first_bar)
 
 
 def seconds_of(option: str, text: str | None) -> float | None:

@@ -124,6 +124,8 @@ def _correlations(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 def parse_key(text: str) -> Key:
     """A key by name, such as ``C minor``, ``Cm``, ``Eb major``, ``F♯``.
 
+    It is spelled as it is given, unless that takes more than seven sharps or flats.
+
     Raises
     ------
     UsageError
@@ -132,7 +134,7 @@ def parse_key(text: str) -> Key:
     parsed = _parse(text)
     if parsed is None or parsed[2] not in ("major", "minor"):
         raise UsageError(f"{text!r} is no key; give one such as C major, F# minor, Bbm")
-    return Key(parsed[1], parsed[2])
+    return Key(parsed[1], parsed[2], flats={"#": False, "b": True}.get(parsed[0][1:]))
 
 
 def parse_scale(text: str) -> Scale:

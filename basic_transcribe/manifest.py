@@ -12,9 +12,11 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -24,6 +26,13 @@ NAME = "manifest.jsonl"
 
 Status = Literal["done", "skipped", "failed"]
 WINDOWS = os.name == "nt"
+# What Windows does not take in a part of a path, or takes for another file, a stream of one, a drive or a device.
+_NOT_ON_WINDOWS = re.compile(
+    r'[\x00-\x1f<>:"|?*\\]|[. ]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[1-9¹²³]) *(\.|$)', re.IGNORECASE
+)
+LOCKED_BYTE = 2**31 - 1  # beyond the lines: on Windows nobody could read what is locked
+LOCK_TRIES = 1000
+LOCK_PAUSE = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +53,10 @@ class Entry:
         Digest of its contents; empty if it was not read.
     fingerprint : str
         Digest of all that shapes the notes beside the recording: settings, model, version. Empty if nothing was tried.
-    seconds : float
-        Length of the recording.
-    notes : int
-        How many were found.
+    seconds : float or None
+        Length of the recording; None if its outputs were found there, whose warnings are then not known either.
+    notes : int or None
+        How many were found; None likewise.
     message : str
         What is wrong and what to do about it; empty unless failed.
     warnings : tuple of str
@@ -65,12 +74,17 @@ class Entry:
     mtime_ns: int | None = None
     sha256: str = ""
     fingerprint: str = ""
-    seconds: float = 0.0
-    notes: int = 0
+    seconds: float | None = 0.0
+    notes: int | None = 0
     message: str = ""
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     older: dict[str, str] = field(default_factory=dict)
+
+
+def is_possible(path: PurePosixPath) -> bool:
+    """Whether all parts of a relative path may be names of files on this system."""
+    return not (WINDOWS and any(part != ".." and _NOT_ON_WINDOWS.search(part) for part in path.parts))
 
 
 def safe_output(text: str) -> PurePosixPath:
@@ -84,13 +98,14 @@ def safe_output(text: str) -> PurePosixPath:
     Raises
     ------
     UsageError
-        If it could lead out of the folder: absolute, with ``..`` or a NUL; on Windows also with a drive, a backslash
-        or a control character, which elsewhere are parts of names.
+        If it could lead out of the folder: absolute, with ``..`` or a NUL. Or if it has a part that is no name of a
+        file here: on Windows with a colon or a backslash, say, which elsewhere are characters like others.
     """
     path = PurePosixPath(text)
-    forbidden = re.search(r"[\x00-\x1f\\]|^[A-Za-z]:" if WINDOWS else r"\x00", text)
-    if path.is_absolute() or ".." in path.parts or not path.name or forbidden:
+    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in text:
         raise UsageError(f"output {text!r} leads out of the folder of outputs; give a path below it, with slashes")
+    if not is_possible(path):
+        raise UsageError(f"output {text!r} is no name that Windows allows; give another, with slashes")
     return path
 
 
@@ -173,7 +188,7 @@ def to_line(entry: Entry) -> bytes:
 
 
 def parse(line: bytes) -> Entry | None:
-    """The entry of a line; None if it is something else, or half an entry.
+    """The entry of a line; None if it is something else, or half an entry, or of an output impossible on this system.
 
     Raises
     ------
@@ -190,6 +205,8 @@ def parse(line: bytes) -> Entry | None:
     if not {"input", "output", "status"} <= values.keys() or not all(_VALID[n](v) for n, v in values.items()):
         return None
     if values["output"] is not None:
+        if not is_possible(PurePosixPath(values["output"])):  # a run on another system may have written it
+            return None
         values["output"] = str(safe_output(values["output"]))
     values["warnings"] = tuple(values.get("warnings", ()))
     return Entry(**values)
@@ -215,8 +232,8 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "mtime_ns": lambda value: value is None or type(value) is int,
     "sha256": _text,
     "fingerprint": _text,
-    "seconds": lambda value: type(value) in (int, float) and 0 <= value < float("inf"),
-    "notes": _count,
+    "seconds": lambda value: value is None or (type(value) in (int, float) and 0 <= value < float("inf")),
+    "notes": lambda value: value is None or _count(value),
     "message": _text,
     "warnings": lambda value: isinstance(value, list) and all(map(_text, value)),
     "files": _texts,
@@ -323,15 +340,45 @@ def _locked(descriptor: int) -> Iterator[None]:
     """Keep other runs from writing, where the system and the disk know how."""
     try:
         import fcntl
-
+    except ImportError:
+        with _locked_on_windows(descriptor):
+            yield
+        return
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except (ImportError, OSError):
+    except OSError:
         yield
         return
     try:
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _locked_on_windows(descriptor: int) -> Iterator[None]:
+    msvcrt: Any = import_module("msvcrt")  # mypy knows of it on Windows only
+
+    def lock(mode: int) -> None:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, mode, 1)
+
+    locked = False
+    for _ in range(LOCK_TRIES):
+        try:
+            lock(msvcrt.LK_NBLCK)
+        except PermissionError:  # another has it
+            time.sleep(LOCK_PAUSE)
+        except OSError:
+            break
+        else:
+            locked = True
+            break
+    try:
+        yield
+    finally:
+        if locked:
+            lock(msvcrt.LK_UNLCK)
 
 
 def _cut_torn_line(descriptor: int) -> int:

@@ -42,6 +42,8 @@ LATEST = 360_000.0  # seconds
 SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; the file can hold 16.7
 LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
+FINEST_BAR = 16  # denominator; some programs take no time signatures of thirty-seconds
+RELEASE = 2  # quarter notes for which a note that ended keeps its bend, if its channel stays free
 
 # MIDI Polyphonic Expression 1.0 (RP-053): a lower zone of fifteen member channels, of which that of the drums stays
 # silent, so that other synthesisers, and readers that know no zones, find every note too.
@@ -50,7 +52,6 @@ MPE_MEMBERS = tuple(range(1, 16))
 MPE_VOICES = tuple(c for c in MPE_MEMBERS if c != DRUMS)
 MPE_BEND_RANGE = 48  # semitones; the standard's default, which importers assume whatever the file says
 MPE_MANAGER_BEND_RANGE = 2
-MPE_RELEASE = 2  # quarter notes for which a note that ended keeps its bend, if its channel stays free
 
 # Selecting the bend range takes three messages in this order: which parameter, its value, none. pretty_midi sorts the
 # messages of one tick by controller number when it writes a file it has read, so each step has a tick of its own.
@@ -182,9 +183,13 @@ def to_midi(
         channel that was released longest ago. When all fourteen sound (the one that General MIDI has for drums is left
         out), the newcomer shares the channel that bends least, and both play unbent from there on.
 
+    A note that has ended keeps its bend while it dies away: for two quarter notes, or until the next one of its channel
+    begins.
+
     With ``beats``, each beat falls on its place in the bars, and the tempo changes from beat to beat, while the times
     of the notes in seconds stay the same. What lies before the first downbeat becomes a pick-up; the file begins with
-    the recording. A first beat within a quarter of a beat of the beginning counts as the beginning.
+    the recording, and with about the tempo of the beats. A first beat by less than about a sixteenth note later than
+    the beginning counts as the beginning.
 
     Parameters
     ----------
@@ -204,7 +209,8 @@ def to_midi(
     markers : iterable of Marker
         Written as markers, in any order; negative times count as 0.
     tuning : float
-        Cents by which the recording's A lies above 440 Hz, within 200. Bends of notes include it.
+        Cents by which the recording's A lies above 440 Hz, within 200. Bends of notes include it; if there are none, it
+        is not written.
 
     Returns
     -------
@@ -258,14 +264,14 @@ def to_midi(
 
     title = _printable(title) or DEFAULT_TITLE
     if mpe:
-        tracks = [_mpe_track(title, settings.program, channels, steps, MPE_RELEASE * clock.resolution)]
+        tracks = [_mpe_track(title, settings.program, channels, steps, RELEASE * clock.resolution)]
     else:
         names = [f"{title} ({i})" for i in range(1, len(channels) + 1)] if channels[1:] else [title]
         tracks = []
         del voices  # what is not needed any more must not stand beside the events
         for name in names:
             channel, members = channels.pop(0)
-            events = _channel_events(channel, members, steps, bend_range, rest)
+            events = _channel_events(channel, members, steps, bend_range, rest, RELEASE * clock.resolution)
             del members
             tracks.append(_messages(name, settings.program, [channel], [], events))
     return MidiResult(
@@ -348,33 +354,31 @@ def _steady_clock(tempo: float, latest: float) -> _Clock:
     return _Clock(resolution, np.zeros(1, np.int64), np.zeros(1), np.array([microseconds]))
 
 
-def _lead_in(beats: Beats) -> float:
+def _lead_in(beats: Beats) -> Fraction:
     """Beats to be counted before the first one, so that the file can begin with the recording.
 
-    In the largest fraction of a beat that keeps their tempo, which is the first of the file and for some readers the
-    only one, near that of the others. If there are none, the first beat begins with the recording.
+    In the largest fraction of a beat that keeps their tempo near that of the others. If there are none, the first beat
+    begins with the recording.
     """
     passed = beats.times[0] * beats.tempo / 60
+    beat = Fraction(beats.quarters) / 4
+    finer = (3, 6, 12) if beat.numerator == 3 else (2, 4, 8)
+    fractions = [1, *(parts for parts in finer if (beat / parts).denominator <= FINEST_BAR)]
+    # A first beat that begins with the recording lasts longer by what has passed before it.
+    begins = passed * (1 + passed) < 1 / fractions[-1] and beats.times[1] <= LONGEST_QUARTER * beats.quarters
+    if begins or not passed:
+        return Fraction(0)
 
-    def error(lead: float) -> float:
-        if lead:
-            return abs(math.log(lead / passed))
-        return math.log1p(passed) if beats.times[1] <= LONGEST_QUARTER * beats.quarters else math.inf
+    def error(lead: Fraction) -> float:
+        return abs(math.log(lead / passed))
 
-    best = 0.0
-    for parts in (1, 2, 4, 8) if passed else ():
-        if parts > 1 and (Fraction(beats.quarters) / 4 / parts).denominator > 32:
-            break  # bars are not written in anything shorter
-        lead = max(1, round(passed * parts)) / parts
-        best = lead if error(lead) < error(best) else best
-        if error(best) <= LEAD_IN_ERROR:
-            break
-    return best
+    leads = [Fraction(max(1, round(passed * parts)), parts) for parts in fractions]
+    return next((lead for lead in leads if error(lead) <= LEAD_IN_ERROR), min(leads, key=error))
 
 
 def _beat_clock(beats: Beats, latest: float) -> _Clock:
     """The clock by which each beat falls on its tick, ``_lead_in`` beats after the beginning."""
-    lead = _lead_in(beats)
+    lead = float(_lead_in(beats))
     seconds = np.array([0.0, *(beats.times if lead else beats.times[1:])])
     quarters = np.array([0.0, *((lead or 1) + np.arange(len(seconds) - 1))]) * beats.quarters
     lengths = np.diff(seconds) / np.diff(quarters)
@@ -389,6 +393,9 @@ def _beat_clock(beats: Beats, latest: float) -> _Clock:
     if min(np.diff(ticks)) < 1 or last > MOST_TICKS:
         raise ValueError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s")
     goals = (seconds * (1e6 * resolution)).tolist()  # microseconds times resolution: the file's sums stay whole
+    if beats.times[0] and ticks[1] >= 32:  # begin with the usual tempo: for some readers the first is the only one
+        ticks.insert(1, ticks[1] // 32)
+        goals.insert(1, ticks[1] * 6e7 / (beats.tempo * beats.quarters))
     changes = _tempi(ticks, goals, TEMPO_ERROR * 1e6 * resolution)
     begins, elapsed, tempi = zip(*changes, strict=True)
     return _Clock(resolution, np.array(begins), np.array(elapsed) / (1e6 * resolution), np.array(tempi))
@@ -423,7 +430,7 @@ def _time_signatures(
     numerator, denominator = wanted or (0, 1)
     same_length = numerator * 4 / denominator == beats.per_bar * beats.quarters
     usual = wanted if wanted and same_length else beats.time_signature
-    lead = Fraction(_lead_in(beats))
+    lead = _lead_in(beats)
     part, whole = lead % 1, (int(lead) + beats.downbeat) % beats.per_bar  # of a beat, and beats, before the first bar
     changes: list[tuple[int, tuple[int, int]]] = []
     if part:
@@ -680,21 +687,22 @@ def _remaining_bend(voice: np.void, steps: _Steps, tick: int) -> int:
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-def _bend_track(voices: _Voices, steps: _Steps, rest: int) -> _Steps:
-    """The bends of one channel, one at most per tick, back at rest after each note.
+def _bend_track(voices: _Voices, steps: _Steps, rest: int, release: int) -> _Steps:
+    """The bends of one channel, one at most per tick, back at rest ``release`` ticks after each note.
 
     A note that begins takes the channel over, so the bend of the one before ends there.
     """
     track = _Steps()
     track.put(_BEND_RANGE_TICKS, rest)
     bent = voices["stop"] > voices["first"]
-    ends = np.minimum(voices["end"], _next_starts(voices))[bent]
-    for first, last, stop in zip(*_columns(voices[bent], "first", "stop"), ends.data, strict=True):
+    columns = _columns(voices[bent], "end", "first", "stop")
+    for end, first, last, following in zip(*columns, _next_starts(voices)[bent].data, strict=True):
+        stop = min(end, following)
         for tick, value in zip(steps.ticks[first:last], steps.values[first:last], strict=True):
             if max(tick, _BEND_RANGE_TICKS) < stop:
                 track.put(max(tick, _BEND_RANGE_TICKS), value)
         if stop >= _BEND_RANGE_TICKS:
-            track.put(stop, rest)
+            track.put(min(end + release, following), rest)
     changes = _Steps()
     last = 0
     for tick, value in zip(track.ticks, track.values, strict=True):
@@ -749,9 +757,11 @@ def _range_events(channel: int, semitones: int) -> list[_Events]:
     return [_events(ticks, _SELECT, channel, controls, values)]
 
 
-def _channel_events(channel: int, voices: _Voices, steps: _Steps, bend_range: int, rest: int) -> list[_Events]:
+def _channel_events(
+    channel: int, voices: _Voices, steps: _Steps, bend_range: int, rest: int, release: int
+) -> list[_Events]:
     """What happens on a channel. The bend range is selected if there are bends."""
-    bends = _bend_track(voices, steps, rest)
+    bends = _bend_track(voices, steps, rest, release)
     events = _note_events(channel, voices) + _bend_events(channel, bends)
     if bends:
         events += [*_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]

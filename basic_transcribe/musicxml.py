@@ -34,21 +34,33 @@ SPLITS = np.arange(48, 73)  # lowest pitch of the upper of two staves: where it 
 TRIPLETS_BEGIN = 0.0125
 ONE_SPAN = 14  # semitones a hand reaches
 CONNECTED = 7  # semitones: the widest step that holds a line together
-PITCHES = range(128)
+PITCHES = range(132)  # MusicXML has the octaves 0 to 9
 
 # Sign, line, octaves up.
 _CLEFS = {"treble": ("G", 2, 0), "alto": ("C", 3, 0), "bass": ("F", 4, 0), "tenor": ("G", 2, -1), "low": ("F", 4, -1)}
 # Clefs for any instrument: the pitches that stay near the staff; whether only for a single line.
 _REACH = {"treble": (range(55, 94), False), "bass": (range(28, 65), False), "tenor": (range(43, 80), True)}
 # Clefs of instruments that are always written in one, by General MIDI program: guitars, basses, bowed strings, brass,
-# reeds, flutes, banjo and fiddle.
+# reeds, flutes, bars, banjo and fiddle.
 _USUAL = {
-    **dict.fromkeys((40, 56, 59, 64, 65, 68, 69, 71, 73, 74, 110), "treble"),
+    **dict.fromkeys((9, 13, 40, 56, 59, 60, *range(64, 70), 71, 72, 73, 74, 110), "treble"),
     41: "alto",
     **dict.fromkeys((42, 57, 58, 70), "bass"),
     **dict.fromkeys((*range(24, 32), 105), "tenor"),
     **dict.fromkeys((*range(32, 40), 43), "low"),
 }
+# Steps, semitones and octaves from what is written to what sounds, by program, where they differ. Guitars and basses
+# are not here, since their clefs say the octave.
+_TRANSPOSING = {
+    **dict.fromkeys((56, 59, 64, 71), (-1, -2, 0)),  # in B flat: trumpet, also muted, soprano saxophone, clarinet
+    65: (-5, -9, 0),  # alto saxophone
+    66: (-1, -2, -1),  # tenor saxophone
+    67: (-5, -9, -1),  # baritone saxophone
+    **dict.fromkeys((60, 69), (-4, -7, 0)),  # in F: horn, English horn
+    **dict.fromkeys((8, 13, 72), (0, 0, 1)),  # celesta, xylophone, piccolo
+    9: (0, 0, 2),  # glockenspiel
+}
+_LEGIBLE = range(21, 130)  # MIDI pitches that transposed notes may be written at
 _TYPES: dict[Fraction, str] = {
     Fraction(8): "breve",
     Fraction(4): "whole",
@@ -160,7 +172,8 @@ def notes_to_musicxml(
     beats : Beats
         Bars, time signature and tempo. They go on evenly before the first beat and after the last.
     key : Key, optional
-        Key signature, and how notes are named; without it there are no sharps and flats in the signature.
+        Of the sound. It gives the key signature, and how notes are named; without it there are no sharps and flats in
+        the signature.
     title : str
         Of the piece.
     division : Fraction, optional
@@ -169,8 +182,9 @@ def notes_to_musicxml(
         eighths, whichever is nearer to the notes; in compound metres, and those of shorter beats, into sixteenths.
     program : int
         General MIDI program, 0 to 127. It names the part and, of instruments that are always written so (guitars,
-        basses, violins and the like), chooses the clef. 0 says nothing, as in a MIDI file: the clefs are those that
-        suit the range.
+        basses, violins and the like), chooses the clef. Transposing instruments (trumpet and clarinet in B flat,
+        saxophones, horns in F, piccolo and the like) have their notes and key as their players read them. 0 says
+        nothing, as in a MIDI file: the clefs are those that suit the range.
 
     Returns
     -------
@@ -190,10 +204,11 @@ def notes_to_musicxml(
     sounds = _quantise(struck, metre)
     # Where no note begins at a third, none should end there.
     metre = replace(metre, triplets=frozenset(s.start // metre.quarter for s in sounds if s.start % metre.step))
+    sounds, key, transposition = _transposed(sounds, key, program)
     staves = [(clef, _voices(part, metre)) for clef, part in _staves(sounds, program)]
     bars = _bars([chord for _, voices in staves for voice in voices for chord in voice], metre)
     layout = [[[_bar_of(v, *bar, metre, main=v is voices[0]) for bar in bars] for v in voices] for _, voices in staves]
-    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title, program)
+    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title, program, transposition)
 
 
 # -------------------------------------------------------------------------------------------------------------- rhythm
@@ -293,6 +308,22 @@ def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
 
 
 # -------------------------------------------------------------------------------------------------- staves and voices
+
+
+def _transposed(
+    sounds: list[_Sound], key: Key | None, program: int
+) -> tuple[list[_Sound], Key | None, tuple[int, int, int]]:
+    """Notes and key as the player reads them, and the steps, semitones and octaves from there to what sounds.
+
+    All stay as they sound where a note would be out of range.
+    """
+    transposition = _TRANSPOSING.get(program, (0, 0, 0))
+    rise = transposition[1] + 12 * transposition[2]
+    if not all(s.pitch - rise in _LEGIBLE for s in sounds):
+        return sounds, key, (0, 0, 0)
+    if key and rise % 12:
+        key = Key((key.tonic - rise) % 12, key.mode)  # in the spelling that is easiest to read
+    return [replace(s, pitch=s.pitch - rise) for s in sounds], key, transposition
 
 
 def _staves(sounds: list[_Sound], program: int) -> list[tuple[str, list[_Sound]]]:
@@ -585,6 +616,7 @@ def _write(
     key: Key | None,
     title: str,
     program: int,
+    transposition: tuple[int, int, int],
 ) -> bytes:
     """The file. ``layout`` has for each staff its voices, for each of those its bars."""
     root = ET.Element("score-partwise", version="4.0")
@@ -600,7 +632,7 @@ def _write(
         if pick_up and not index:
             measure.set("implicit", "yes")
         if not index:
-            _write_attributes(measure, clefs, metre, beats, key)
+            _write_attributes(measure, clefs, metre, beats, key, transposition)
             _write_tempo(measure, beats)
         at = start
         for staff, voices in enumerate(layout, 1):
@@ -635,7 +667,14 @@ def _write_part(parts: ET.Element, program: int) -> None:
     _add(instrument, "midi-program", str(program + 1))  # counted from 1
 
 
-def _write_attributes(measure: ET.Element, clefs: Sequence[str], metre: _Metre, beats: Beats, key: Key | None) -> None:
+def _write_attributes(
+    measure: ET.Element,
+    clefs: Sequence[str],
+    metre: _Metre,
+    beats: Beats,
+    key: Key | None,
+    transposition: tuple[int, int, int],
+) -> None:
     attributes = _add(measure, "attributes")
     _add(attributes, "divisions", str(metre.quarter))
     signature = _add(attributes, "key")
@@ -654,6 +693,10 @@ def _write_attributes(measure: ET.Element, clefs: Sequence[str], metre: _Metre, 
         _add(clef, "line", str(line))
         if octaves:
             _add(clef, "clef-octave-change", str(octaves))
+    if any(transposition):
+        transpose = _add(attributes, "transpose")
+        for name, number in zip(("diatonic", "chromatic", "octave-change"), transposition, strict=True):
+            _add(transpose, name, str(number))
 
 
 def _write_tempo(measure: ET.Element, beats: Beats) -> None:

@@ -74,7 +74,7 @@ ModelFile = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    option(WHICH, "GLOB", "Only paths below IN that match this, such as 'piano/*'; may be given again."),
+    option(WHICH, "GLOB", 'Only paths below IN that match this, such as "piano/*"; may be given again.'),
 ]
 Exclude = Annotated[list[str] | None, option(WHICH, "GLOB", "No paths below IN that match this; may be given again.")]
 RetryFailed = Annotated[
@@ -87,7 +87,8 @@ class NoteOptions:
     """The options of all commands that look for notes."""
 
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Settings for one instrument: " + ", ".join(PRESET_NAMES) + ".")
+        str | None,
+        typer.Option(metavar="NAME", help=f"Settings for one instrument: {', '.join(PRESET_NAMES)} (a single line)."),
     ] = None
     onset_threshold: Annotated[
         float | None, option(NOTES, "0..1", "Note sensitivity: lower finds more notes; the model's if omitted.")
@@ -150,6 +151,9 @@ class Options(NoteOptions):
         ),
     ] = None
     time_signature: Annotated[str | None, option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")] = None
+    first_bar: Annotated[
+        str | None, option(TIME, "TIME", "When a bar begins, the first or another, if --tempo auto has it wrong.")
+    ] = None
     quantize: Annotated[str | None, option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None
     strength: Annotated[float | None, option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None
     swing: Annotated[float | None, option(TIME, "0..1", "Delay of every second step of the grid.")] = None

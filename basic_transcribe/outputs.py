@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .types import Beats, Key, MidiSettings, Part
+from .types import Beats, Key, MidiSettings, Part, PitchBend
 
 if TYPE_CHECKING:
     from .pipeline import Transcription
-    from .types import Float32
+    from .types import Float32, Note
 
 SONIFIED, MIXED = ".sonified.wav", ".sonified-mix.wav"
 SOUND_RATE = 44_100  # Hz
@@ -141,10 +141,20 @@ class _Sheet:
 
         t, font = self.transcription, self.settings.soundfont
         if font is None:
-            return sound.synthesize(t.notes, t.duration, SOUND_RATE)
+            return sound.synthesize(self._notes_in_tune(), t.duration, SOUND_RATE)
         settings = MidiSettings(program=self.settings.midi.program, bend_mode="channels")
-        played = to_midi(t.notes, settings, tuning=t.tuning)
+        played = to_midi(self._notes_in_tune(), settings, tuning=t.tuning)
         return sound.synthesize_soundfont(played.data, font, SOUND_RATE)
+
+    def _notes_in_tune(self) -> Iterator[Note]:
+        """The notes; those for which no bend was looked for are bent by the tuning of the recording."""
+        import numpy as np
+
+        t = self.transcription
+        tuning = np.array([t.tuning / 100], np.float32)
+        for note in t.notes:
+            bend = PitchBend(note.onset, 1.0, tuning) if t.tuning else None
+            yield replace(note, bend=note.bend or bend)
 
     def audio(self, rate: int, seconds: float = math.inf) -> Float32 | None:
         """What was transcribed, mixed to mono, for so long at least; None if there are only posteriors."""

@@ -293,7 +293,15 @@ def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: 
     from .timing import estimate_beats, metre
 
     per_bar, quarters = metre(settings.time_signature)
-    return estimate_beats(envelope, frame_rate, notes, per_bar=per_bar, quarters=quarters, tempo_hint=settings.tempo)
+    return estimate_beats(
+        envelope,
+        frame_rate,
+        notes,
+        per_bar=per_bar,
+        quarters=quarters,
+        tempo_hint=settings.tempo,
+        first_bar=settings.first_bar,
+    )
 
 
 def transcribe(

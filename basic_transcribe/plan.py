@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,7 +23,9 @@ STDIN = "-"
 LIST = ".jsonl"  # of a file that names recordings and their outputs
 RECORDINGS = AUDIO_EXTENSIONS | AV_EXTENSIONS  # what a folder is searched for
 OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
-LONGEST_NAME = 255  # bytes, of a file's name, where the system does not say
+LONGEST_NAME = 255  # of a file, in bytes, or on Windows in units of UTF-16, where the system does not say
+
+Identity = tuple[int, int] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Plan:
 class Choice:
     """Which of the recordings found are wanted. Paths are relative to the folder searched, with slashes.
 
+    Unicode forms do not count: some systems give back the names of files in another than they were written in.
+
     Attributes
     ----------
     include : tuple of str
@@ -128,16 +133,29 @@ class Choice:
 
     def matches(self, path: str) -> bool:
         """Whether the globs leave it."""
-        included = not self.include or any(fnmatchcase(path, glob) for glob in self.include)
-        return included and not any(fnmatchcase(path, glob) for glob in self.exclude)
+        included = not self.include or any(_fits(path, glob) for glob in self.include)
+        return included and not any(_fits(path, glob) for glob in self.exclude)
 
     def in_shard(self, path: str) -> bool:
         """Whether it is in this part."""
         i, n = self.shard
-        return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8]) % n == i - 1
+        return int.from_bytes(hashlib.sha256(os.fsencode(_composed(path))).digest()[:8]) % n == i - 1
 
 
 EVERYTHING = Choice()
+
+
+def _fits(path: str, glob: str) -> bool:
+    return fnmatchcase(_composed(path), _composed(glob.replace(os.sep, "/")))  # on Windows a glob may have backslashes
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def folded(name: str) -> str:
+    """The same text for all names that some disk takes for one: letter case and Unicode form do not count."""
+    return _composed(name.casefold())
 
 
 # -------------------------------------------------------------------------------------------------------------- search
@@ -162,7 +180,11 @@ class _Search:
     found: list[_Found] = field(default_factory=list)
     failures: list[Result] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
-    seen: dict[tuple[int, int], str] = field(default_factory=dict)
+    seen: dict[Identity, str] = field(default_factory=dict)
+    idle: set[str] = field(init=False)  # globs that no recording has matched
+
+    def __post_init__(self) -> None:
+        self.idle = {*self.choice.include, *self.choice.exclude}
 
     def add(self, text: str) -> None:
         """One input as the user gave it."""
@@ -195,7 +217,7 @@ class _Search:
 
     def new(self, path: str, status: os.stat_result) -> bool:
         """Whether neither this nor another name of it has come up before."""
-        identity = status.st_dev, status.st_ino
+        identity = _identity(path, status)
         if identity in self.seen:
             self.remarks.append((path, f"the same as {self.seen[identity]}, done once"))
             return False
@@ -203,6 +225,7 @@ class _Search:
         return True
 
     def file(self, found: _Found, status: os.stat_result) -> None:
+        self.idle = {glob for glob in self.idle if not _fits(found.relative, glob)}
         if self.choice.matches(found.relative) and self.new(found.label, status):
             self.found.append(found)
 
@@ -246,6 +269,21 @@ class _Search:
         except OSError as error:
             self.remarks.append((folder, f"{error.strerror}, skipped"))
             return False
+
+
+def _identity(path: str | Path, status: os.stat_result) -> Identity:
+    """The same for all names of a file or folder, and for nothing else."""
+    if status.st_ino:
+        return status.st_dev, status.st_ino
+    return os.path.normcase(os.path.realpath(path))  # some disks on Windows number no files
+
+
+def _identity_of(path: str | Path) -> Identity | None:
+    """The same; None if there is nothing."""
+    try:
+        return _identity(path, os.stat(path))
+    except (OSError, ValueError):
+        return None
 
 
 def _kind(status: os.stat_result) -> str:
@@ -336,6 +374,8 @@ def plan(
     search = _Search(choice, lists=entries is not None, may_be_empty=may_be_empty)
     for text in inputs:
         search.add(text)
+    for option, globs in (("--include", choice.include), ("--exclude", choice.exclude)):
+        search.remarks += [(f"{option} {glob}", "matches no recording") for glob in globs if glob in search.idle]
     return _planned(search, output, extras, entries)
 
 
@@ -376,16 +416,27 @@ def _planned(search: _Search, output: Path | None, extras: Sequence[str], entrie
         if search.choice.in_shard(one.relative):
             job = Job(one.source, folder, name, one.label)
             if output is not None and entries is not None:
-                job = replace(job, known=entries.of_output(relative_output(job.output(".mid"), output)))
+                entry = entries.of_output(relative_output(job.output(".mid"), output))
+                job = replace(job, known=_known(one.source, entry))
             jobs.append(job)
     for path in (job.output(extension) for job in jobs for extension in (".mid", *extras)):
         try:
             status = os.stat(path)
         except (OSError, ValueError):
             continue
-        if (status.st_dev, status.st_ino) in search.seen and stat.S_ISREG(status.st_mode):
+        if _identity(path, status) in search.seen and stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path}: this output would replace an input; choose another folder for the outputs")
     return Plan(tuple(jobs), tuple(search.failures), tuple(search.remarks))
+
+
+def _known(source: Path, entry: Entry | None) -> Entry | None:
+    """What is known of an output, on the recording under the path that it has now if it is the same file."""
+    path = absolute(source)
+    if entry is None or entry.input == path:
+        return entry
+    identity = _identity_of(path)
+    same = identity is not None and identity == _identity_of(entry.input)
+    return replace(entry, input=path) if same else entry
 
 
 def _without_rivals(search: _Search) -> list[_Found]:
@@ -416,38 +467,57 @@ def relative_output(path: Path, output: Path) -> str:
 
 
 class _Names:
-    """Folder and name, extension missing, of each output; all different, letter case aside."""
+    """Folder and name, extension missing, of each output; all different, letter case and Unicode form aside."""
 
     def __init__(self, output: Path | None, entries: Entries | None) -> None:
         self._output = output
         self._entries = entries if output is not None and entries is not None else Entries()
-        # Outputs that are somebody's, with the input they are of.
-        self._owners = {
-            _key(*self._split(PurePosixPath(entry.output))): entry.input
-            for entry in self._entries
-            if entry.output is not None
-        }
+        # Outputs that are somebody's, with the input they are of. Earlier runs may have told Unicode forms apart.
+        self._owners: dict[str, dict[str, str]] = {}
+        for entry in self._entries:
+            if entry.output is not None:
+                self._own(*self._split(PurePosixPath(entry.output)), entry.input)
 
     def of(self, found: Sequence[_Found]) -> list[tuple[Path, str]]:
         names: dict[int, tuple[Path, str]] = {}
         for i, one in enumerate(found):
             if one.output is not None:
                 names[i] = self._listed(one.output)
-                self._owners[_key(*names[i])] = absolute(one.source)
-        for i, one in enumerate(found):
-            entry = self._entries.of_input(absolute(one.source))
+                self._own(*names[i], absolute(one.source))
+        for i, entry in enumerate(self._earlier(found)):
             if i not in names and entry is not None and entry.output is not None:
                 kept = self._split(PurePosixPath(entry.output))
-                if self._owners[_key(*kept)] == entry.input:  # unless a list has given it to another
+                path = _path(*kept)
+                if self._owners[folded(path)][path.casefold()] == entry.input:  # unless a list has given it to another
                     names[i] = kept
+                    self._own(*kept, absolute(found[i].source))
         free = [i for i in range(len(found)) if i not in names]
         names.update(zip(free, self._choose([found[i] for i in free]), strict=True))
         return [names[i] for i in range(len(found))]
 
+    def _own(self, folder: Path, name: str, source: str) -> None:
+        path = _path(folder, name)
+        self._owners.setdefault(folded(path), {})[path.casefold()] = source
+
+    def _earlier(self, found: Sequence[_Found]) -> list[Entry | None]:
+        """What the manifest says of each: under its path, or else under another that leads to the same file."""
+        known = [self._entries.of_input(absolute(one.source)) for one in found]
+        new = [i for i, entry in enumerate(known) if entry is None or entry.output is None]
+        # A folder spelt otherwise, or reached by a link, has files of the same names: only those are looked at.
+        names = {folded(found[i].source.name) for i in new}
+        earlier: dict[Identity | None, Entry] = {
+            _identity_of(entry.input): entry
+            for entry in self._entries
+            if names and entry.output is not None and folded(os.path.basename(entry.input)) in names
+        }
+        earlier.pop(None, None)
+        for i in new if earlier else ():
+            known[i] = earlier.get(_identity_of(found[i].source))
+        return known
+
     def _listed(self, output: PurePosixPath) -> tuple[Path, str]:
         folder, name = self._split(output)
-        base = os.path.realpath(self._output or "")
-        if os.path.commonpath([base, os.path.realpath(folder)]) != base:
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self._output or "")):
             raise UsageError(f"output {output} leads out of {self._output} by a link; give another")
         return folder, name
 
@@ -475,17 +545,16 @@ class _Names:
     def _clashes(self, names: Sequence[tuple[Path, str]]) -> list[list[int]]:
         groups: dict[str, list[int]] = {}
         for i, name in enumerate(names):
-            groups.setdefault(_key(*name), []).append(i)
+            groups.setdefault(folded(_path(*name)), []).append(i)
         return [group for key, group in groups.items() if len(group) > 1 or self._taken(key)]
 
     def _taken(self, key: str) -> bool:
         """Whether it is the name of another recording that is still there."""
-        owner = self._owners.get(key)
-        return owner is not None and os.path.lexists(owner)
+        return any(os.path.lexists(owner) for owner in self._owners.get(key, {}).values())
 
 
-def _key(folder: Path, name: str) -> str:
-    return os.path.abspath(os.path.join(folder, name)).casefold()
+def _path(folder: Path, name: str) -> str:
+    return os.path.abspath(os.path.join(folder, name))
 
 
 def _name(found: _Found, output: Path | None, depth: int, style: str) -> tuple[Path, str]:
@@ -608,13 +677,17 @@ def _unwritable(folder: Path, make: bool) -> str:
 
 def _unfit(path: Path) -> str:
     """Why no file can be put at this path, or nothing."""
-    try:
-        longest = os.pathconf(path.parent, "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # not on Windows; not on every file system
+    if hasattr(os, "pathconf"):
+        try:
+            longest = os.pathconf(path.parent, "PC_NAME_MAX")
+        except (OSError, ValueError):  # not on every file system
+            longest = LONGEST_NAME
+        size, unit = len(os.fsencode(path.name)), "bytes"
+    else:  # Windows
         longest = LONGEST_NAME
-    size = len(os.fsencode(path.name))
+        size, unit = len(path.name.encode("utf-16-le", "surrogatepass")) // 2, "characters"
     if size > longest:
-        return f"the output's name would have {size} bytes, {longest} are allowed; rename the recording"
-    if path.is_dir():
+        return f"the output's name would have {size} {unit}, {longest} are allowed; rename the recording"
+    if os.path.isdir(path):
         return f"the output {path} is a folder; move it, or choose another folder for the outputs"
     return ""

@@ -54,7 +54,7 @@ def settle_in() -> None:
 def _quotas() -> Iterator[float]:
     """Processors that each control group of this process may use, where it has a limit."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
@@ -72,7 +72,7 @@ def _quota(folder: Path) -> Iterator[float]:
     """The limit of one group, of version 2 or 1."""
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
-            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            quota, period = " ".join((folder / name).read_text(encoding="utf-8") for name in names).split()
             if float(quota) > 0:
                 yield float(quota) / float(period)
         except (OSError, ValueError, ZeroDivisionError):  # no such file; "max"

@@ -90,10 +90,11 @@ def _above(folder: str) -> str:
 
 
 def _totals(entries: Sequence[Entry], notes: int) -> str:
-    seconds = sum(entry.seconds for entry in entries if entry.status != "failed")
+    lengths = [entry.seconds for entry in entries if entry.status != "failed"]
+    unknown = sum(not seconds for seconds in lengths)
     figures = (
         (f"{len(entries):,}", "recording" + "s" * (len(entries) != 1)),
-        (clock(seconds), "of audio"),
+        (clock(sum(filter(None, lengths))), "of audio" + f" and {unknown:,} of unknown length" * bool(unknown)),
         (f"{notes:,}", "note" + "s" * (notes != 1)),
     )
     return "".join(f"<li><b>{figure}</b> {label}</li>" for figure, label in figures)
@@ -153,7 +154,10 @@ def _row(entry: Entry, above: str, links: _Links) -> tuple[str, int]:
     if path is not None and found is None:
         remarks.append("the output cannot be read as MIDI")
     kinds = _text(entry.status) + " warned" * bool(entry.warnings)
-    seconds, notes = (0.0, 0) if entry.status == "failed" else (entry.seconds, entry.notes)
+    failed = entry.status == "failed"
+    seconds, notes = (0.0, 0) if failed else (entry.seconds or 0.0, entry.notes or 0)
+    if not failed and entry.seconds is None:
+        remarks.append("its outputs were found there; its length and warnings are not known")
     roll = span = ""
     low = -1
     if found is not None and len(found):
@@ -161,12 +165,13 @@ def _row(entry: Entry, above: str, links: _Links) -> tuple[str, int]:
         roll = _image(found, max(seconds, float(found[:, 1].max())))
         span = f"{pitch_name(low)}–{pitch_name(high)}" if high > low else pitch_name(low)
         notes = notes or len(found)  # an output of an earlier run that was stopped before it told
+    length = f'<td data-v="{seconds:.2f}">{clock(seconds)}</td>' if seconds else '<td data-v="">unknown</td>'
     cells = (
         f'<th scope="row">{name}{files}</th>',
         f"<td>{roll}</td>",
         f"<td>{_text(STATUS.get(entry.status, entry.status))}</td>",
-        f'<td data-v="{seconds:.2f}">{clock(seconds)}</td>' if seconds else "<td></td>",
-        f"<td>{notes}</td>" if seconds or notes else "<td></td>",
+        "<td></td>" if failed else length,
+        f"<td>{notes}</td>" if seconds or notes or found is not None else "<td></td>",
         f"<td>{notes / seconds:.2f}</td>" if seconds else "<td></td>",
         f'<td data-v="{low}">{span}</td>' if span else "<td></td>",
         f"<td>{'<br>'.join(map(_text, remarks))}</td>",

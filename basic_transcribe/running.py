@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from .console import Bars, Report, complain, silence
-from .errors import TranscribeError, UsageError, printable
+from .errors import TranscribeError, UsageError, printable, temporary_folder
 
 if TYPE_CHECKING:
     from .batch import Pool, Recipe
@@ -251,8 +251,6 @@ def run_evaluation(
     report: Report,
 ) -> int:
     """Score recordings against their references; returns the exit code."""
-    import tempfile
-
     from . import evaluate, plan, scoring
     from .exports import write_atomic
 
@@ -276,8 +274,8 @@ def run_evaluation(
                 used = recipe.tracker.resolved(transcriber.model.defaults)
                 source = evaluate.setup(transcriber.model.name, transcriber.model.sha256, used)
                 report.say(evaluate.heading(source))
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="basic_transcribe-"))
-                pairs = _transcribed(found.recordings, Path(folder), recipe, jobs, report)
+                folder = stack.enter_context(temporary_folder())
+                pairs = _transcribed(found.recordings, folder, recipe, jobs, report)
             for recording, estimate in stack.enter_context(closing(pairs)):
                 try:
                     scores.append(evaluate.score(recording, estimate))
@@ -339,7 +337,6 @@ def _spooled(jobs: list[Job]) -> Iterator[list[Job]]:
         If it cannot be read or stored.
     """
     import shutil
-    import tempfile
 
     from .plan import STDIN
 
@@ -348,8 +345,8 @@ def _spooled(jobs: list[Job]) -> Iterator[list[Job]]:
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("standard input is not a recording; pipe one into it, or give a file instead of -")
-    with tempfile.TemporaryDirectory(prefix="basic_transcribe-") as folder:
-        path = Path(folder, "stdin")
+    with temporary_folder() as folder:
+        path = folder / "stdin"
         try:
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)

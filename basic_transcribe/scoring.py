@@ -222,6 +222,10 @@ def _load_csv(path: Path) -> Notes:
         names = list(CSV_COLUMNS[: len(first)])
     else:
         names, lines = ["midi_pitch" if name == "pitch" else name for name in first], lines[1:]
+        for known in (*CSV_COLUMNS, "bend_cents"):
+            same = [column for column, name in zip(first, names, strict=True) if name == known]
+            if len(same) > 1:
+                raise ValueError(f"the columns {' and '.join(same)} mean the same; leave out all but one")
     if missing := [name for name in CSV_COLUMNS[:3] if name not in names]:
         raise ValueError(f"no column {' nor '.join(missing)}; the columns are {', '.join(CSV_COLUMNS)}")
     wanted = [*(name for name in CSV_COLUMNS if name in names), "bend_cents"]
@@ -279,10 +283,11 @@ class _Row(NamedTuple):
 
 def _checked(rows: Sequence[_Row]) -> Notes:
     for row in rows:
-        if not 0 <= row.onset < row.offset <= LATEST:
-            raise ValueError(
-                f"{row.place}: from {row.onset:g} to {row.offset:g} s; a note lasts, and begins at 0 or later"
-            )
+        span = f"from {row.onset:g} to {row.offset:g} s"
+        if not 0 <= row.onset < row.offset:
+            raise ValueError(f"{row.place}: {span}; a note lasts, and begins at 0 or later")
+        if row.offset > LATEST:
+            raise ValueError(f"{row.place}: {span}, beyond {LATEST:.0f} s; give times in seconds")
         if not 0 <= row.pitch <= 127 or not 0 <= row.pitch + row.bend <= 127:
             raise ValueError(f"{row.place}: pitch {row.pitch:g}; give a MIDI note number, 0 to 127")
         if row.velocity is not None and not 0 <= row.velocity <= 127:
@@ -297,7 +302,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python allows between digits
 
 
 def load_midi(source: str | BinaryIO) -> Notes:

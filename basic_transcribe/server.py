@@ -567,7 +567,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _transcribe(self, query: str) -> None:
         order = api.read_order(query, ",".join(self.headers.get_all("Accept", [])))
         length = self._length()
-        with self.server.storage() as share, tempfile.TemporaryFile(prefix="basic_transcribe-") as file:
+        with self.server.storage() as share, _nameless_file() as file:
             with self.server.upload(share, length, self._check_wanted) as take:
                 if self.headers.get("Expect", "").lower() == "100-continue":
                     self.send_response_only(HTTPStatus.CONTINUE)
@@ -741,6 +741,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _later(reason: str) -> Problem:
     return Problem(503, f"{reason}; try again later", {"Retry-After": str(RETRY_AFTER)})
+
+
+def _nameless_file() -> BinaryIO:
+    """Where a recording is kept.
+
+    Raises
+    ------
+    Problem
+        If there is no place for one: 507.
+    """
+    try:
+        return tempfile.TemporaryFile(prefix="basic_transcribe-")
+    except OSError as error:
+        raise Problem(
+            507, f"the recording cannot be stored: {error.strerror}; start the server with TMPDIR set to a folder"
+        ) from error
 
 
 def _takes_gzip(accepted: str) -> bool:

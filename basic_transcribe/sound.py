@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from io import BytesIO
 from os import devnull
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OutputError, UsageError
+from .errors import OutputError, UsageError, temporary_folder
 from .evidence import STEPS_PER_DB, TILT
 from .types import Float32, Note
 
@@ -126,8 +125,8 @@ def synthesize_soundfont(midi: bytes, soundfont: Path, sample_rate: int) -> Floa
     program = player_of(soundfont)
     file = mido.MidiFile(file=BytesIO(midi))
     file.tracks[0].insert(0, mido.Message("control_change", channel=9, control=0, value=0))  # with XG banks: not drums
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "notes.mid", Path(folder) / "notes.wav"
+    with temporary_folder() as folder:
+        source, target = folder / "notes.mid", folder / "notes.wav"
         file.save(source)
         # No file of the user's settings, and no other font in place of one that fails to load.
         options = ["-niq", "-f", devnull, "-o", "synth.default-soundfont=", "-o", "synth.midi-bank-select=xg"]

@@ -9,8 +9,12 @@ the onsets nearest to the beats, so that they fall on what was played, not on fr
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Iterable, Sequence
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -18,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import UsageError
+from .errors import UsageError, temporary_folder
 from .types import Beats, Float32, Note, check_tempo
 
 Float64 = NDArray[np.float64]
@@ -75,6 +79,7 @@ TRIPLE = (3 / 2, 2, 3)  # how much faster the beats of bars of three may be than
 BARS = 3.0  # what bars of three explain counts for beside what their beats do
 EARLY = 0.15  # of a beat: what begins so much before it, is of it
 ACCENT = 0.25  # what accents count for beside changes of harmony
+HALF_A_BAR = 1.0  # what counts against bars if the music would begin with half a one, in standard deviations
 
 
 class OnsetEnvelope:
@@ -87,11 +92,8 @@ class OnsetEnvelope:
     """
 
     def __init__(self, sample_rate: float) -> None:
-        import librosa
-
         self._frame_rate = sample_rate / HOP
-        highest = min(HIGHEST, sample_rate / 2)
-        mel = librosa.filters.mel(sr=sample_rate, n_fft=WINDOW, n_mels=MELS, fmin=LOWEST, fmax=highest, norm=None)
+        mel = _mel_bands(sample_rate)
         window = np.hanning(WINDOW + 1)[:-1]
         self._mel = np.asarray(mel.T / (window.sum() / 2) ** 2, np.float32)
         self._window = window.astype(np.float32)
@@ -137,6 +139,48 @@ class OnsetEnvelope:
         self._buffer = self._buffer[CHUNK * HOP :]
 
 
+_loading = threading.Lock()
+
+
+def _mel_bands(sample_rate: float) -> Float32:
+    """Weights of the spectrum's bins in the bands, shape (bands, bins), each of which reaches 1 between its bins."""
+    with _loading, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what joblib does without
+        try:
+            return _librosa_bands(sample_rate)
+        except (OSError, RuntimeError):  # librosa does not load where it cannot keep what it compiles
+            with _compiling_elsewhere():
+                return _librosa_bands(sample_rate)
+
+
+def _librosa_bands(sample_rate: float) -> Float32:
+    import librosa
+
+    ends: Any = {"fmin": LOWEST, "fmax": min(HIGHEST, sample_rate / 2)}
+    # For any other norm than its own, librosa has many a function compiled that is not needed here.
+    bands = librosa.filters.mel(sr=sample_rate, n_fft=WINDOW, n_mels=MELS, norm="slaney", dtype=np.float64, **ends)
+    edges = librosa.mel_frequencies(MELS + 2, **ends)
+    return np.asarray(bands * ((edges[2:] - edges[:-2]) / 2)[:, np.newaxis], np.float32)
+
+
+@contextmanager
+def _compiling_elsewhere() -> Iterator[None]:
+    """What Numba compiles is kept in a folder that is gone afterwards, not in that of its source or in the home."""
+    import numba
+
+    config: Any = numba.config
+    cache, home = config.CACHE_DIR, os.environ.get("XDG_CACHE_HOME")
+    with temporary_folder() as folder:
+        config.CACHE_DIR = os.environ["XDG_CACHE_HOME"] = str(folder)
+        try:
+            yield
+        finally:
+            config.CACHE_DIR = cache
+            del os.environ["XDG_CACHE_HOME"]
+            if home is not None:
+                os.environ["XDG_CACHE_HOME"] = home
+
+
 # ---------------------------------------------------------------- beats
 
 
@@ -157,6 +201,7 @@ def estimate_beats(
     per_bar: int = 4,
     quarters: float = 1.0,
     tempo_hint: float | None = None,
+    first_bar: float | None = None,
 ) -> Beats | None:
     """Find the beats of a recording.
 
@@ -178,6 +223,8 @@ def estimate_beats(
     tempo_hint : float, optional
         About how many beats per minute are expected, within some 10 %; settles between a tempo, its half and its
         double.
+    first_bar : float, optional
+        Seconds at which a bar begins, the first one or any other.
 
     Returns
     -------
@@ -204,7 +251,11 @@ def estimate_beats(
         return None
     if per_bar == 3 and tempo_hint is None and not _compound(quarters):
         times = _in_threes(search, times, notes, events, duration)
-    return Beats(tuple(times.tolist()), per_bar, _downbeat(times, notes, events, per_bar), quarters)
+    if first_bar is None:
+        downbeat = _downbeat(times, notes, events, per_bar)
+    else:
+        downbeat = int(_nearest(np.array([first_bar]), times)[0]) % per_bar
+    return Beats(tuple(times.tolist()), per_bar, downbeat, quarters)
 
 
 def _times(search: _Search, events: _Events, duration: float) -> Float64 | None:
@@ -533,12 +584,22 @@ def _cover(beats: Float64, duration: float) -> Float64:
 
 
 def _downbeat(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> int:
-    """Which of the first beats begins a bar: the one of the largest changes of harmony, helped by accents."""
+    """Which of the first beats begins a bar.
+
+    Bars begin where the harmony changes, from one beat to the next or over two, and where notes begin that last;
+    accents help a little. Music begins with a bar or with an upbeat to one, seldom with half a bar.
+    """
     bars = len(times) // per_bar
     if per_bar == 1 or bars < 2:
         return 0
-    scores = _novelty(times, notes, events, ACCENT)
-    return int(scores[: bars * per_bar].reshape(bars, per_bar).mean(axis=0).argmax())
+    harmony = (_standard(_changes(times, notes, 1)) + _standard(_changes(times, notes, 2))) / 2
+    scores = harmony + _standard(_longest(times, notes, per_bar)) + ACCENT * _standard(_accents(times, events))
+    places = scores[: bars * per_bar].reshape(bars, per_bar).mean(axis=0)
+    if per_bar % 2 == 0:
+        begins = notes[0].onset - EARLY * (times[1] - times[0])
+        first = int(np.searchsorted(times, begins))  # the beat of the first note, or the next
+        places[(first + per_bar // 2) % per_bar] -= HALF_A_BAR
+    return int(places.argmax())
 
 
 def _explained_by_bars(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> float:
@@ -551,21 +612,49 @@ def _explained_by_bars(times: Float64, notes: Sequence[Note], events: _Events, p
 
 def _novelty(times: Float64, notes: Sequence[Note], events: _Events, accent: float) -> Float64:
     """How much speaks for each beat to begin a bar: change of harmony, and accents, which count for so much."""
+    return _standard(_changes(times, notes, 2)) + accent * _standard(_accents(times, events))
+
+
+def _edges(times: Float64) -> Float64:
+    """When what belongs to each beat begins, and when it ends after the last."""
     lengths = np.gradient(times)
-    edges = np.append(times, times[-1] + lengths[-1]) - EARLY * np.append(lengths, lengths[-1])
-    harmony = np.zeros((len(times) + 4, 12))  # seconds of each pitch class in each beat, two empty beats at the ends
+    return np.append(times, times[-1] + lengths[-1]) - EARLY * np.append(lengths, lengths[-1])
+
+
+def _changes(times: Float64, notes: Sequence[Note], width: int) -> Float64:
+    """How much the harmony of so many beats from each on differs from that of as many before, 0 to 1."""
+    edges = _edges(times)
+    # Seconds of each pitch class in each beat, empty beats at the ends.
+    harmony = np.zeros((len(times) + 2 * width, 12))
     for note in notes:
         first, last = np.searchsorted(edges, [note.onset, note.offset])
         first, last = max(0, first - 1), min(last, len(times))
-        harmony[first + 2 : last + 2, note.pitch % 12] += np.diff(edges[first : last + 1].clip(note.onset, note.offset))
-    pairs = harmony[:-1] + harmony[1:]
-    pairs /= np.maximum(np.linalg.norm(pairs, axis=1, keepdims=True), 1e-9)
-    change = 1 - (pairs[:-3] * pairs[2:-1]).sum(axis=1)  # of two beats against the two before them
+        harmony[first + width : last + width, note.pitch % 12] += np.diff(
+            edges[first : last + 1].clip(note.onset, note.offset)
+        )
+    sums = sum(harmony[i : len(harmony) - width + 1 + i] for i in range(width))
+    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    change = 1 - (sums[: len(times)] * sums[width : width + len(times)]).sum(axis=1)
     change[0] = change[1:].mean()  # where nothing was before
+    return np.asarray(change, np.float64)
+
+
+def _longest(times: Float64, notes: Sequence[Note], most: int) -> Float64:
+    """Length in beats of the longest note that begins with each beat, ``most`` if it is longer."""
+    lengths, edges = np.gradient(times), _edges(times)
+    longest = np.zeros(len(times))
+    for note in notes:
+        beat = int(np.searchsorted(edges, note.onset, side="right")) - 1
+        if 0 <= beat < len(times) and note.onset - times[beat] < EARLY * lengths[beat]:
+            longest[beat] = max(longest[beat], min(note.duration / lengths[beat], most))
+    return longest
+
+
+def _accents(times: Float64, events: _Events) -> Float64:
+    """The accent of what begins with each beat."""
     nearest = _nearest(times, events.times)
-    near = np.abs(events.times[nearest] - times) < EARLY * lengths
-    accents = np.where(near, events.accents[nearest], 0.0)
-    return _standard(change) + accent * _standard(accents)
+    near = np.abs(events.times[nearest] - times) < EARLY * np.gradient(times)
+    return np.where(near, events.accents[nearest], 0.0)
 
 
 def _standard(x: Float64) -> Float64:

@@ -326,6 +326,8 @@ class BeatSettings:
         Numerator and denominator of the bars.
     tempo : float or None
         Beats per minute, 4 to 1000, that the tempo is thought to be near.
+    first_bar : float or None
+        Seconds at which a bar begins, the first one or any other; its line is at the nearest beat. None finds out.
 
     Raises
     ------
@@ -335,12 +337,15 @@ class BeatSettings:
 
     time_signature: tuple[int, int] = (4, 4)
     tempo: float | None = None
+    first_bar: float | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
         _check_time_signature(self.time_signature)
         if self.tempo is not None:
             check_tempo(self.tempo)
+        if self.first_bar is not None and not 0 <= self.first_bar < math.inf:
+            raise UsageError(f"first_bar is {self.first_bar} s; give a moment of the recording, in seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +360,9 @@ class Key:
         ``major`` or ``minor``.
     confidence : float
         0 (any other key would do as well) to 1.
+    flats : bool or None
+        Whether its signature has flats, where it can be written with up to seven flats or sharps. None chooses the
+        fewer; of six either way, F# major and Eb minor.
 
     Raises
     ------
@@ -365,23 +373,27 @@ class Key:
     tonic: int
     mode: str
     confidence: float = 1.0
+    flats: bool | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
         if not (0 <= self.tonic <= 11 and self.mode in ("major", "minor")):
             raise UsageError(f"key is {self.tonic} {printable(self.mode)}; give 0 (C) to 11 (B), and major or minor")
+        object.__setattr__(self, "flats", self.fifths < 0)  # keys of one name are equal
 
     @property
     def fifths(self) -> int:
-        """Sharps (positive) or flats (negative) of the key signature, -5 to 6."""
-        relative_major = self.tonic if self.mode == "major" else self.tonic + 3
-        return (relative_major * 7 + 5) % 12 - 5
+        """Sharps (positive) or flats (negative) of the key signature, -7 to 7."""
+        relative_major, lowest = (self.tonic, -5) if self.mode == "major" else (self.tonic + 3, -6)
+        if self.flats is not None:
+            lowest = -7 if self.flats else -4
+        return (relative_major * 7 - lowest) % 12 + lowest  # twelve neighbours on the line of fifths
 
     @property
     def name(self) -> str:
         """Such as ``F# minor``."""
-        names = "C Db D Eb E F Gb G Ab A Bb B" if self.fifths < 0 else "C C# D D# E F F# G G# A A# B"
-        return f"{names.split()[self.tonic]} {self.mode}"
+        place = self.fifths + (1 if self.mode == "major" else 4)  # of the tonic on the line of fifths, counted from F
+        return f"{'FCGDAEB'[place % 7]}{('b', '', '#')[place // 7 + 1]} {self.mode}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,8 @@ def _server(
         try:
             server = listen(PORT if port is None else port)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or port is not None:
+            # EACCES is what Windows says of the ranges that it keeps for Hyper-V and the like.
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port is not None:
                 raise
             server = listen(0)
     except OSError as error:  # the lookup of a name fails with one too

@@ -13,7 +13,6 @@ import functools
 import io
 import itertools
 import os
-import resource
 import selectors
 import subprocess
 import sys
@@ -322,7 +321,11 @@ def work(orders: BinaryIO) -> None:
 
 
 def _memory() -> float:
-    """The most this process has used so far, in MB."""
+    """The most this process has used so far, in MB; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 

@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "tracking": ({"evidence", "monophonic", "notes", "types"}, {"numpy"}),
     "monophonic": ({"bends", "evidence", "types"}, {"numpy"}),
     "bends": ({"types"}, {"numpy"}),
-    "timing": ({"errors", "types"}, {"librosa", "numpy", "scipy"}),
+    "timing": ({"errors", "types"}, {"librosa", "numba", "numpy", "scipy"}),
     "keys": ({"errors", "types"}, {"numpy"}),
     "shaping": ({"errors", "keys", "timing", "types"}, {"numpy"}),
     "midi": ({"timing", "types"}, {"mido", "numpy", "pretty_midi"}),
@@ -151,6 +151,14 @@ def test_borders(room: str) -> None:
 def test_slow_libraries_are_loaded_where_they_are_used(room: str) -> None:
     at_the_top = {library for _, library, top in imports(FILES[room]) if top}
     assert not at_the_top & (HEAVY - {"numpy"} | {"torch"})
+
+
+def test_nothing_that_windows_lacks_is_needed_to_begin() -> None:
+    missing = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
+    files = [path for folder in ("basic_transcribe", "scripts", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert Path(__file__) in files
+    needed = {path.name: {library for _, library, top in imports(path) if top} & missing for path in files}
+    assert {name: libraries for name, libraries in needed.items() if libraries} == {}
 
 
 def loaded_by(*arguments: str) -> set[str]:

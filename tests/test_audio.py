@@ -8,13 +8,16 @@ import gzip
 import io
 import os
 import re
+import signal
 import struct
 import sys
 import tempfile
 import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +430,21 @@ def test_joined_ogg(rate: int) -> None:
     assert len(samples) == 4 * RATE
     assert warning(stream).startswith("not read after 4.00 s")
     assert read(first + second, part=Part(1.0, 2.0))[1].warnings == []
+
+
+@pytest.mark.parametrize("gap", [b"", b"\0"])
+@pytest.mark.parametrize(
+    ("kind", "subtype", "frames"), [("WAV", "PCM_16", 30_000), ("WAV", "PCM_U8", 30_001), ("AIFF", "PCM_16", 30_000)]
+)
+def test_joined_wav_and_aiff(kind: str, subtype: str, frames: int, gap: bytes) -> None:
+    first = encoded(kind, subtype, frames / RATE)
+    for second in (encoded(kind, subtype), encoded(kind, subtype)[:10]):
+        samples, stream = read(first + gap + second)
+        np.testing.assert_array_equal(samples, read(first)[0])
+        assert len(samples) == frames
+        assert warning(stream).startswith("not read after 0.68 s")
+        assert stream.duration == pytest.approx(frames / RATE)
+        assert read(first + gap + second, part=Part(end=0.5))[1].warnings == []
 
 
 def test_cut_flac() -> None:
@@ -994,6 +1012,204 @@ def test_packed_files_that_are_cut_or_damaged(kind: str, size: int) -> None:
 def test_disk_error(kind: str, part: Part | None) -> None:
     with pytest.raises(AudioError, match="cannot be read: Input/output error"):
         read(BadDisk(encoded(kind)), part=part)
+
+
+class Interrupted(io.BytesIO):
+    """Calls a function at the n-th call of a method."""
+
+    method, count = "read", 0
+    act: Callable[[], object]
+
+    def _called(self, method: str) -> None:
+        self.count -= method == self.method
+        if not self.count and method == self.method:
+            self.act()
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        self._called("read")
+        return super().read(count)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._called("seek")
+        return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        self._called("tell")
+        return super().tell()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def function(*_: object) -> None:
+        raise error
+
+    return function
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[BaseException], None]]:
+    """Sets what is raised by the handler of a signal."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda error: signal.signal(signal.SIGINT, raising(error))
+    signal.signal(signal.SIGINT, before)
+
+
+def outcome(file: io.BytesIO) -> BaseException | None:
+    """What reading raises; if nothing, all is read."""
+    try:
+        assert read(file)[1].warnings == []
+    except BaseException as error:
+        return error
+    return None
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def container(av_encoded: Encode, kind: str) -> bytes:
+    return av_encoded("mov", "pcm_s16le") if kind == "mov" else encoded(kind)
+
+
+KINDS = ["WAV", "FLAC", "OGG", "MP3", pytest.param("mov", marks=needs_av)]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RuntimeError("reset"), TimeoutError("late"), IndexError("none"), BaseException()]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_file_object_or_a_signal_raises_comes_out_as_it_is(
+    kind: str,
+    error: BaseException,
+    av_encoded: Encode,
+    on_signal: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = container(av_encoded, kind)
+    on_signal(error)
+    raised = 0  # at the end it is not called as often
+    for act, method, count in product((raising(error), interrupt), ("read", "seek", "tell"), (1, 2, 3, 5, 8, 13, 21)):
+        file = Interrupted(data)
+        file.act, file.method, file.count = act, method, count
+        caught = outcome(file)
+        assert caught is (error if file.count <= 0 else None)
+        raised += caught is error
+    assert raised > 20
+    assert capsys.readouterr().err == ""
+    assert len(read(data)[0]) == len(music())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TimeoutError("late")])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["read", "seek", "tell"])
+def test_a_signal_before_the_first_line_of_a_callback(
+    method: str,
+    kind: str,
+    error: BaseException,
+    av_encoded: Encode,
+    on_signal: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = container(av_encoded, kind)
+    on_signal(error)
+    codes = {getattr(c, method).__code__ for c in (decoders._Callbacks, decoders._Reader)}
+    for count in (1, 2, 3, 5, 8, 13):
+        calls = iter(range(count))
+
+        def profile(frame: Any, event: str, _: object, calls: Iterator[int] = calls) -> None:
+            if event == "call" and frame.f_code in codes and next(calls, None) is None:
+                sys.setprofile(None)
+                interrupt()
+
+        sys.setprofile(profile)
+        caught = outcome(io.BytesIO(data))
+        assert caught is (None if sys.getprofile() else error)
+        sys.setprofile(None)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_timer_never_cuts_a_recording_short(
+    kind: str, av_encoded: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(container(av_encoded, kind))
+    whole = read(path)[0]
+    # As anywhere, it may strike while an object is deleted, or before a file that is open belongs to anyone.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    before = signal.signal(signal.SIGALRM, raising(TimeoutError("late")))
+    try:
+        for wait in np.geomspace(1e-4, 1e-1, 20):
+            samples = None
+            with warnings.catch_warnings(action="ignore", category=ResourceWarning), contextlib.suppress(TimeoutError):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, wait)
+                    samples = read(path)[0]
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert samples is None or np.array_equal(samples, whole)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_while_it_is_closed_does_not_make_it_close_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    closing: list[soundfile.SoundFile] = []
+    close = soundfile.SoundFile.close
+
+    def interrupted(self: soundfile.SoundFile) -> None:
+        if self not in closing:
+            soundfile._snd.sf_close(self._file)  # as it does, before it marks itself as closed
+            closing.append(self)
+            raise KeyboardInterrupt
+        assert self.closed
+        close(self)
+
+    monkeypatch.setattr(soundfile.SoundFile, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read(encoded("FLAC"))
+    assert [sound.closed for sound in closing] == [True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_file_object_raises_in_a_thread(kind: str, av_encoded: Encode) -> None:
+    file, error = Interrupted(container(av_encoded, kind)), RuntimeError("reset")
+    file.act, file.count = raising(error), 4
+    with ThreadPoolExecutor() as pool, pytest.raises(RuntimeError) as caught:
+        pool.submit(read, file).result()
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_of_others_reach_the_hook_that_was_there(
+    kind: str, av_encoded: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unclean:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    others: list[type[BaseException]] = []
+
+    def hook(unraisable: Any) -> None:
+        others.append(unraisable.exc_type)
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    hooks = sys.unraisablehook, sys.excepthook
+    file = Interrupted(container(av_encoded, kind))
+    file.act, file.count = Unclean, 4
+    assert read(file)[1].warnings == []
+    assert others == [ZeroDivisionError]
+    file.act, file.count = raising(RuntimeError()), 4
+    with pytest.raises(RuntimeError):
+        read(file)
+    assert hooks == (sys.unraisablehook, sys.excepthook)
+
+
+@pytest.mark.parametrize("number", [5, 110])
+def test_disk_error_while_seeking(number: int) -> None:
+    file = Interrupted(encoded("WAV"))
+    file.act, file.method, file.count = raising(OSError(number, "no answer")), "seek", 8
+    with pytest.raises(AudioError, match=r"^audio: cannot be read: no answer$"):
+        read(file)
 
 
 def test_path_is_closed(tmp_path: Path) -> None:

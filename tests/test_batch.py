@@ -16,7 +16,8 @@ import pytest
 
 import basic_transcribe
 from basic_transcribe import batch
-from basic_transcribe.errors import ModelError
+from basic_transcribe.errors import ModelError, OutputError
+from basic_transcribe.manifest import parse, to_line
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.pipeline import Transcription
@@ -28,6 +29,22 @@ from basic_transcribe.types import Beats, BeatSettings, MidiSettings, Note, Part
 def job(path: Path, content: str = "music") -> Job:
     path.write_text(content)
     return Job(path, path.parent, path.stem, str(path))
+
+
+def at_once(job: Job) -> None:
+    """Let the times of the outputs be those of one run, however slowly they were written."""
+    for path in job.folder.glob(f"{job.name}.*"):
+        os.utime(path, ns=(10**18, 10**18))
+
+
+def edit(path: Path, old: bytes, new: bytes) -> bytes:
+    """Edit an output by hand, a minute later; what it holds then."""
+    before = path.stat().st_mtime_ns
+    edited = path.read_bytes().replace(old, new)
+    assert path.read_bytes() != edited
+    path.write_bytes(edited)
+    os.utime(path, ns=(before + 60 * 10**9,) * 2)
+    return edited
 
 
 def run(jobs: list[Job], recipe: batch.Recipe | None = None, **keywords: object) -> dict[str, Result]:
@@ -60,7 +77,7 @@ def test_it_is_said_what_was_found_out() -> None:
     assert batch._heard(heard, fakes.recipe()) == ""
     assert batch._heard(voice, fakes.recipe()) == "a single line, 100 beats a minute"
     asked_for = replace(voice, settings=replace(voice.settings, monophonic=True))
-    assert batch._heard(asked_for, fakes.recipe()) == "100 beats a minute"
+    assert batch._heard(asked_for, fakes.recipe()) == "a single line, 100 beats a minute"
 
 
 def test_notes_are_quantised_on_beats_or_a_tempo_but_on_nothing_else() -> None:
@@ -173,6 +190,76 @@ def test_extras_of_these_settings_pass_whatever_their_times(tmp_path: Path) -> N
     assert csv.read_bytes() == made
 
 
+# What the table does not know of, since nothing was kept of it: another run without one, or that was killed.
+
+CSV = fakes.recipe(extras=(".csv",))
+SHORT = replace(CSV, shape=ShapeSettings(staccato=100))
+
+
+def test_outputs_that_are_taken_over_are_ours(tmp_path: Path) -> None:
+    a = job(tmp_path / "a.wav")
+    run([a], CSV)
+    at_once(a)
+    taken = run([a], CSV)["a.wav"]
+    assert taken.status == "skipped"
+    assert taken.entry is not None
+    assert set(taken.entry.files) == {".mid", ".csv"}
+    assert (taken.entry.seconds, taken.entry.notes) == (None, None)  # not those of a recording without any
+    assert parse(to_line(taken.entry)) == taken.entry
+    assert run([replace(a, known=taken.entry)], SHORT)["a.wav"].status == "done"
+
+
+@pytest.mark.parametrize("extension", [".mid", ".csv"])
+def test_what_was_edited_is_not_taken_over(tmp_path: Path, extension: str) -> None:
+    a, path = job(tmp_path / "a.wav"), tmp_path / f"a{extension}"
+    known = run([a], CSV)["a.wav"].entry
+    at_once(a)
+    if extension == ".mid":  # by an editor that keeps the fingerprint
+        edited = edit(path, b"\x3c\x50", b"\x3c\x51")
+        os.utime(a.source, ns=(1, 1))  # so that the outputs are looked at
+    else:
+        edited = edit(path, b"80", b"81")
+        known = None
+    taken = run([replace(a, known=known)], CSV)["a.wav"]
+    assert taken.status == "skipped"
+    result = run([replace(a, known=taken.entry)], SHORT)["a.wav"]
+    assert (result.status, path.read_bytes()) == ("failed", edited)
+    assert f"{path} exists" in result.message
+
+
+def test_a_midi_file_to_which_others_are_added_is_ours(tmp_path: Path) -> None:
+    a = job(tmp_path / "a.wav")
+    run([a])
+    added = run([a], CSV)["a.wav"]
+    assert added.status == "done"
+    assert run([replace(a, known=added.entry)], SHORT)["a.wav"].status == "done"
+
+
+def test_a_midi_file_to_which_others_cannot_be_added_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _data: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device; free some space")
+
+    a = job(tmp_path / "a.wav")
+    run([a])
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "write_atomic", full)
+        failed = run([a], CSV)["a.wav"]
+    assert failed.status == "failed"
+    assert run([replace(a, known=failed.entry)], SHORT)["a.wav"].status == "done"
+
+
+def test_outputs_of_a_run_with_other_settings_that_was_killed_are_ours(tmp_path: Path) -> None:
+    a = job(tmp_path / "a.wav")
+    known = run([a], CSV)["a.wav"].entry
+    assert run([replace(a, known=known)], SHORT)["a.wav"].status == "done"  # of which nothing is kept
+    at_once(a)
+    taken = run([replace(a, known=known)], SHORT)["a.wav"]
+    assert taken.status == "skipped"
+    assert taken.entry is not None
+    assert not taken.entry.older
+    assert run([replace(a, known=taken.entry)], CSV)["a.wav"].status == "done"
+
+
 @pytest.mark.parametrize(
     ("content", "overwrite", "status"),
     [("other music", False, "failed"), ("other music", True, "done"), ("music", False, "done")],
@@ -193,7 +280,7 @@ def test_what_another_run_writes_meanwhile_is_in_the_way_unless_it_is_the_same(
     monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
     result = run([a], fakes.recipe(overwrite=overwrite))["a.wav"]
     assert result.status == status
-    assert status == "done" or "--overwrite" in result.message
+    assert status == "done" or "perhaps by another run; give --overwrite" in result.message
     assert run([b])["a.wav"].status == ("failed" if overwrite else "skipped")
 
 
@@ -226,6 +313,19 @@ def test_a_worker_is_not_ended_while_it_writes(tmp_path: Path, monkeypatch: pyte
     assert not held_back()
 
 
+def test_what_libraries_lack_is_no_failure_of_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, for_good in ((ImportError, False), (RuntimeError, False), (ZeroDivisionError, True)):
+
+        def fail(*_: object, kind: type[Exception] = error, **__: object) -> None:
+            raise kind("no")
+
+        monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", fail)
+        result = run([job(tmp_path / "a.wav")])["a.wav"]
+        assert result.status == "failed"
+        assert result.entry is not None
+        assert bool(result.entry.fingerprint) is for_good
+
+
 def test_one_bad_recording_stops_no_other(tmp_path: Path) -> None:
     contents = {"a.wav": "music", "b.wav": "broken", "c.wav": "bug", "d.wav": "grows", "e.wav": "music"}
     jobs = [job(tmp_path / name, content) for name, content in contents.items()]
@@ -243,6 +343,7 @@ def test_one_bad_recording_stops_no_other(tmp_path: Path) -> None:
         "\n" not in r.message and r.exit_code == bool(r.message and r.status == "failed") for r in results.values()
     )
     assert results["b.wav"].message == "not audio; give a recording"
+    assert results["gone.wav"].message == "cannot be read: No such file or directory; check the path"
     assert "ZeroDivisionError: division by zero" in results["c.wav"].message
     assert "Traceback" in results["c.wav"].details
     assert "changed while it was read" in results["d.wav"].message

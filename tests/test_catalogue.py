@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basic_transcribe.engines.catalogue import Found, Item, absolute, assign, below, meet, read_line
+from basic_transcribe import manifest
+from basic_transcribe.engines import catalogue
+from basic_transcribe.engines.catalogue import Found, Item, absolute, as_folder, assign, below, meet, parent, read_line
 from basic_transcribe.errors import UsageError
 from basic_transcribe.manifest import Entry
 from basic_transcribe.plan import plan
@@ -66,6 +71,14 @@ def test_what_has_a_name_keeps_it() -> None:
     earlier = [Entry("/in/a.wav", "a.mid", "done"), Entry("/elsewhere/b.wav", "b.mid", "done")]
     recordings = [found("/in/a.mp3"), found("/in/a.wav"), found("/in/b.mp3")]
     assert names(recordings, earlier) == {"a.wav": "a", "a.mp3": "a.mp3", "b.mp3": "b.mp3"}
+
+
+def test_names_that_differ_by_unicode_form_differ_by_more() -> None:
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    recordings = [found(f"/in/{forms[0]}.wav"), found(f"/in/{forms[1]}.mp3")]
+    assert set(names(recordings, []).values()) == {f"{forms[0]}.wav", f"{forms[1]}.mp3"}
+    earlier = [Entry(one.url, f"{form}.mid", "done") for one, form in zip(recordings, forms, strict=True)]
+    assert set(names(recordings, earlier).values()) == set(forms)  # what has a name keeps it
 
 
 def test_a_name_of_another_group_is_kept_too() -> None:
@@ -162,6 +175,17 @@ def test_names_of_objects_that_are_no_paths(relative: str) -> None:
     assert "empty part, . or .." in failed[0].message
 
 
+@pytest.mark.parametrize("relative", ["..\\..\\b.wav", "x/C:b.wav", "nul.wav"])
+def test_names_of_objects_that_are_no_paths_on_windows(relative: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Found(f"s3://songs/{relative}", relative)
+    monkeypatch.setattr(manifest, "WINDOWS", False)
+    assert len(assign([one], [])[0]) == 1
+    monkeypatch.setattr(manifest, "WINDOWS", True)
+    items, failed, _ = assign([one], [])
+    assert not items
+    assert "Windows does not allow; rename" in failed[0].message
+
+
 @pytest.mark.parametrize(
     ("line", "source", "url", "relative", "output"),
     [
@@ -212,3 +236,17 @@ def test_paths() -> None:
     assert absolute("s3://b/a.wav") == "s3://b/a.wav"
     assert below("s3://b/x/a.wav", "s3://b/x/") == "a.wav"
     assert below("s3://b/y/a.wav", "s3://b/x/") == "b/y/a.wav"
+    assert parent("s3://b/x/a.wav") == as_folder("s3://b/x") == as_folder("s3://b/x/") == "s3://b/x/"
+    assert below("s3://b//a.wav", parent("s3://b/l.txt")) == "/a.wav"  # which is refused later
+
+
+def test_paths_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "os", SimpleNamespace(path=ntpath, sep="\\"))
+    assert parent(r"C:\songs\list.txt") == as_folder(r"C:\songs") == "C:\\songs\\"
+    assert as_folder("C:\\") == "C:\\"
+    assert below(r"C:\songs\sub\a.wav", as_folder(r"C:\songs")) == "sub/a.wav"
+    assert below(r"D:\else\a.wav", as_folder(r"C:\songs")) == "else/a.wav"
+    assert below(r"\\host\share\a.wav", as_folder(r"C:\songs")) == "a.wav"
+    assert below("s3://b/x\\y.wav", "s3://b/") == "x\\y.wav"
+    for line in (b"sub/a.wav", rb"sub\a.wav"):
+        assert read_line(line, r"C:\songs\list.txt", 1) == Found(r"C:\songs\sub\a.wav", "sub/a.wav")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import pretty_midi
 import pytest
 import soundfile
 from conftest import Run, is_worker
+from typer.testing import CliRunner
 
 from basic_transcribe import __version__, load_posteriors
 from basic_transcribe import cli as commands
@@ -346,6 +346,19 @@ def test_the_bars_follow_the_recording(cli: Run, made: Path, tmp_path: Path) -> 
     assert midi.key_signature_changes
 
 
+def test_a_bar_line_where_it_is_said_to_be(cli: Run, made: Path, tmp_path: Path) -> None:
+    downbeats = set()
+    for second in ("2", "2.6", "3.2", "3.8"):
+        result = cli(made / "guitar.npz", "-o", ".", "--first-bar", second, "--json", "--overwrite")
+        assert result.returncode == 0, result.stderr
+        beats = json.loads((tmp_path / "guitar.json").read_text())["beats"]
+        lines = np.array(beats["times"])[beats["downbeat"] :: 4]
+        length = np.median(np.diff(beats["times"]))
+        assert np.abs(lines - float(second)).min() <= 0.6 * length
+        downbeats.add(beats["downbeat"])
+    assert len(downbeats) > 1
+
+
 def test_a_part_of_a_recording(cli: Run, made: Path, tmp_path: Path) -> None:
     assert cli(made / "guitar.flac", "-o", ".", "--start", "0:02", "--end", "6.5").returncode == 0
     whole = [(onset - 2, pitch) for onset, _, pitch, _ in notes_of(made / "guitar.mid") if 2.5 < onset < 6]
@@ -415,6 +428,8 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--channel", "0"], "channel is 0"),
         (["--quantize", "fifth"], "fifth"),
         (["--swing", "0.3"], "give --quantize"),
+        (["--first-bar", "soon"], "--first-bar is 'soon'"),
+        (["--first-bar", "1", "--tempo", "90"], "--first-bar is for bars that follow the recording; give --tempo auto"),
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
         (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.667 and 666.7"),
@@ -623,6 +638,35 @@ def test_commands_are_found_by_name(cli: Run, name: str) -> None:
     assert f"basic-transcribe {name}".encode() in shown.stdout
 
 
+def test_windows_has_its_wildcards_replaced_in_inputs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.wav", "a.wav", "take 1.flac", "take [1].flac", "midi"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "WINDOWS", True)
+    assert commands._globbed(["take [1].flac", "?.wav", "no*", "-"]) == ["take [1].flac", "a.wav", "b.wav", "no*", "-"]
+    (tmp_path / "take [1].flac").unlink()
+    assert commands._globbed(["take [1].flac", "* [1].flac"]) == ["take [1].flac", "* [1].flac"]
+
+    used: list[object] = []
+    monkeypatch.setattr(commands, "run", lambda inputs, folder, *_: used.append((inputs, folder)) or 0)
+    monkeypatch.setattr(commands, "run_batch", lambda folders, *_: used.append((folders.inputs, folders.output)) or 0)
+    for app, arguments in ((commands.app, ["*.wav", "-o", "m*"]), (commands.batch_app, ["*.wav", "out*"])):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert used == [(["a.wav", "b.wav"], Path("m*")), (("a.wav", "b.wav"), Path("out*"))]
+    monkeypatch.setattr(commands, "WINDOWS", False)
+    assert commands._globbed(["*.wav"]) == ["*.wav"]
+
+
+def test_arguments_are_not_left_to_the_parser_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows it would replace wildcards and variables in all of them."""
+    taken: list[object] = []
+    monkeypatch.setattr(sys, "argv", ["basic-transcribe", "*.wav", "--debug"])
+    monkeypatch.setattr(commands.signals, "install", lambda: None)
+    monkeypatch.setattr(commands, "app", lambda *arguments, **_: taken.extend(arguments))
+    commands.main()
+    assert taken == [["*.wav", "--debug"]]
+
+
 def test_2_a_command_whose_extra_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -713,6 +757,7 @@ def test_no_standard_streams_at_all(tmp_path: Path, cli_environment: dict[str, s
 def test_progress_bars_on_a_terminal_only(
     cli: Run, tmp_path: Path, cli_environment: dict[str, str], quiet: list[str]
 ) -> None:
+    pty = pytest.importorskip("pty")
     tone(tmp_path / "[red]a.wav")
     ours, theirs = pty.openpty()
     environment = cli_environment | {"TERM": "xterm", "COLUMNS": "100"}
@@ -803,6 +848,11 @@ def test_what_needs_beats_looks_for_them(flags: dict[str, object]) -> None:
     assert recipe(**flags, tempo="90").beats is None
     assert recipe(**flags, tempo="auto:90").beats == BeatSettings(tempo=90)
     assert recipe().beats is None
+
+
+def test_a_bar_line_is_one_of_beats_that_are_looked_for() -> None:
+    assert recipe(first_bar="1:02.5").beats == BeatSettings(first_bar=62.5)
+    assert recipe(first_bar="2", tempo="auto:90", time_signature="3/4").beats == BeatSettings((3, 4), 90, 2)
 
 
 @pytest.mark.parametrize(("signature", "quarters"), [("4/4", 60), ("6/8", 90), ("2/2", 120), ("3/8", 30)])

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basic_transcribe import exports
 from basic_transcribe.errors import OutputError, TranscribeError
 from basic_transcribe.exports import (
     JSON_SCHEMA,
@@ -170,7 +171,7 @@ some_recordings = st.builds(
     duration=numbers,
     warnings=st.lists(st.text()).map(tuple),
     beats=st.none() | some_beats,
-    key=st.none() | st.builds(Key, st.integers(0, 11), st.sampled_from(["major", "minor"]), fractions),
+    key=st.none() | st.builds(Key, st.integers(0, 11), st.sampled_from(["major", "minor"]), fractions, st.booleans()),
     markers=st.lists(st.builds(Marker, numbers, st.text())).map(tuple),
 )
 
@@ -263,6 +264,11 @@ def test_jams() -> None:
     assert [value["index"] for value in contour["value"]] == [0, 0]
     frequencies = [value["frequency"] for value in contour["value"]]
     np.testing.assert_allclose(69 + 12 * np.log2(np.array(frequencies) / 440), [60.1, 60.3], atol=1e-4)
+
+
+def test_notes_without_bends_are_in_tune_with_the_recording_in_jams() -> None:
+    notes = annotations(replace(EVERYTHING, tuning=-38.0))["note_midi"]
+    assert [note["value"] for note in notes] == [60.2, 60.62]  # the bend of the first counts from 440 Hz
 
 
 def test_jams_leaves_out_what_is_not_known() -> None:
@@ -536,6 +542,32 @@ def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "out.mid").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.mid"]
+
+
+def test_an_output_that_another_program_has_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows says it; a scanner lets go of a file soon, a player does not."""
+    path = tmp_path / "out.mid"
+    path.write_bytes(b"old")
+    whole, left = os.replace, 3
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            error = PermissionError(errno.EACCES, "Access is denied")
+            error.winerror = 5  # type: ignore[attr-defined]
+            raise error
+        whole(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(exports, "LOCK_PAUSE", 0)
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    left = 1000
+    with pytest.raises(OutputError, match="Access is denied; close the program that has it open"):
+        write_atomic(path, b"newer")
+    assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["out.mid"]
 
 

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import re
-import resource
 import stat
 import struct
 import subprocess
@@ -36,7 +35,10 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from basic_transcribe import cli as command_line
+from basic_transcribe import sound
 from basic_transcribe.audio import AudioStream
+from basic_transcribe.errors import OutputError
+from basic_transcribe.midi import to_midi
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.types import Float32, Posteriors
@@ -517,6 +519,8 @@ def test_row_22_unreadable_input(
 @pytest.mark.parametrize("full", ["limit", "tmpfs"])
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits and disks as Linux has them")
 def test_row_23_disk_full(tmp_path: Path, cli_environment: dict[str, str], full: str) -> None:
+    import resource
+
     recording, disk = tmp_path / "a.wav", tmp_path / "disk"
     recording.write_bytes(encoded())
     disk.mkdir()
@@ -655,6 +659,46 @@ def test_row_31_input_changes_while_it_is_read(run: Run, monkeypatch: pytest.Mon
     assert result.errors[0].startswith("error: a.wav: changed while it was read; run again")
     assert [p.name for p in Path().glob("*.mid")] == ["b.mid"]
     monkeypatch.undo()
+
+
+def test_no_place_for_temporary_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("set").mkdir()
+    Path("set/a.wav").write_bytes(encoded())
+    Path("set/a.csv").write_text("onset_s,offset_s,midi_pitch\n0,1,60\n")
+    sound_font = Path("a.sf2")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(sound, "player_of", lambda _: "fluidsynth")
+    with pytest.raises(OutputError, match="no temporary folder can be made"):
+        sound.synthesize_soundfont(to_midi([]).data, sound_font, RATE)
+    piped = run("-", stdin=encoded())
+    pytest.importorskip("mir_eval")
+    scored = run("set", app=command_line.evaluate_app)
+    for result in (piped, scored):
+        assert (result.code, len(result.errors)) == (4, 1)
+        assert result.errors[0].startswith("error: no temporary folder can be made: No such file or directory; set ")
+
+
+def test_no_place_for_what_libraries_compile(tmp_path: Path, cli_environment: dict[str, str]) -> None:
+    """A user without a home, and a folder of the package that only others may write to."""
+    code = """
+import os
+try:
+    import pwd
+except ImportError:  # Windows
+    pass
+else:
+    pwd.getpwuid = {}.__getitem__
+from basic_transcribe.timing import OnsetEnvelope
+import numba
+OnsetEnvelope(22_050)
+assert ("XDG_CACHE_HOME" in os.environ, numba.config.CACHE_DIR) == (False, "")
+"""
+    homes = {"HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE", "NUMBA_CACHE_DIR"}
+    environment = {name: value for name, value in cli_environment.items() if name not in homes}
+    environment |= {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_row_32_empty_standard_input(run: Run) -> None:

@@ -266,6 +266,16 @@ def test_recordings_that_have_moved_are_not_done_again(inside: Path) -> None:
     assert len(manifest.read(inside / "out")) == 3
 
 
+def test_a_folder_spelt_otherwise_is_up_to_date(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(inside)
+    (inside / "link").symlink_to("in")
+    unread(monkeypatch)
+    for folder in ("link", "in"):
+        assert run(inside, inputs=(str(inside / folder),)) == all_of("skipped")
+        assert {Path(e.input).relative_to(inside).parts[0] for e in manifest.read(inside / "out")} == {folder}
+    assert sorted(path.name for path in (inside / "out").rglob("*.mid")) == ["a.mid", "b.mid", "c.mid"]
+
+
 def test_without_its_manifest_nothing_is_done_twice(inside: Path) -> None:
     run(inside)
     (inside / "out" / NAME).unlink()

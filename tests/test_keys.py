@@ -159,7 +159,10 @@ def test_octave_order_and_tempo_do_not_matter(notes: list[Note], octaves: int) -
         *(("C", "C major"), ("c minor", "C minor"), ("Cm", "C minor"), ("CM", "C major"), ("c#m", "C# minor")),
         *(("Eb major", "Eb major"), ("F♯ minor", "F# minor"), ("B♭", "Bb major"), ("bbm", "Bb minor")),
         *((" A  Minor ", "A minor"), ("Gmaj", "G major"), ("e min", "E minor"), ("B-minor", "B minor")),
-        *(("Cb", "B major"), ("D# major", "Eb major")),
+        *(("Cb", "Cb major"), ("C#", "C# major"), ("Db", "Db major"), ("Gb major", "Gb major"), ("F#", "F# major")),
+        *(("Eb minor", "Eb minor"), ("D#m", "D# minor"), ("abm", "Ab minor"), ("G#m", "G# minor"), ("A♯m", "A# minor")),
+        # Those would need more than seven flats or sharps.
+        *(("D# major", "Eb major"), ("Fb", "E major"), ("B#", "C major"), ("Db minor", "C# minor"), ("E#m", "F minor")),
     ],
 )
 def test_keys_by_name(text: str, name: str) -> None:
@@ -168,11 +171,36 @@ def test_keys_by_name(text: str, name: str) -> None:
     assert key.confidence == 1
 
 
+@pytest.mark.parametrize("flats", [None, False, True])
 @pytest.mark.parametrize("mode", ["major", "minor"])
 @pytest.mark.parametrize("tonic", range(12))
-def test_names_of_keys_are_understood(tonic: int, mode: str) -> None:
-    key = Key(tonic, mode)
+def test_names_of_keys_are_understood(tonic: int, mode: str, flats: bool | None) -> None:
+    key = Key(tonic, mode, flats=flats)
     assert parse_key(key.name) == key
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [
+        ("major", "Cb Gb Db Ab Eb Bb F C G D A E B F# C#"),
+        ("minor", "Ab Eb Bb F C G D A E B F# C# G# D# A#"),
+    ],
+)
+def test_signatures(mode: str, names: str) -> None:
+    """The circle of fifths, from seven flats to seven sharps."""
+    keys = [parse_key(f"{name} {mode}") for name in names.split()]
+    assert [key.fifths for key in keys] == list(range(-7, 8))
+    assert [key.name for key in keys] == [f"{name} {mode}" for name in names.split()]
+    assert len(set(keys)) == 15
+    assert all((keys[i + 1].tonic - keys[i].tonic) % 12 == 7 for i in range(14))
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [("major", "C Db D Eb E F F# G Ab A Bb B"), ("minor", "C C# D Eb E F F# G G# A Bb B")],
+)
+def test_names_with_the_fewest_accidentals(mode: str, names: str) -> None:
+    assert [Key(tonic, mode).name for tonic in range(12)] == [f"{name} {mode}" for name in names.split()]
 
 
 @pytest.mark.parametrize("text", ["", "H", "C dorian", "Cmm", "C##", "minor", "C major\n\nD", "1"])

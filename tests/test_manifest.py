@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,23 +96,72 @@ def test_no_output_leads_out_of_its_folder(text: str) -> None:
     assert "\0" not in text
 
 
-@pytest.mark.parametrize(
-    ("text", "windows"),
-    [
-        *((text, False) for text in ("../a.mid", "/etc/a.mid", "a/../../b.mid", "a\0.mid", "", ".")),
-        *((text, True) for text in ("C:a.mid", "..\\a.mid", "a\nb.mid")),
-    ],
-)
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("text", ["../a.mid", "/etc/a.mid", "a/../../b.mid"])
 def test_outputs_elsewhere_are_refused(
     text: str, windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert windows is False or manifest.WINDOWS or manifest.safe_output(text).name == text  # a name like any other
     monkeypatch.setattr(manifest, "WINDOWS", windows)
     with pytest.raises(UsageError, match="leads out of the folder"):
         manifest.safe_output(text)
     (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + manifest.to_line(replace(DONE, output=text)))
     with pytest.raises(UsageError, match="line 2: "):
         manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a\0.mid", "", "."])
+def test_what_is_no_path_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="leads out of the folder"):
+        manifest.safe_output(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "C:a.mid",
+            "x/C:a.mid",
+            "x/C:/y/a.mid",
+            "a.mid:b.mid",
+            "..\\a.mid",
+            "a\nb.mid",
+            "a?.mid",
+            "a<b|c>.mid",
+            'a".mid',
+        ),
+        *(
+            "a*.mid",
+            "CON.mid",
+            "x/nul.mid",
+            "nul",
+            "Com1.x.mid",
+            "LPT³ .mid",
+            "aux/a.mid",
+            "x ./a.mid",
+            "x /a.mid",
+            "a.",
+        ),
+    ],
+)
+def test_what_is_no_name_on_windows_is_refused_there(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + manifest.to_line(replace(DONE, output=text)))
+    monkeypatch.setattr(manifest, "WINDOWS", False)
+    assert str(manifest.safe_output(text)) == text
+    assert [entry.output for entry in manifest.read(tmp_path)] == [text]
+    monkeypatch.setattr(manifest, "WINDOWS", True)
+    with pytest.raises(UsageError, match="no name that Windows allows; give another"):
+        manifest.safe_output(text)
+    assert list(manifest.read(tmp_path)) == [DONE]  # it may be of a run on another system
+
+
+@pytest.mark.parametrize(
+    "text", ["console.mid", "x/com10.mid", "a.b c/.a .mid", "communion/a+b,c;d=[e].mid", "é'♯.mid"]
+)
+def test_what_is_a_name_on_windows_is_taken_there(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "WINDOWS", True)
+    assert str(manifest.safe_output(text)) == text
 
 
 def test_the_last_entry_on_an_input_or_an_output_counts() -> None:
@@ -171,6 +221,69 @@ def test_several_processes_may_write_to_one(tmp_path: Path) -> None:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert len(manifest.read(tmp_path)) == len((tmp_path / NAME).read_bytes().splitlines()) == 100
+
+
+class WindowsLock:
+    """The module msvcrt, while another process has the lock for some tries."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self, tries: int, error: OSError) -> None:
+        self.tries, self.error = tries, error
+        self.held: list[int] = []  # bytes
+
+    def locking(self, descriptor: int, mode: int, length: int) -> None:
+        assert length == 1
+        byte = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if mode == self.LK_UNLCK:
+            self.held.remove(byte)
+        elif self.tries:
+            self.tries -= 1
+            raise self.error
+        else:
+            self.held.append(byte)
+
+
+def on_windows(lock: WindowsLock, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The bytes locked at each write."""
+    held = []
+    write = os.write
+
+    def watched(descriptor: int, data: bytes) -> int:
+        held.append(list(lock.held))
+        return write(descriptor, data)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", lock)
+    monkeypatch.setattr(os, "write", watched)
+    monkeypatch.setattr(manifest, "LOCK_PAUSE", 0)
+    return held
+
+
+def test_one_run_at_a_time_writes_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = WindowsLock(3, PermissionError(errno.EACCES, "Permission denied"))
+    held = on_windows(lock, monkeypatch)
+    with Manifest(tmp_path) as book:
+        book.append(DONE)
+        monkeypatch.setattr(os, "fsync", _full)
+        with pytest.raises(OutputError):
+            book.append(DONE)
+    (byte,) = held[0]
+    assert byte > 10**9  # what is locked cannot be read there
+    assert held == [[byte], [byte]]
+    assert (lock.tries, lock.held) == (0, [])
+    assert (tmp_path / NAME).read_bytes() == manifest.to_line(DONE)
+
+
+def test_where_windows_knows_no_locks_lines_are_written_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = WindowsLock(1, OSError(errno.EINVAL, "Invalid argument"))
+    held = on_windows(lock, monkeypatch)
+    with Manifest(tmp_path) as book:
+        book.append(DONE)
+    assert held == [[]]
+    assert list(manifest.read(tmp_path)) == [DONE]
 
 
 def test_a_full_disk_harms_no_earlier_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import BytesIO
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pretty_midi import PrettyMIDI
 
 from basic_transcribe.errors import UsageError
+from basic_transcribe.keys import parse_key
 from basic_transcribe.musicxml import notes_to_musicxml
 from basic_transcribe.timing import beat_position, beat_time
 from basic_transcribe.types import Beats, Key, Note
@@ -154,7 +158,9 @@ def scale(pitches: list[int], step: float = 1.0) -> list[Note]:
 # ---------------------------------------------------------------------------------------------------------- properties
 
 divisions = st.sampled_from([4, 8, 16, 32, 12, 24, 48])
-keys = st.none() | st.builds(Key, st.integers(0, 11), st.sampled_from(["major", "minor"]))
+keys = st.none() | st.builds(
+    Key, st.integers(0, 11), st.sampled_from(["major", "minor"]), flats=st.none() | st.booleans()
+)
 
 
 @st.composite
@@ -294,6 +300,9 @@ def test_a_scale() -> None:
         (Key(4, "major"), 4, "B# C# D D# E E# F# G G# A A# B"),
         (Key(6, "major"), 6, "B# C# C## D# E E# F# F## G# A A# B"),
         (Key(1, "major"), -5, "C Db D Eb Fb F Gb G Ab A Bb Cb"),
+        (Key(3, "minor"), -6, "C Db D Eb Fb F Gb G Ab A Bb Cb"),
+        (Key(11, "major", flats=True), -7, "C Db Ebb Eb Fb F Gb G Ab Bbb Bb Cb"),
+        (Key(1, "major", flats=False), 7, "B# C# C## D# E E# F# F## G# G## A# B"),
     ],
 )
 def test_names_follow_the_key(key: Key | None, fifths: int, names: str) -> None:
@@ -495,6 +504,10 @@ def test_clefs(pitches: list[int], clefs: list[str]) -> None:
         (41, [48, 67, 84], ("C", "3", None)),
         (42, [36, 55, 76], ("F", "4", None)),
         (43, [28, 43], ("F", "4", "-1")),
+        (60, [41, 60, 77], ("G", "2", None)),
+        (67, [37, 49, 68], ("G", "2", None)),
+        (72, [74, 96, 108], ("G", "2", None)),
+        (9, [79, 96, 108], ("G", "2", None)),
     ],
 )
 def test_instruments_have_their_clefs(program: int, pitches: list[int], clef: tuple[str, str, str | None]) -> None:
@@ -505,6 +518,73 @@ def test_instruments_have_their_clefs(program: int, pitches: list[int], clef: tu
             tuple(c.findtext(name) for name in ("sign", "line", "clef-octave-change")) for c in found.root.iter("clef")
         ]
         assert written == [clef]
+
+
+# Program, what it plays written for a C that sounds (C4), steps, semitones and octaves from there to the sound.
+TRANSPOSING = [
+    *((program, "D4", (-1, -2, 0)) for program in (56, 59, 64, 71)),
+    (65, "A4", (-5, -9, 0)),
+    (66, "D5", (-1, -2, -1)),
+    (67, "A5", (-5, -9, -1)),
+    (60, "G4", (-4, -7, 0)),
+    (69, "G4", (-4, -7, 0)),
+    (72, "C3", (0, 0, 1)),
+    (13, "C3", (0, 0, 1)),
+    (8, "C3", (0, 0, 1)),
+    (9, "C2", (0, 0, 2)),
+]
+
+
+@pytest.mark.parametrize(("program", "written", "transposition"), TRANSPOSING)
+def test_transposing_instruments(program: int, written: str, transposition: tuple[int, int, int]) -> None:
+    """In C the written notes are those of the written key: no accidentals."""
+    found = score(scale([60, 62, 64, 65, 67, 69, 71, 72]), EVEN, program=program, key=Key(0, "major"))
+    (transpose,) = found.root.findall(".//attributes/transpose")
+    assert [(e.tag, e.text) for e in transpose] == [
+        (tag, str(number))
+        for tag, number in zip(("diatonic", "chromatic", "octave-change"), transposition, strict=True)
+    ]
+    order = [e.tag for e in found.root.findall(".//attributes/*")]
+    assert order == sorted(order, key=["divisions", "key", "time", "staves", "clef", "transpose"].index)
+    assert found.symbols[0].name == written
+    assert found.root.findtext(".//fifths") == {"C": "0", "G": "1", "D": "2", "A": "3"}[written[0]]
+    assert found.root.find(".//accidental") is None
+
+
+@pytest.mark.parametrize(("program", "transposition"), [(p, t) for p, _, t in TRANSPOSING])
+@pytest.mark.parametrize("mode", ["major", "minor"])
+def test_transposed_keys_can_be_read(program: int, transposition: tuple[int, int, int], mode: str) -> None:
+    """Whatever the key, the sound is that of the notes, and the key signature is that of the written tonic."""
+    played = list(range(60, 73))
+    _, semitones, octaves = transposition
+    for key in (Key(tonic, mode, flats=flats) for tonic in range(12) for flats in (False, True)):
+        found = score(scale(played), EVEN, program=program, key=key)
+        pitches = [s.pitch + semitones + 12 * octaves for s in found.symbols if s.pitch is not None]
+        assert pitches == played
+        fifths = int(found.root.findtext(".//fifths") or 0)
+        assert (fifths - key.fifths) * 7 % 12 == -semitones % 12
+        assert fifths == key.fifths if not semitones else abs(fifths) <= 6
+
+
+@pytest.mark.parametrize(("key", "fifths"), [("A major", 6), ("B major", -4), ("F# minor", -6), ("C# major", -2)])
+def test_keys_of_an_alto_saxophone(key: str, fifths: int) -> None:
+    found = score(scale([60, 62]), EVEN, program=65, key=parse_key(key))
+    assert found.root.findtext(".//fifths") == str(fifths)
+
+
+def test_a_transposing_instrument_without_a_key() -> None:
+    found = score(scale([58, 60, 61]), EVEN, program=71)
+    assert [s.name for s in found.symbols if s.pitch] == ["C4", "D4", "Eb4"]
+    assert found.root.findtext(".//fifths") == "0"
+
+
+@pytest.mark.parametrize("program", [9, 67, 72])
+def test_notes_that_cannot_be_written_in_another_octave(program: int) -> None:
+    """MusicXML has the octaves 0 to 9."""
+    found = score(scale([0 if program == 67 else 21, 60, 127]), EVEN, program=program, key=Key(2, "major"))
+    assert [s.pitch for s in found.symbols if s.pitch is not None] == [0 if program == 67 else 21, 60, 127]
+    assert found.root.find(".//transpose") is None
+    assert found.root.findtext(".//fifths") == "2"
 
 
 @pytest.mark.parametrize(
@@ -621,3 +701,13 @@ def test_verovio_draws_every_note() -> None:
     assert toolkit.loadData(notes_to_musicxml(played, beats=EVEN, program=24).decode())
     drawn = toolkit.renderToSVG(1)
     assert (drawn.count('class="note"'), drawn.count('class="tuplet"')) == (8, 2)
+
+
+@pytest.mark.parametrize("program", [0, 24, 32, *(p for p, *_ in TRANSPOSING)])
+def test_verovio_plays_what_was_heard(program: int) -> None:
+    verovio = pytest.importorskip("verovio")
+    toolkit = verovio.toolkit()
+    played = [60, 61, 66, 70, 71, 84]
+    assert toolkit.loadData(notes_to_musicxml(scale(played), beats=EVEN, key=Key(9, "major"), program=program).decode())
+    (part,) = PrettyMIDI(BytesIO(base64.b64decode(toolkit.renderToMIDI()))).instruments
+    assert [note.pitch for note in part.notes] == played

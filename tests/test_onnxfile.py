@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -309,6 +308,8 @@ def test_malformed_protobuf(tmp_path: Path) -> None:
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
 def test_no_model_takes_all_the_memory(nodes: list[Any], constants: list[Any], tmp_path: Path) -> None:
+    import resource
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     used = [node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), node("ReduceSum", ["y"], ["z"], keepdims=0)]
     wanted = [node("Add", ["note_zeros", "z"], ["w"])]

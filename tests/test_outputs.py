@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -20,7 +21,7 @@ from basic_transcribe.midi import find_fingerprint
 from basic_transcribe.outputs import OutputSettings
 from basic_transcribe.pipeline import Transcription
 from basic_transcribe.presets import preset
-from basic_transcribe.types import Beats, Marker, MidiSettings, Note, Part, TrackerSettings
+from basic_transcribe.types import Beats, Marker, MidiSettings, Note, Part, PitchBend, TrackerSettings
 
 C_MAJOR = tuple(
     Note(0.5 * i, 0.5 * i + 0.45, pitch, 80, 0.9) for i, pitch in enumerate((60, 64, 67, 72, 67, 65, 62, 60))
@@ -113,16 +114,16 @@ def test_json_holds_the_key_and_the_beats() -> None:
 
 
 def test_a_given_key_and_part_are_told_everywhere() -> None:
-    settings = OutputSettings(key="C minor", part=Part(2.0, 6.5, "left"))
+    settings = OutputSettings(key="Ab minor", part=Part(2.0, 6.5, "left"))
     contents, _ = outputs.render(FOUND, [".mid", ".json", ".jams"], Path("song.wav"), settings, "")
     told = json.loads(contents[".json"])
-    assert told["key"]["name"] == "C minor"
+    assert told["key"]["name"] == "Ab minor"
     jams = json.loads(contents[".jams"])
     keys = [a["data"] for a in jams["annotations"] if a["namespace"] == "key_mode"]
-    assert [data["value"] for (data,) in keys] == ["C:minor"]
+    assert [data["value"] for (data,) in keys] == ["Ab:minor"]
     assert told["part"] == jams["sandbox"]["part"] == {"start": 2.0, "end": 6.5, "channel": "left"}
     assert any(
-        m.type == "key_signature" and m.key == "Cm" for m in mido.MidiFile(file=BytesIO(contents[".mid"])).tracks[0]
+        m.type == "key_signature" and m.key == "Abm" for m in mido.MidiFile(file=BytesIO(contents[".mid"])).tracks[0]
     )
 
 
@@ -136,6 +137,35 @@ def test_what_is_heard_beside_the_recording_is_the_part_that_was_transcribed(tmp
     assert mixed.shape[1] == 2
     first = mixed[: outputs.SOUND_RATE // 10, 0]
     assert np.sqrt(np.mean(first**2)) > 0.05
+
+
+FONTS = [Path(f"/usr/share/sounds/sf2/{name}.sf2") for name in ("TimGM6mb", "FluidR3_GM", "default-GM")]
+FONT = next((font for font in FONTS if font.exists()), None)
+needs_fluidsynth = pytest.mark.skipif(
+    not (FONT and shutil.which("fluidsynth")), reason="needs fluidsynth and a SoundFont"
+)
+
+
+@pytest.mark.parametrize("soundfont", [None, pytest.param(FONT, marks=needs_fluidsynth)])
+@pytest.mark.parametrize("bent", [False, True])
+def test_notes_are_heard_in_the_tuning_of_the_recording(bent: bool, soundfont: Path | None) -> None:
+    """Whether bends were looked for or not. Measured against those in tune: fonts have a tuning of their own."""
+
+    def heard(tuning: float) -> float:
+        bend = PitchBend(0.5, 0.1, np.full(10, tuning / 100, np.float32)) if bent else None
+        song = replace(SONG, notes=(Note(0.5, 1.5, 69, 80, 0.9, bend), Note(1.7, 3.0, 69, 80, 0.9)), tuning=tuning)
+        settings = OutputSettings(soundfont=soundfont)
+        contents, _ = outputs.render(song, [outputs.SONIFIED], Path("song.wav"), settings, "")
+        samples, rate = soundfile.read(BytesIO(contents[outputs.SONIFIED]), always_2d=True)
+        window = np.hanning(int(0.8 * rate))
+        parts = [samples[int(start * rate) :][: len(window), 0] for start in (0.6, 1.8)]
+        spectra = [np.abs(np.fft.rfft(part * window, 1 << 20)) for part in parts]
+        low, high = (int(hertz * (1 << 20) / rate) for hertz in (400, 480))
+        first, second = (1200 * np.log2(low + spectrum[low:high].argmax()) for spectrum in spectra)
+        assert first == pytest.approx(second, abs=1)
+        return float(first)
+
+    assert heard(-38.0) - heard(0.0) == pytest.approx(-38, abs=1)
 
 
 def test_a_picture_shows_the_recording_if_there_is_one(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 import socket
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,13 @@ def test_names_that_differ_by_letter_case_differ_by_more(tmp_path: Path) -> None
     assert len(set(names)) == len(names) == len(list(tmp_path.iterdir()))
 
 
+def test_names_that_differ_by_unicode_form_differ_by_more(tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    make(tmp_path, f"{forms[0]}.wav", f"{forms[1]}.mp3")
+    names = [unicodedata.normalize("NFC", job.output(".mid").name) for job in planned(tmp_path).jobs]
+    assert sorted(names) == ["é.mp3.mid", "é.wav.mid"]
+
+
 def test_one_name_in_several_folders_goes_below_their_names(tmp_path: Path) -> None:
     paths = make(tmp_path, "one/mix/a.wav", "two/mix/a.wav", "b.wav")
     found = planned(*paths, output=tmp_path / "out")
@@ -113,6 +122,33 @@ def test_a_file_given_twice_is_done_once(tmp_path: Path) -> None:
     found = planned(path, path, tmp_path)
     assert [j.source for j in found.jobs] == [path]
     assert str(tmp_path / "z.wav") in [label for label, _ in found.remarks]
+
+
+class Unnumbered:
+    """What the system says of a file on a disk that numbers none."""
+
+    st_ino = 0
+
+    def __init__(self, status: os.stat_result) -> None:
+        self._status = status
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._status, name)
+
+
+def test_files_without_numbers_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **keywords: Unnumbered(status(path, **keywords)))
+    make(tmp_path, "in/a.wav", "in/b.wav", "in/sub/c.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    found = planned(tmp_path / "in", tmp_path / "link", output=tmp_path / "out")
+    assert [job.source.name for job in found.jobs] == ["a.wav", "b.wav", "c.wav"]
+    assert [(Path(label).name, text) for label, text in found.remarks] == [
+        ("link", f"the same as {tmp_path / 'in'}, done once")
+    ]
+    (song,) = make(tmp_path, "song.mid")
+    with pytest.raises(UsageError, match="replace an input"):
+        planned(song)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
@@ -210,6 +246,15 @@ def test_outputs_that_cannot_be_written_are_found_first(tmp_path: Path) -> None:
         plan.check_folder(good.source)
 
 
+def test_on_windows_names_may_have_255_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pathconf", raising=False)
+    source = tmp_path / "a.wav"
+    jobs = [Job(source, tmp_path, name, name) for name in ("日" * 251, "日" * 252, "\N{GRINNING FACE}" * 126)]
+    writable, failures = plan.check_outputs(jobs, [".mid"])
+    assert writable == jobs[:1]
+    assert ["256 characters, 255 are allowed" in failure.message for failure in failures] == [True, True]
+
+
 def test_a_folder_without_permission_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(**_arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -293,6 +338,36 @@ def test_globs_match_the_path_below_the_folder(
     )
 
 
+def test_globs_that_match_nothing_are_said(tmp_path: Path) -> None:
+    """As with quotes that a shell passes on."""
+    make(tmp_path, "a.wav", "drums/b.wav")
+    given = Choice(("*.wav", "*.mp3"), ("'drums/*'", "drums/b.wav"))
+    found = planned(tmp_path, choice=given)
+    assert set(outputs(found, tmp_path)) == {"a.wav"}
+    assert [remark for remark in found.remarks if remark[1] == "matches no recording"] == [
+        ("--include *.mp3", "matches no recording"),
+        ("--exclude 'drums/*'", "matches no recording"),
+    ]
+
+
+def test_globs_may_have_backslashes_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Choice(("x\\*",))
+    monkeypatch.setattr(os, "sep", "/")
+    assert not given.matches("x/a.wav")
+    monkeypatch.setattr(os, "sep", "\\")
+    assert given.matches("x/a.wav")
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_unicode_forms_of_paths_do_not_count(forms: tuple[str, str]) -> None:
+    path, glob = (unicodedata.normalize(form, "Café/Ä.wav") for form in forms)
+    assert Choice((glob.replace("Ä", "?"), "x")).matches(path)
+    assert not Choice((), (glob,)).matches(path)
+    assert [i for i in range(1, 100) if Choice(shard=(i, 99)).in_shard(path)] == [
+        i for i in range(1, 100) if Choice(shard=(i, 99)).in_shard(glob)
+    ]
+
+
 def test_a_folder_of_which_nothing_is_left_is_a_usage_error(tmp_path: Path) -> None:
     make(tmp_path, "a.wav")
     (failure,) = planned(tmp_path, choice=Choice(("b*",))).failures
@@ -343,6 +418,47 @@ def test_recordings_keep_the_outputs_they_have(tmp_path: Path) -> None:
     found = planned(tmp_path / "in", output=tmp_path / "out", entries=Entries([known]))
     assert outputs(found, tmp_path) == {"in/a.wav": "out/a.mid", "in/a.mp3": "out/a.mp3.mid"}
     assert {job.source.name: job.known for job in found.jobs} == {"a.wav": known, "a.mp3": None}
+
+
+def test_a_folder_spelt_otherwise_has_the_same_recordings(tmp_path: Path) -> None:
+    a, b, _ = make(tmp_path, "in/a.wav", "in/sub/b.wav", "in/a.mp3")
+    (tmp_path / "link").symlink_to("in")
+    entries = Entries([entry(a, "a.mid"), entry(b, "b2.mid")])  # names that nobody would choose now
+    found = planned(tmp_path / "link", output=tmp_path / "out", entries=entries)
+    assert outputs(found, tmp_path) == {
+        "link/a.wav": "out/a.mid",
+        "link/sub/b.wav": "out/b2.mid",
+        "link/a.mp3": "out/a.mp3.mid",
+    }
+    known = {str(job.source.relative_to(tmp_path)): job.known for job in found.jobs}
+    assert known == {
+        "link/a.wav": entry(tmp_path / "link/a.wav", "a.mid"),  # so that it need not be read to be up to date
+        "link/sub/b.wav": entry(tmp_path / "link/sub/b.wav", "b2.mid"),
+        "link/a.mp3": None,
+    }
+
+
+def test_other_recordings_of_the_same_name_get_other_outputs(tmp_path: Path) -> None:
+    a, _ = make(tmp_path, "in/a.wav", "other/a.wav")
+    found = planned(tmp_path / "other", output=tmp_path / "out", entries=Entries([entry(a, "a.mid")]))
+    assert outputs(found, tmp_path) == {"other/a.wav": "out/a.wav.mid"}
+    both = Entries([entry(a, "a.mid"), entry(tmp_path / "link/a.wav", "a.wav.mid")])  # as versions before 0.13 did
+    (tmp_path / "link").symlink_to("in")
+    for folder, output in (("in", "a.mid"), ("link", "a.wav.mid")):
+        (job,) = planned(tmp_path / folder, output=tmp_path / "out", entries=both).jobs
+        assert job.output(".mid") == tmp_path / "out" / output
+
+
+def test_outputs_that_differ_by_unicode_form_are_kept_and_not_given_to_others(tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    sources = make(tmp_path, f"one/{forms[0]}.wav", f"two/{forms[1]}.wav", f"three/{forms[1]}.mp3")
+    entries = Entries([entry(s, f"{form}.mid") for s, form in zip(sources[:2], forms, strict=True)])
+    found = planned(*(s.parent for s in sources), output=tmp_path / "out", entries=entries)
+    names = [job.output(".mid").name for job in found.jobs]
+    assert names == [f"{forms[0]}.mid", f"{forms[1]}.mid", f"{forms[1]}.mp3.mid"]
+    sources[1].unlink()  # the other's is not free
+    found = planned(sources[2], output=tmp_path / "out", entries=entries)
+    assert [job.output(".mid").name for job in found.jobs] == [f"{forms[1]}.mp3.mid"]
 
 
 def test_an_output_is_free_when_its_recording_is_gone(tmp_path: Path) -> None:
@@ -444,3 +560,13 @@ def test_no_list_writes_outside_the_folder_of_outputs(tmp_path: Path, output: st
     with pytest.raises(UsageError, match="leads out of"):
         planned(path, output=tmp_path / "out", entries=Entries())
     assert not list(tmp_path.rglob("*.mid"))
+
+
+def test_no_list_writes_to_another_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.wav")
+    path = listed(tmp_path, {"input": "a.wav", "output": "junction/a.mid"})
+    with monkeypatch.context() as patched:
+        patched.setattr(os.path, "commonpath", ntpath.commonpath)
+        patched.setattr(os.path, "realpath", lambda p, **_: "D:\\" if Path(p).name == "junction" else "C:\\out")
+        with pytest.raises(UsageError, match="leads out of"):
+            planned(path, output=tmp_path / "out", entries=Entries())

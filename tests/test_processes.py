@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -26,7 +25,8 @@ import pytest
 import soundfile
 from conftest import GUITAR, is_worker
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's /proc")
+if not Path("/proc/self/task").exists():
+    pytest.skip("finds processes in Linux's /proc", allow_module_level=True)
 
 PATIENCE = 120  # seconds, after which a test has failed
 LONG = "z.flac"
@@ -389,6 +389,8 @@ def test_a_full_disk_leaves_the_old_outputs(scene: Scene, undisturbed: dict[str,
 
 
 def test_a_file_size_limit_fails_what_is_larger(scene: Scene, undisturbed: dict[str, bytes]) -> None:
+    import resource
+
     scene.shorten()
     limit = sorted(len(data) for data in undisturbed.values())[-2]  # one recording has a larger output than this
     result = scene.run(

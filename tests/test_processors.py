@@ -22,6 +22,13 @@ def test_results_come_in_order(threads: int, count: int) -> None:
     assert list(processors.in_order(str, range(count), threads)) == [str(i) for i in range(count)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_files_of_the_system_are_read_in_one_encoding() -> None:
+    code = "from basic_transcribe.processors import available_cpus; available_cpus()"
+    strict = ("-X", "warn_default_encoding", "-W", "error::EncodingWarning")
+    subprocess.run([sys.executable, *strict, "-c", code], cwd=Path(__file__).parent.parent, check=True)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_items_are_taken_a_few_ahead_and_in_the_callers_thread(threads: int) -> None:
     taken: list[int] = []
@@ -120,8 +127,8 @@ def test_quotas_of_containers_count(
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    read = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda p: group if p == Path("/proc/self/cgroup") else read(p))
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: group.encode() if p == Path("/proc/self/cgroup") else read(p))
     monkeypatch.setattr(processors, "CGROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert processors.available_cpus() == (limit or 8)

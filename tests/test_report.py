@@ -11,7 +11,7 @@ import shutil
 import struct
 import subprocess
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -103,9 +103,14 @@ def test_a_row_for_each_recording_and_totals(tmp_path: Path) -> None:
 
 def test_what_a_stopped_run_did_not_tell_is_seen_in_the_output(tmp_path: Path) -> None:
     transcribed(tmp_path, "a.mid")
-    page = parsed(Entry("/music/a.wav", "a.mid", "skipped"), root=tmp_path)
-    assert page.rows[1] == ["a.wavMIDI", "", "up to date", "", "3", "", "C4–G4", ""]
-    assert page.texts["b"] == "1" + "0:00.0" + "3"
+    found = Entry("/music/a.wav", "a.mid", "skipped", seconds=None, notes=None)
+    page = parsed(found, replace(found, input="/music/b.wav", seconds=0.0, notes=0), root=tmp_path)  # as 0.12 said it
+    _, a, b = page.rows
+    assert a[:7] == ["a.wavMIDI", "", "up to date", "unknown", "3", "", "C4–G4"]
+    assert b[1:] == [*a[1:7], ""]
+    assert "length and warnings are not known" in a[7]
+    assert page.texts["b"] == "2" + "0:00.0" + "6"
+    assert "of audio and 2 of unknown length" in page.texts[""]
 
 
 def test_a_page_of_nothing() -> None:

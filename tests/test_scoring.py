@@ -125,6 +125,25 @@ def test_sounding_pitch_is_the_mean_of_the_bend_in_its_range(tmp_path: Path) -> 
     assert notes.sounding == pytest.approx([61.5, 62.0], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0.1,1_0,64\n", "line 1: offset_s is '1_0'; give a number"),
+        ("0.1,1e7,64\n", "line 1: from 0.1 to 1e+07 s, beyond 1000000 s; give times in seconds"),
+        (
+            "onset_s,offset_s,midi_pitch,Pitch\n0,1,60,62\n",
+            "the columns midi_pitch and pitch mean the same; leave out all but one",
+        ),
+    ],
+)
+def test_what_a_reference_could_mean_is_not_guessed(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(TranscribeError) as caught:
+        scoring.load_notes(path)
+    assert str(caught.value) == f"{path}: {reason}"
+
+
 def test_recordings_need_audio_beside_the_reference(tmp_path: Path) -> None:
     with pytest.raises(TranscribeError, match="no recordings with references"):
         scoring.recordings(tmp_path)

@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 NEEDS = {
     "benchmark": (),
     "calibrate": ("onnx", "scipy"),
+    "disturb": ("scipy",),
     "evaluate": ("mir_eval", "scipy"),
     "export": ("torch", "onnx", "scipy"),
     "heldout": ("torch", "scipy"),
@@ -111,6 +112,8 @@ def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> sc
         ("benchmark", "gone.wav", "gone.wav: No such file"),
         ("calibrate", "songs --work work", "broken/a.wav: "),
         ("calibrate", "songs --work work --sets gone", "songs/gone: "),
+        ("disturb", "gone spoiled", "gone: "),
+        ("disturb", "songs spoiled --conditions hall,storm", "no such condition: storm; give some of untouched"),
         ("evaluate", "songs --onset-threshold 7", "onset"),
         ("evaluate", "songs --peers gone.csv", "gone.csv: No such file"),
         ("evaluate", "songs --peers songs/broken/a.csv", "system, set, F50, Foff"),
@@ -234,6 +237,26 @@ def test_posteriors_are_those_of_the_recording(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- plot
+
+
+@pytest.mark.parametrize("condition", ["untouched", "hall", "noise", "faint", "sharp", "tape"])
+def test_spoiled_recordings_keep_their_references(tmp_path: Path, condition: str) -> None:
+    recording = guitar(tmp_path / "songs" / "a.wav")
+    script("disturb").spoil(recording, tmp_path, [condition], 1.5)
+    spoiled = tmp_path / condition / "songs" / "a.flac"
+    before, after = (scoring.load_reference(path) for path in (recording.reference, spoiled.with_suffix(".csv")))
+    kept = before.intervals[:, 0] < 1.49
+    assert 2 < kept.sum() < len(before)
+    np.testing.assert_array_equal(after.pitch, before.pitch[kept])
+    times = after.intervals[:, 0] * (2 ** (40 / 1200) if condition == "sharp" else 1)
+    np.testing.assert_allclose(times, before.intervals[kept, 0], atol=0.02 if condition == "tape" else 1e-4)
+    cents = 100 * (after.sounding - before.sounding[kept])
+    if condition == "tape":
+        assert 10 < np.abs(cents).max() < 25.1
+    else:
+        np.testing.assert_allclose(cents, 40 if condition == "sharp" else 0, atol=0.1)
+    found = scoring.from_notes(Transcriber(threads=1).transcribe(spoiled, settings=TrackerSettings(tuning=440)).notes)
+    assert scoring.note_scores(after, found)["Fbend"] > (0.8 if condition == "untouched" else 0.3)
 
 
 def test_plot(main: Main, tmp_path: Path) -> None:

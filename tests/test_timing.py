@@ -135,6 +135,32 @@ def test_beats_and_bars_of_known_music(tempo: float, drift: float, per_bar: int)
     assert beats.downbeat == first % per_bar
 
 
+@pytest.mark.parametrize("upbeat", [0, 1, 3])
+def test_music_whose_harmony_changes_within_the_bar(upbeat: int) -> None:
+    """Though chords have a tone in common over the bar line, and none within; a bass note lasts for the bar."""
+    times = click_map(100, 0.0, 48, start=0.4)
+    beats = Beats(tuple(times.tolist()))
+    tune = [(beat, 1, 72) for beat in range(4 - upbeat, 4)] if upbeat else []
+    for half in range(2 * (upbeat > 0), 22):
+        root = 48 + (3 * (half // 2) - 2 * (half % 2)) % 12
+        tune += [(2 * half, 2, root + k) for k in (0, 4, 7)]
+        tune += [(2 * half, 4, 36)] * (half % 2 == 0)
+    notes = [Note(*beat_time(beats, np.array([a, a + 0.9 * length])).tolist(), p, 80, 0.9) for a, length, p in tune]
+    found = estimate_beats(silence(times[-1]), FRAME_RATE, notes)
+    assert found is not None
+    bars = beat_position(beats, [found.times[found.downbeat]])[0] / 4
+    assert bars == pytest.approx(round(bars), abs=0.03)
+
+
+def test_a_bar_line_that_is_known() -> None:
+    times = click_map(100, 0.0, 48, start=0.4)
+    for beat in range(4, 12):
+        beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times), first_bar=times[beat] + 0.1)
+        assert beats is not None
+        lines = np.array(beats.times[beats.downbeat :: 4])
+        assert np.abs(lines - times[beat]).min() < 0.02
+
+
 def test_beats_cover_the_recording() -> None:
     times = click_map(100, 0.0, 30, start=5.0)
     beats = estimate_beats(silence(times[-1] + 7), FRAME_RATE, song(times))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import http.client
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -46,7 +48,7 @@ from basic_transcribe.api import (
     settings,
 )
 from basic_transcribe.cli import app as command_line
-from basic_transcribe.errors import AudioError, OutputError
+from basic_transcribe.errors import AudioError, OutputError, UsageError
 from basic_transcribe.model import default_model_path
 from basic_transcribe.pipeline import Transcriber, Transcription
 from basic_transcribe.server import HEADERS, Asset, FormParserError, Server, _Form, _Handler
@@ -817,6 +819,11 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     assert "No space left" in post(server, b"x").problem(507)
 
 
+def test_nowhere_to_store_a_recording(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert "set to a folder" in post(server, b"x").problem(507)
+
+
 def test_a_connection_serves_several_requests(server: Server) -> None:
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=120)
     for _ in range(2):
@@ -1000,6 +1007,22 @@ def test_another_port_where_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(web, "PORT", taken.getsockname()[1])
         with web._server("127.0.0.1", None, [], ASSETS, fake, Limits(), False, False) as server:  # type: ignore[arg-type]
             assert server.server_address[1] not in (0, web.PORT)
+
+
+def test_another_port_where_the_usual_one_is_kept(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    """As by Windows for virtual machines."""
+    bind = socketserver.TCPServer.server_bind
+
+    def refuse(server: socketserver.TCPServer) -> None:
+        if server.server_address[1] == web.PORT:
+            raise PermissionError(errno.EACCES, "An attempt was made to access a socket in a forbidden way")
+        bind(server)
+
+    monkeypatch.setattr(socketserver.TCPServer, "server_bind", refuse)
+    with web._server("127.0.0.1", None, [], ASSETS, fake, Limits(), False, False) as server:  # type: ignore[arg-type]
+        assert server.server_address[1] not in (0, web.PORT)
+    with pytest.raises(UsageError, match="forbidden way; give other"):
+        web._server("127.0.0.1", web.PORT, [], ASSETS, fake, Limits(), False, False).__enter__()  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------------------------------- fuzz

@@ -19,7 +19,7 @@ from ..flags import recipe_of, report_of
 from ..options import RUN, Exclude, Include, Options, RetryFailed, Sectioned, new_app, option, with_options
 from ..plan import Choice, check_folder
 from ..running import Stop, exit_with, signals, usage_errors
-from .catalogue import LISTS, absolute, is_url, parent
+from .catalogue import LISTS, absolute, as_folder, is_url, parent
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -266,7 +266,7 @@ def _source(url: str, choice: Choice) -> Source:
         return Source(url, parent(url), is_list=True, choice=choice)
     folder = url.endswith("/") if is_url(url) else Path(url).is_dir()
     if folder:
-        root = url.rstrip("/") + "/"
+        root = as_folder(url)
         return Source(escape(root) + "**", root, choice=choice)
     first = min((url.index(character) for character in WILD if character in url), default=None)
     if first is None or Path(url).is_file():

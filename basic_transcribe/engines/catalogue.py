@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ..errors import UsageError
-from ..manifest import Entry, listed_output
-from ..plan import with_digest
+from ..manifest import Entry, is_possible, listed_output
+from ..plan import folded, with_digest
 
 LISTS = (".jsonl", ".txt")
 _SCHEME = re.compile(r"[A-Za-z][-A-Za-z0-9+.]*://")
@@ -77,13 +77,21 @@ def absolute(path: str, folder: str = "") -> str:
 
 
 def below(url: str, root: str) -> str:
-    """Path below a folder or prefix that ends in a slash; of what lies elsewhere all but the scheme."""
-    return url.removeprefix(root) if url.startswith(root) else _SCHEME.sub("", url).lstrip("/")
+    """Path below a folder (:func:`as_folder`), with slashes; of what lies elsewhere all but the scheme or drive."""
+    path = url if is_url(url) else url.replace(os.sep, "/")
+    if url.startswith(root):
+        return path[len(root) :]
+    return (_SCHEME.sub("", path) if is_url(url) else os.path.splitdrive(path)[1]).lstrip("/")
 
 
 def parent(url: str) -> str:
-    """The folder of a path or URL, with a slash at its end."""
-    return url.rpartition("/")[0] + "/"
+    """The folder of a path or URL, as :func:`as_folder` gives it."""
+    return url.rpartition("/")[0] + "/" if is_url(url) else as_folder(os.path.dirname(url))
+
+
+def as_folder(url: str) -> str:
+    """A folder or prefix with a slash at its end, or what its system has instead."""
+    return url.rstrip("/") + "/" if is_url(url) else os.path.join(url, "")
 
 
 def read_line(line: bytes, source: str, number: int) -> Found | None:
@@ -127,7 +135,7 @@ def read_line(line: bytes, source: str, number: int) -> Found | None:
 def group_of(path: str) -> str:
     """A key that all have in common whose outputs could get the same name, by their paths below what was searched."""
     folder, name = posixpath.split(path)
-    return posixpath.join(folder, name.partition(".")[0]).casefold()
+    return folded(posixpath.join(folder, name.partition(".")[0]))
 
 
 def meet(found: Iterable[Found], earlier: Iterable[Entry]) -> Iterator[tuple[str, Found | None, Entry | None]]:
@@ -160,7 +168,7 @@ def meet(found: Iterable[Found], earlier: Iterable[Entry]) -> Iterator[tuple[str
 
 
 def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item], list[Entry], list[Entry]]:
-    """Names for the outputs of one group (:func:`group_of`), all different, letter case aside.
+    """Names for the outputs of one group (:func:`group_of`), all different, letter case and Unicode form aside.
 
     As in a batch: what has a name from an earlier run keeps it, unless a list gives that to another; ``sub/a.wav`` is
     called ``sub/a``, or ``sub/a.wav`` where that would be the name of several, or gets a digest of its path.
@@ -190,6 +198,8 @@ def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item]
     for one in recordings:
         if {"", ".", ".."} & set(one.relative.split("/")):
             failures[one.url] = "its path has an empty part, . or ..; move it"
+        elif not is_possible(PurePosixPath(one.relative)):  # such as that of an object of a store
+            failures[one.url] = "its path has a part that Windows does not allow; rename it"
         elif one.output is not None:
             _claim(one, one.output.removesuffix(".mid"), names, owners)
             if one not in names:
@@ -249,8 +259,9 @@ def _choose(free: list[Found], taken: Mapping[str, str]) -> dict[Found, str]:
 def _clashes(names: Mapping[Found, str], taken: Mapping[str, str]) -> list[list[Found]]:
     groups: dict[str, list[Found]] = {}
     for one, name in names.items():
-        groups.setdefault(name.casefold(), []).append(one)
-    return [group for key, group in groups.items() if len(group) > 1 or key in taken]
+        groups.setdefault(folded(name), []).append(one)
+    owned = set(map(folded, taken))
+    return [group for key, group in groups.items() if len(group) > 1 or key in owned]
 
 
 def _digest(one: Found) -> str:

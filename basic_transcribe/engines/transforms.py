@@ -225,7 +225,7 @@ class Transcribe(beam.DoFn):  # type: ignore[misc]
             entry, status = visit.run(self._transcriber)
         _count(files=1, **{"failures" if status == "failed" else status: 1})
         if status == "done":
-            _count(notes=entry.notes, audio_milliseconds=round(1000 * entry.seconds))
+            _count(notes=entry.notes or 0, audio_milliseconds=round(1000 * (entry.seconds or 0)))
             Metrics.distribution(NAMESPACE, DISTRIBUTION).update(round(1000 * (time.monotonic() - started)))
         yield entry, status
 
@@ -315,12 +315,14 @@ class _Visit:
         return result
 
     def _fetch_outputs(self) -> dict[str, int]:
-        """Bring the outputs that exist, for the task to find; their inodes, since what it writes has others."""
+        """Bring the outputs that exist, with their times; their inodes, since what the task writes has others."""
         inodes = {}
         for extension in () if self._recipe.overwrite else self._recipe.extensions:
             path = self._job.output(extension)
             if FileSystems.exists(self._target + extension):
                 fetch(self._target + extension, path)
+                _, written = size_and_time(FileSystems.get_filesystem(self._target).metadata(self._target + extension))
+                os.utime(path, ns=(written, written))
                 inodes[extension] = path.stat().st_ino
         return inodes
 

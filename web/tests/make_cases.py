@@ -61,6 +61,12 @@ LINES = tuple(
     )
 )
 
+# Beats a minute, time signature, and when the first beat falls.
+METRES = (
+    *((120, None, 0), (87.5, (6, 8), 0), (133, (3, 4), 1.234), (61, None, 0.05)),
+    *((100, (6, 8), 0.52), (96, None, 0.2)),
+)
+
 
 class Dice:
     """Random numbers (Marsaglia's xorshift, 32 bits)."""
@@ -235,7 +241,7 @@ def midi_cases() -> list[dict[str, Any]]:
     cases = []
     for seed, count in ((11, 3), (12, 60), (13, 300)):
         for bends in ("none", "plain", "channels", "mpe"):
-            for tempo, signature, first in ((120, None, 0), (87.5, (6, 8), 0), (133, (3, 4), 1.234), (61, None, 0.05)):
+            for tempo, signature, first in METRES:
                 notes = invented_notes(seed, count)
                 if bends == "none":
                     notes = [replace(note, bend=None) for note in notes]

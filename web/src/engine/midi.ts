@@ -20,13 +20,14 @@ const LONGEST_QUARTER = 16; // seconds
 const SHORTEST_QUARTER = 0.01;
 const LEAD_IN_ERROR = 0.1; // logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 const TEMPO_ERROR = 50e-6; // seconds by which a beat may miss its tick before the tempo is written anew
+const FINEST_BAR = 16; // denominator; some programs take no time signatures of thirty-seconds
+const RELEASE = 2; // quarter notes for which a note that ended keeps its bend, if its channel stays free
 // MIDI Polyphonic Expression 1.0 (RP-053).
 const MPE_MANAGER = 0;
 const MPE_MEMBERS = Array.from({ length: 15 }, (_, i) => i + 1);
 const MPE_VOICES = MPE_MEMBERS.filter((c) => c !== DRUMS);
 const MPE_BEND_RANGE = 48;
 const MPE_MANAGER_BEND_RANGE = 2;
-const MPE_RELEASE = 2; // quarter notes for which a note that ended keeps its bend
 const BEND_RANGE_TICKS = 2;
 const [END, SELECT, BEND, BEGIN] = [0, 1, 2, 3]; // order of events on one tick
 
@@ -77,10 +78,11 @@ export function toMidi(notes: Note[], options: MidiOptions): Uint8Array<ArrayBuf
 
   const title = printable(options.title) || DEFAULT_TITLE;
   const named = (i: number): string => (channels.size === 1 ? title : `${title} (${i + 1})`);
+  const release = RELEASE * clock.resolution;
   const tracks =
     bends === 'mpe'
-      ? [mpeTrack(title, program, channels, MPE_RELEASE * clock.resolution)]
-      : [...channels].map(([channel, members], i) => track(named(i), program, channel, members, range, rest));
+      ? [mpeTrack(title, program, channels, release)]
+      : [...channels].map(([channel, members], i) => track(named(i), program, channel, members, range, rest, release));
   const signatures = firstBeat > 0 ? beatSignatures(beats, timeSignature, clock) : timeSignature && [{ tick: 0, signature: timeSignature }];
   return file([conductor(clock, signatures ?? []), ...tracks], clock.resolution);
 }
@@ -147,25 +149,19 @@ function steadyClock(tempo: number, latest: number): Clock {
  */
 function leadIn({ first, length, quarters }: Beats): number {
   const passed = first / length;
-  const error = (lead: number): number => {
-    if (lead) return Math.abs(Math.log(lead / passed));
-    return first + length <= LONGEST_QUARTER * quarters ? Math.log1p(passed) : Infinity;
-  };
-  let best = 0;
-  for (const parts of passed ? [1, 2, 4, 8] : []) {
-    if (parts > 1 && denominatorOf(quarters / 4 / parts) > 32) break; // bars are not written in anything shorter
-    const lead = Math.max(1, rint(passed * parts)) / parts;
-    if (error(lead) < error(best)) best = lead;
-    if (error(best) <= LEAD_IN_ERROR) break;
-  }
-  return best;
+  const finer = isCompound(quarters) ? [3, 6, 12] : [2, 4, 8];
+  const fractions = [1, ...finer.filter((parts) => Number.isInteger((quarters / 4 / parts) * FINEST_BAR))];
+  // A first beat that begins with the recording lasts longer by what has passed before it.
+  if (passed * (1 + passed) < 1 / fractions.at(-1)! && first + length <= LONGEST_QUARTER * quarters) return 0;
+  const error = (lead: number): number => Math.abs(Math.log(lead / passed));
+  const leads = fractions.map((parts) => Math.max(1, rint(passed * parts)) / parts);
+  const near = leads.find((lead) => error(lead) <= LEAD_IN_ERROR);
+  return near ?? leads.reduce((best, lead) => (error(lead) < error(best) ? lead : best));
 }
 
-/** Of a sum of powers of two. */
-function denominatorOf(share: number): number {
-  let denominator = 1;
-  while (!Number.isInteger(share * denominator)) denominator *= 2;
-  return denominator;
+/** Whether a beat is three of the denominator. */
+function isCompound(quarters: number): boolean {
+  return !Number.isInteger(Math.log2(quarters));
 }
 
 /** The clock by which each beat falls on its tick, `leadIn` beats after the beginning. */
@@ -185,6 +181,11 @@ function beatClock(beats: Beats, latest: number): Clock {
   const ticks = quarters.map((q) => rint(q * resolution));
   const unit = 1e6 * resolution; // microseconds times resolution: the file's sums stay whole
   const goals = seconds.map((s) => s * unit);
+  if (ticks[1]! >= 32) { // begin with the usual tempo: for some readers the first is the only one
+    const begun = Math.floor(ticks[1]! / 32);
+    ticks.splice(1, 0, begun);
+    goals.splice(1, 0, (begun * 6e7) / ((60 / beats.length) * beats.quarters));
+  }
   return new Clock(resolution, tempiFor(ticks, goals, TEMPO_ERROR * unit, unit));
 }
 
@@ -229,15 +230,16 @@ function beatSignatures(beats: Beats, wanted: [number, number] | undefined, cloc
   const at = (count: number): number => rint(count * beats.quarters * clock.resolution);
   const changes: Signature[] = [];
   if (part) {
-    const share = (part * beats.quarters) / 4;
-    changes.push({ tick: 0, signature: [share * denominatorOf(share), denominatorOf(share)] });
+    let [count, finest] = [rint((part * beats.quarters * FINEST_BAR) / 4), FINEST_BAR];
+    for (; count % 2 === 0; count /= 2) finest /= 2;
+    changes.push({ tick: 0, signature: [count, finest] });
   }
   if (whole) changes.push({ tick: at(part), signature: signatureOf({ ...beats, perBar: whole }) });
   return [...changes, { tick: at(part + whole), signature: usual }];
 }
 
 function signatureOf({ perBar, quarters }: Beats): [number, number] {
-  const parts = Number.isInteger(Math.log2(quarters)) ? 1 : 3; // a beat is three of the denominator in compound metres
+  const parts = isCompound(quarters) ? 3 : 1;
   return [parts * perBar, rint((4 * parts) / quarters)];
 }
 
@@ -367,16 +369,17 @@ function remainingBend(voice: Voice, tick: number): number {
 
 // ----------------------------------------------------------------------------------------------------------- events
 
-/** The bends of one channel, back at rest after each note; a note that begins takes the channel over. */
-function bendTrack(voices: Voice[], rest: number): Steps {
+/** The bends of one channel, back at rest some time after each note; a note that begins takes the channel over. */
+function bendTrack(voices: Voice[], rest: number, release: number): Steps {
   const track = new Map([[BEND_RANGE_TICKS, rest]]);
   voices.forEach((voice, i) => {
-    const stop = i + 1 < voices.length ? Math.min(voice.end, voices[i + 1]!.start) : voice.end;
+    const following = voices[i + 1]?.start ?? Infinity;
+    const stop = Math.min(voice.end, following);
     for (const [tick, value] of voice.bends) {
       const at = Math.max(tick, BEND_RANGE_TICKS);
       if (at < stop) track.set(at, value);
     }
-    if (voice.bends.length && stop >= BEND_RANGE_TICKS) track.set(stop, rest);
+    if (voice.bends.length && stop >= BEND_RANGE_TICKS) track.set(Math.min(voice.end + release, following), rest);
   });
   const changes: Steps = [];
   for (const [tick, value] of track) if (value !== (changes.at(-1)?.[1] ?? 0)) changes.push([tick, value]);
@@ -421,8 +424,9 @@ function track(
   voices: Voice[],
   range: number,
   rest: number,
+  release: number,
 ): number[] {
-  const bends = bendTrack(voices, rest);
+  const bends = bendTrack(voices, rest, release);
   const events = [...noteEvents(channel, voices), ...bendEvents(channel, bends)];
   if (bends.length) events.push(...rangeEvents(channel, range), [1, SELECT!, channel, 38, 0]);
   return messages(title, program, [channel], [], events);

@@ -1,0 +1,183 @@
+"""Spoil reference recordings as telephones, rooms, tapes and the like do, to measure what transcribers make of them.
+
+    python scripts/disturb.py REF_ROOT OUT [--seconds 60] [--every 2] [--conditions hall,noise]
+
+Writes ``OUT/<condition>/<set>/<name>.flac`` with a reference beside it, for ``evaluate.py OUT/<condition>``; where a
+condition changes times or pitches, the reference follows, with the change of pitch as ``bend_cents``. The same
+recordings give the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from scipy.signal import butter, fftconvolve, sosfilt
+from shared import at_least_one, errors_in_one_line, names
+
+from basic_transcribe import scoring
+from basic_transcribe.audio import open_audio
+from basic_transcribe.errors import UsageError
+
+RATE = 44100
+PEAK = 0.7
+SHORTEST = 0.01  # seconds of a note that is left at the end
+
+Array = NDArray[np.float64]
+Condition = Callable[[Array, np.random.Generator], Array]
+
+
+def rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(x**2))) + 1e-12
+
+
+def levelled(x: Array, peak: float = PEAK) -> Array:
+    return np.asarray(x * (peak / (np.abs(x).max() + 1e-12)))
+
+
+def mp3(x: Array, rng: np.random.Generator) -> Array:
+    """A small MP3 file, about 32 kbit/s."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, levelled(x), RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=0.99)
+    buffer.seek(0)
+    y, _ = soundfile.read(buffer)
+    late = int(fftconvolve(y, x[::-1]).argmax()) - len(x) + 1  # what the encoder has put before the beginning
+    return np.asarray(y[late : late + len(x)], np.float64)
+
+
+def telephone(x: Array, rng: np.random.Generator) -> Array:
+    """300 to 3,400 Hz."""
+    band = sosfilt(butter(4, [300, 3400], "bandpass", fs=RATE, output="sos"), x)
+    return np.asarray(soxr.resample(soxr.resample(band, RATE, 8000), 8000, RATE), np.float64)
+
+
+def tilted(x: Array, rng: np.random.Generator, slope: float) -> Array:
+    """So many dB an octave, from 500 Hz."""
+    f = np.maximum(np.fft.rfftfreq(len(x), 1 / RATE), 40)
+    return np.fft.irfft(np.fft.rfft(x) * 10 ** (slope * np.log2(f / 500) / 20), len(x))
+
+
+def reverberant(x: Array, rng: np.random.Generator, decay: float, wet: float) -> Array:
+    """Sound that takes ``decay`` seconds to fall by 60 dB, ``wet`` dB louder in all than what comes straight."""
+    t = np.arange(int(decay * RATE)) / RATE
+    tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / decay) * (t > 0.005)
+    tail = sosfilt(butter(1, 5000, fs=RATE, output="sos"), tail)
+    return np.asarray(x + fftconvolve(x, tail * 10 ** (wet / 20) / np.sqrt(np.sum(tail**2)))[: len(x)])
+
+
+def noisy(x: Array, rng: np.random.Generator, below: float) -> Array:
+    """Pink noise, so many dB below the music."""
+    f = np.maximum(np.fft.rfftfreq(len(x), 1 / RATE), 20)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(x))) / np.sqrt(f), len(x))
+    return x + noise * (rms(x) / rms(noise) * 10 ** (-below / 20))
+
+
+def overdriven(x: Array, rng: np.random.Generator) -> Array:
+    """Clipped, 12 dB beyond full scale."""
+    return np.clip(levelled(x, 4.0), -1, 1)
+
+
+def faint(x: Array, rng: np.random.Generator) -> Array:
+    """50 dB below full scale, in 16 bits."""
+    return np.round(levelled(x, 10 ** (-50 / 20)) * 2**15) / 2**15
+
+
+CONDITIONS: dict[str, Condition] = {
+    "untouched": lambda x, rng: x,
+    "mp3": mp3,
+    "telephone": telephone,
+    "dull": partial(tilted, slope=-6),
+    "shrill": partial(tilted, slope=6),
+    "room": partial(reverberant, decay=0.8, wet=0),
+    "hall": partial(reverberant, decay=2.0, wet=0),
+    "noise": partial(noisy, below=20),
+    "much-noise": partial(noisy, below=10),
+    "overdriven": overdriven,
+    "faint": faint,
+}
+SPEEDS: dict[str, Callable[[Array], Array]] = {
+    "sharp": lambda t: np.full(len(t), 40.0),
+    "tape": lambda t: 25 * np.sin(2 * np.pi * 0.55 * t),
+}
+"""Cents by which it is played too fast, at each second."""
+
+
+def played(x: Array, cents: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """At another speed; also the second of ``x`` that each sample is of."""
+    t = np.arange(int(1.1 * len(x))) / RATE
+    at = np.concatenate([[0.0], np.cumsum(2 ** (cents(t) / 1200))[:-1]]) / RATE
+    at = at[at < (len(x) - 1) / RATE]
+    finer = soxr.resample(x, RATE, 4 * RATE)
+    return np.interp(at * 4 * RATE, np.arange(len(finer)), finer), at
+
+
+def read(path: Path, seconds: float) -> Array:
+    """The first seconds of a recording, mixed to one channel."""
+    with open_audio(path, target_rate=RATE, tuning=0.0) as stream:
+        samples = np.concatenate(list(stream))
+    return np.asarray(samples[: int(seconds * RATE)], np.float64)
+
+
+def spoil(recording: scoring.Recording, out: Path, conditions: list[str], seconds: float) -> None:
+    """Write a recording and its reference in all conditions."""
+    x, notes = read(recording.audio, seconds), scoring.load_reference(recording.reference)
+    inside = notes.intervals[:, 0] < len(x) / RATE - SHORTEST
+    intervals = np.minimum(notes.intervals[inside], len(x) / RATE)
+    pitch, bend = notes.pitch[inside], 100 * (notes.sounding - notes.pitch)[inside]
+    velocity = None if notes.velocity is None else notes.velocity[inside]
+    for name in conditions:
+        path = out / name / recording.set_name / f"{recording.name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(f"{name}/{recording.name}".encode()))
+        times, cents = intervals, np.zeros(len(intervals))
+        if name in SPEEDS:
+            y, at = played(x, SPEEDS[name])
+            times = np.interp(intervals, at, np.arange(len(at)) / RATE)
+            cents = SPEEDS[name](times.mean(axis=1))
+        else:
+            y = CONDITIONS[name](x, rng)
+        soundfile.write(path, y * min(1.0, 0.99 / (np.abs(y).max() + 1e-12)), RATE, "PCM_16")
+        with path.with_suffix(".csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                ["onset_s", "offset_s", "midi_pitch", "bend_cents", *(["velocity"] * (velocity is not None))]
+            )
+            for i, (onset, offset) in enumerate(times):
+                row = [f"{onset:.4f}", f"{max(offset, onset + SHORTEST):.4f}", pitch[i], f"{bend[i] + cents[i]:.2f}"]
+                writer.writerow(row if velocity is None else [*row, velocity[i]])
+
+
+@errors_in_one_line()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, metavar="REF_ROOT")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    known = [*CONDITIONS, *SPEEDS]
+    parser.add_argument("--conditions", type=names, default=known, help=", ".join(known))
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each recording (default: %(default)g)")
+    parser.add_argument("--every", type=at_least_one, default=2, help="take every N-th of a set (default: %(default)s)")
+    parser.add_argument("--jobs", type=at_least_one, default=2)
+    args = parser.parse_args()
+    if unknown := set(args.conditions) - set(known):
+        raise UsageError(f"no such condition: {', '.join(sorted(unknown))}; give some of {', '.join(known)}")
+    sets = defaultdict(list)
+    for recording in scoring.recordings(args.root):
+        sets[recording.set_name].append(recording)
+    chosen = [recording for found in sets.values() for recording in found[:: args.every]]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        list(pool.map(partial(spoil, out=args.out, conditions=args.conditions, seconds=args.seconds), chosen))
+    print(f"{args.out}: {len(chosen)} recordings in {len(args.conditions)} conditions")
+
+
+if __name__ == "__main__":  # workers import this module again
+    main()
