@@ -64,6 +64,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "preset": {"enum": list(PRESET_NAMES)},
     "start": _CLOCK_TIME,
     "end": _CLOCK_TIME,
+    "first_bar": _CLOCK_TIME,
     "channel": {"pattern": r"^(mix|left|right|mid|side|[1-9][0-9]*)$"},
     "onset_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "split_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},

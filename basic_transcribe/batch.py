@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
-TOGETHER = 2_000_000_000  # nanoseconds within which all outputs of a recording are written; who edits one comes later
 
 Progress = Callable[[Job, float, "float | None"], None]
 Outcome = TypeVar("Outcome")
@@ -310,8 +309,8 @@ class Task:
             unknown = [e for e in there if e not in {".mid", *files, *older}]
             doubtful = [extension for extension in unknown if self._doubtful(extension)]
             wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old, *doubtful})
-            ours = [e for e in there if e not in {*files, *wanted} and self._together(e)]
-            self._current = {extension: self._digest(extension) for extension in ours}
+            if ".mid" not in files:  # its fingerprint says that it is ours; of others nothing does
+                self._current[".mid"] = self._digest(".mid")
             why = f"{', '.join(doubtful)} may not be ours" if doubtful else f"no {', '.join(wanted)}"
             return Step(wanted, why if wanted else "")
         foreign = [e for e in there if not self._is(e, (older | files).get(e))]
@@ -346,15 +345,7 @@ class Task:
 
     def _aged(self, extension: str) -> bool:
         """Whether an output is older than the MIDI file, which is written first: of another run, or a copy."""
-        return self._delay(extension) < 0
-
-    def _together(self, extension: str) -> bool:
-        """Whether an output was written in one go with the MIDI file: one that was edited since is newer."""
-        return 0 <= self._delay(extension) <= TOGETHER
-
-    def _delay(self, extension: str) -> int:
-        """Nanoseconds from the writing of the MIDI file to that of an output."""
-        return self.job.output(extension).stat().st_mtime_ns - self.job.output(".mid").stat().st_mtime_ns
+        return self.job.output(extension).stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
 
     def _look_again(self, contents: Mapping[str, bytes]) -> None:
         """See before they are written whether outputs would replace others: transcribing takes long.

@@ -324,9 +324,10 @@ class _Callbacks:
             self._check()
 
     def _check(self) -> None:
-        if self._raised is not None:
+        raised, self._raised = self._raised, None
+        if raised is not None:
             with reading(self._name):
-                raise self._raised
+                raise raised
 
 
 class _Reader(_Callbacks):
@@ -518,9 +519,8 @@ def _close(sound: Any) -> None:
     try:
         sound.close()
     except BaseException:
-        sound._file = (
-            None  # a signal may come when it is closed but not marked so; it would be freed again when deleted
-        )
+        # A signal may come when it is closed but not marked so; it would be freed again when it is deleted.
+        sound._file = None
         raise
 
 

@@ -152,7 +152,8 @@ class Options(NoteOptions):
     ] = None
     time_signature: Annotated[str | None, option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")] = None
     first_bar: Annotated[
-        str | None, option(TIME, "TIME", "When a bar begins, the first or another, if --tempo auto has it wrong.")
+        str | None,
+        option(TIME, "TIME", "When a bar begins, the first or another, if it is found elsewhere; from --start on."),
     ] = None
     quantize: Annotated[str | None, option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None
     strength: Annotated[float | None, option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None

@@ -327,7 +327,8 @@ class BeatSettings:
     tempo : float or None
         Beats per minute, 4 to 1000, that the tempo is thought to be near.
     first_bar : float or None
-        Seconds at which a bar begins, the first one or any other; its line is at the nearest beat. None finds out.
+        Seconds at which a bar begins, the first one or any other, counted as the times of the notes; its line is at the
+        nearest beat. None finds out.
 
     Raises
     ------
@@ -379,14 +380,18 @@ class Key:
         check_kinds(self)
         if not (0 <= self.tonic <= 11 and self.mode in ("major", "minor")):
             raise UsageError(f"key is {self.tonic} {printable(self.mode)}; give 0 (C) to 11 (B), and major or minor")
-        object.__setattr__(self, "flats", self.fifths < 0)  # keys of one name are equal
+        if self._fifths(self.flats) == self._fifths(None):
+            object.__setattr__(self, "flats", None)  # keys of one name are equal
 
     @property
     def fifths(self) -> int:
         """Sharps (positive) or flats (negative) of the key signature, -7 to 7."""
+        return self._fifths(self.flats)
+
+    def _fifths(self, flats: bool | None) -> int:
         relative_major, lowest = (self.tonic, -5) if self.mode == "major" else (self.tonic + 3, -6)
-        if self.flats is not None:
-            lowest = -7 if self.flats else -4
+        if flats is not None:
+            lowest = -7 if flats else -4
         return (relative_major * 7 - lowest) % 12 + lowest  # twelve neighbours on the line of fifths
 
     @property

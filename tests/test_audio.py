@@ -1164,10 +1164,12 @@ def test_a_signal_while_it_is_closed_does_not_make_it_close_twice(monkeypatch: p
         assert self.closed
         close(self)
 
-    monkeypatch.setattr(soundfile.SoundFile, "close", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        read(encoded("FLAC"))
+    with monkeypatch.context() as patched:
+        patched.setattr(soundfile.SoundFile, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read(encoded("FLAC"))
     assert [sound.closed for sound in closing] == [True]
+    closing.clear()  # deleted only now that it is closed as ever
 
 
 @pytest.mark.parametrize("kind", KINDS)

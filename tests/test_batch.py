@@ -31,12 +31,6 @@ def job(path: Path, content: str = "music") -> Job:
     return Job(path, path.parent, path.stem, str(path))
 
 
-def at_once(job: Job) -> None:
-    """Let the times of the outputs be those of one run, however slowly they were written."""
-    for path in job.folder.glob(f"{job.name}.*"):
-        os.utime(path, ns=(10**18, 10**18))
-
-
 def edit(path: Path, old: bytes, new: bytes) -> bytes:
     """Edit an output by hand, a minute later; what it holds then."""
     before = path.stat().st_mtime_ns
@@ -115,6 +109,7 @@ def test_the_fingerprint_tells_of_the_version_and_of_what_computes(monkeypatch: 
         fakes.recipe(output=OutputSettings(part=Part(channel="left"))),
         fakes.recipe(beats=BeatSettings((3, 4))),
         fakes.recipe(beats=BeatSettings((3, 4), 90)),
+        fakes.recipe(beats=BeatSettings((3, 4), 90, 1.5)),
     ],
 )
 def test_other_settings_need_overwrite(tmp_path: Path, changed: batch.Recipe) -> None:
@@ -193,27 +188,26 @@ def test_extras_of_these_settings_pass_whatever_their_times(tmp_path: Path) -> N
 # What the table does not know of, since nothing was kept of it: another run without one, or that was killed.
 
 CSV = fakes.recipe(extras=(".csv",))
-SHORT = replace(CSV, shape=ShapeSettings(staccato=100))
+STACCATO = fakes.recipe(shape=ShapeSettings(staccato=100))
+SHORT = replace(CSV, shape=STACCATO.shape)
 
 
-def test_outputs_that_are_taken_over_are_ours(tmp_path: Path) -> None:
+def test_a_midi_file_that_is_taken_over_is_ours(tmp_path: Path) -> None:
     a = job(tmp_path / "a.wav")
-    run([a], CSV)
-    at_once(a)
-    taken = run([a], CSV)["a.wav"]
+    run([a])
+    taken = run([a])["a.wav"]
     assert taken.status == "skipped"
     assert taken.entry is not None
-    assert set(taken.entry.files) == {".mid", ".csv"}
+    assert set(taken.entry.files) == {".mid"}
     assert (taken.entry.seconds, taken.entry.notes) == (None, None)  # not those of a recording without any
     assert parse(to_line(taken.entry)) == taken.entry
-    assert run([replace(a, known=taken.entry)], SHORT)["a.wav"].status == "done"
+    assert run([replace(a, known=taken.entry)], STACCATO)["a.wav"].status == "done"
 
 
 @pytest.mark.parametrize("extension", [".mid", ".csv"])
 def test_what_was_edited_is_not_taken_over(tmp_path: Path, extension: str) -> None:
     a, path = job(tmp_path / "a.wav"), tmp_path / f"a{extension}"
     known = run([a], CSV)["a.wav"].entry
-    at_once(a)
     if extension == ".mid":  # by an editor that keeps the fingerprint
         edited = edit(path, b"\x3c\x50", b"\x3c\x51")
         os.utime(a.source, ns=(1, 1))  # so that the outputs are looked at
@@ -248,16 +242,15 @@ def test_a_midi_file_to_which_others_cannot_be_added_is_ours(tmp_path: Path, mon
     assert run([replace(a, known=failed.entry)], SHORT)["a.wav"].status == "done"
 
 
-def test_outputs_of_a_run_with_other_settings_that_was_killed_are_ours(tmp_path: Path) -> None:
+def test_a_midi_file_of_a_run_with_other_settings_that_was_killed_is_ours(tmp_path: Path) -> None:
     a = job(tmp_path / "a.wav")
-    known = run([a], CSV)["a.wav"].entry
-    assert run([replace(a, known=known)], SHORT)["a.wav"].status == "done"  # of which nothing is kept
-    at_once(a)
-    taken = run([replace(a, known=known)], SHORT)["a.wav"]
+    known = run([a])["a.wav"].entry
+    assert run([replace(a, known=known)], STACCATO)["a.wav"].status == "done"  # of which nothing is kept
+    taken = run([replace(a, known=known)], STACCATO)["a.wav"]
     assert taken.status == "skipped"
     assert taken.entry is not None
     assert not taken.entry.older
-    assert run([replace(a, known=taken.entry)], CSV)["a.wav"].status == "done"
+    assert run([replace(a, known=taken.entry)])["a.wav"].status == "done"
 
 
 @pytest.mark.parametrize(
