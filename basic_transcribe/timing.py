@@ -208,7 +208,7 @@ def estimate_beats(
     """Find the beats of a recording.
 
     The tempo may drift. Beats cover the recording: the first falls less than a beat after its begin, the last not
-    before its end. Bars begin where the harmony changes and where low and long notes fall.
+    before its end. Bars begin where the harmony changes and long notes begin.
 
     Parameters
     ----------
@@ -611,15 +611,10 @@ def _downbeat(times: Float64, notes: Sequence[Note], per_bar: int) -> int:
 
 def _explained_by_bars(times: Float64, notes: Sequence[Note], events: _Events, per_bar: int) -> float:
     """How much likelier harmony and accents are if they depend on the place in the bar; a logarithm."""
-    scores = _standard(_novelty(times, notes, events, 1.0))
+    scores = _standard(_standard(_changes(times, notes, 2)) + _standard(_accents(times, events)))
     places = [scores[i::per_bar] for i in range(min(per_bar, len(scores)))]
     share = sum(len(x) * x.mean() ** 2 for x in places) / len(scores)
     return -len(scores) / 2 * math.log(max(1 - share, 0.05))  # of few beats everything is explained
-
-
-def _novelty(times: Float64, notes: Sequence[Note], events: _Events, accent: float) -> Float64:
-    """How much speaks for each beat to begin a bar: change of harmony, and accents, which count for so much."""
-    return _standard(_changes(times, notes, 2)) + accent * _standard(_accents(times, events))
 
 
 def _edges(times: Float64) -> Float64:
