@@ -1,10 +1,16 @@
 """``python -m basic_transcribe``."""
 
+import os
 import signal
 
 
 def main() -> None:
     """Run the command line, and exit."""
+    # A standard stream that is closed leads nowhere from now on. The next file to be opened would take its place, and
+    # get what C libraries print.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there are other handlers: no traceback of an import
     from .cli import main as run  # here, since the workers of a batch import this module and need none of that
 

@@ -60,23 +60,30 @@ _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII | 
 _SHORTHANDS = ("no_pitch_bends", "multiple_pitch_bends")
 # What the settings may be, beside what their types say. The rest of what they must fulfil is said in an answer 422.
 _CLOCK_TIME = {"pattern": r"^(([0-9]+:)?[0-9]+:)?[0-9]+(\.[0-9]*)?$"}
+_FREQUENCY = {"examples": ["82.4", "E2", "Bb5"]}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "preset": {"enum": list(PRESET_NAMES)},
     "start": _CLOCK_TIME,
     "end": _CLOCK_TIME,
     "first_bar": _CLOCK_TIME,
-    "channel": {"pattern": r"^(mix|left|right|mid|side|[1-9][0-9]*)$"},
+    "channel": {"pattern": r"^(mix|left|right|mid|side|0*[1-9][0-9]*)$"},
     "onset_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "split_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "frame_threshold": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "minimum_note_length": {"minimum": 0, "maximum": 10_000},
+    "minimum_frequency": _FREQUENCY,
+    "maximum_frequency": _FREQUENCY,
     "tuning": {"minimum": 400, "maximum": 480},
     "polyphony": {"minimum": 1},
     "legato": {"minimum": 0, "maximum": 10_000},
     "staccato": {"minimum": 10, "maximum": 60_000},
     "velocity_curve": {"minimum": 0.1, "maximum": 10},
+    "velocity_range": {"pattern": r"^[0-9]+(-[0-9]*)?$"},
+    "quantize": {"examples": ["1/16", "1/8T"]},
     "strength": {"minimum": 0, "maximum": 1},
     "swing": {"minimum": 0, "maximum": 1},
+    "key": {"examples": ["auto", "Gb major", "F#m"]},
+    "scale": {"examples": ["C minor", "D dorian"]},
     "scale_mode": {"enum": ["snap", "drop", "mark"]},
     "program": {"minimum": 0, "maximum": 127},
     "pitch_bends": {"enum": ["plain", "channels", "mpe", "none"]},

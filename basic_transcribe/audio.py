@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -509,6 +509,7 @@ def probe(source: StrPath | BinaryFile) -> AudioInfo:
 
 def _open(source: Source, sample_rate: float | None, resources: ExitStack) -> Decoded:
     if isinstance(source, np.ndarray):
+        check_unmasked("array", source)
         return _decode_array(np.asarray(source), sample_rate)  # a subclass may reckon in another way
     if not (isinstance(source, (str, os.PathLike)) or hasattr(source, "read")):
         wrapped = " (of bytes, io.BytesIO)" if isinstance(source, (bytes, bytearray, memoryview)) else ""
@@ -566,8 +567,9 @@ def _seekable(name: str, file: BinaryFile, resources: ExitStack) -> BinaryIO:
         raise UsageError(f"{name}: the file object yields text; open it in binary mode")
     if not isinstance(nothing, bytes):
         raise UsageError(f"{name}: read() gives {type(nothing).__name__}; give a file object whose read() gives bytes")
-    if hasattr(file, "seekable") and file.seekable():
-        return cast(BinaryIO, file)
+    with suppress(AttributeError):  # it may have no such method, or hold a file that has none, as tarfile's streams
+        if file.seekable():
+            return cast(BinaryIO, file)
     spool = resources.enter_context(tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115
     while piece := read(SPOOL_PIECE):
         try:
@@ -577,6 +579,18 @@ def _seekable(name: str, file: BinaryFile, resources: ExitStack) -> BinaryIO:
                 raise
             raise AudioError(f"{name}: cannot be copied to a temporary file: {reason(error)}; set TMPDIR") from error
     return cast(BinaryIO, spool)
+
+
+def check_unmasked(name: str, samples: object) -> None:
+    """Refuse masked values: what is under the mask would be heard.
+
+    Raises
+    ------
+    UsageError
+        With the name of the argument.
+    """
+    if np.ma.is_masked(samples):
+        raise UsageError(f"{name} has masked values, which no sample can be; give {name}.filled(0)")
 
 
 def check_shape(name: str, samples: NDArray[Any]) -> None:

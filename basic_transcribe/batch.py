@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .pipeline import Transcriber, Transcription
 
 ATTEMPTS = 2
+LEFT_TO_THE_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
 
 Progress = Callable[[Job, float, "float | None"], None]
@@ -318,8 +319,8 @@ class Task:
             raise _InTheWay(f"{job.output(foreign[0])} exists already; give --overwrite to replace it")
         if foreign:
             raise _InTheWay(
-                f"{job.output(foreign[0])} exists, made from another recording or with other settings, or damaged; "
-                "give --overwrite to replace it"
+                f"{job.output(foreign[0])} exists, made from another recording, with other settings or by another "
+                "version, or damaged; give --overwrite to replace it"
             )
         return Step(recipe.extensions, self._change())
 
@@ -491,12 +492,13 @@ class Pool:
         self, recipe: Recipe, processes: int = 1, progress: Progress | None = None, *, keep: bool = False
     ) -> None:
         self._recipe, self._processes, self._progress, self._keep = recipe, processes, progress, keep
+        self._here = processes == 1
         self._workers: dict[Any, _Worker] = {}  # by pipe
         self._transcriber: Transcriber | None = None
 
     def run(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
         """Do all jobs; results and errors as of :func:`run_jobs`."""
-        return self._run_here(jobs) if self._processes == 1 else self._run_there(jobs)
+        return self._run_here(jobs) if self._here else self._run_there(jobs)
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -520,9 +522,7 @@ class Pool:
         attempts: Counter[str] = Counter()
         workers, left = self._workers, len(jobs)
         while left:
-            while len(workers) < min(self._processes, left):
-                worker = _start(self._recipe, workers.values())
-                workers[worker.pipe] = worker
+            self._fill_up(left)
             self._share_out(waiting)
             for pipe in connection.wait(list(workers)):
                 worker = workers[pipe]
@@ -559,6 +559,25 @@ class Pool:
                     self._share_out(waiting)
                     if self._progress:
                         self._progress(worker.jobs[0], seconds, total)
+
+    def _fill_up(self, jobs: int) -> None:
+        """Start processes, as many as there is work for and the system allows.
+
+        Raises
+        ------
+        TranscribeError
+            If it allows none.
+        """
+        while len(self._workers) < min(self._processes, jobs):
+            try:
+                worker = _start(self._recipe, self._workers.values())
+            except OSError as error:
+                if not self._workers:
+                    reason = error.strerror or error
+                    raise TranscribeError(f"no process can be started: {reason}; try --jobs 1") from error
+                self._processes = len(self._workers)
+            else:
+                self._workers[worker.pipe] = worker
 
     def _share_out(self, waiting: deque[Job]) -> None:
         for held in (0, 1):
@@ -618,8 +637,9 @@ def _start(recipe: Recipe, others: Iterable[_Worker]) -> _Worker:
     # A fork has its parent's ends of all pipes, and as long as it does, nobody would notice the parent's death.
     inherited = [ours, *(worker.pipe for worker in others)] if forked else []
     process = context.Process(target=_work, args=(theirs, recipe, inherited), daemon=True)
-    # Ctrl-C reaches the whole process group; a new process ignores it from its first moment if its parent does.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and the end of a terminal reach the whole process group; a new process ignores them from its first moment
+    # if its parent does.
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in LEFT_TO_THE_PARENT}
     if forked:  # until the worker has put its own handler in the place of the parent's
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -627,7 +647,8 @@ def _start(recipe: Recipe, others: Iterable[_Worker]) -> _Worker:
     finally:
         if forked:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     theirs.close()
     return _Worker(process, ours)
 

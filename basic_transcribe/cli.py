@@ -136,7 +136,7 @@ def command(
     on a cluster).
 
     Exit code: 0 all done or up to date, 1 an input failed, 2 usage, 3 the model cannot be loaded, 4 an output cannot be
-    written, 130 or 143 stopped by SIGINT or SIGTERM.
+    written, 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
     """
     with usage_errors():
         for name in SUBCOMMANDS.keys() & set(inputs):

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -45,8 +45,23 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    if sys.stderr is not None:  # print would take None for standard output
+    """Print to standard error; what cannot be written costs no more than itself, and :func:`unheard` tells of it."""
+    global _unheard
+    if sys.stderr is None:  # print would take None for standard output
+        return
+    try:
         print(text, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+        _unheard = True
+
+
+_unheard = False
+
+
+def unheard() -> bool:
+    """Whether something could not be written to standard error."""
+    return _unheard
 
 
 def mute_libraries() -> None:
@@ -173,13 +188,14 @@ class Report:
 
     def settings(self, recipe: Recipe, processes: int) -> None:
         if self.verbose:
-            parts = (recipe.tracker, recipe.shape, recipe.output.midi, recipe.output.part)
-            chosen = [text for part in parts for text in _chosen(part)]
             threads = count(recipe.threads or 1, "thread")
-            complain(f"{processes} at a time, {threads} each; settings: {', '.join(chosen) or 'the defaults'}")
+            chosen = ", ".join(_chosen(replace(recipe, threads=None))) or "the defaults"
+            complain(f"{processes} at a time, {threads} each; settings: {printable(chosen)}")
 
     def problem(self, error: TranscribeError) -> None:
         """Something that is wrong, but not with an input."""
+        if self.debug:
+            complain("".join(traceback.format_exception(error)).rstrip())
         self.error(str(error))
         self.exit_code = max(self.exit_code, error.exit_code)
 
@@ -244,10 +260,15 @@ class Report:
 
 
 def _chosen(settings: DataclassInstance) -> list[str]:
-    """Those that are not as they would be by default."""
-    default = type(settings)()
-    pairs = ((f.name, getattr(settings, f.name)) for f in fields(settings))
-    return [f"{name} {value}" for name, value in pairs if value != getattr(default, name)]
+    """Those that are not as they would be by default, and those within them."""
+    default, chosen = type(settings)(), []
+    for name in (field.name for field in fields(settings)):
+        value, usual = getattr(settings, name), getattr(default, name)
+        if is_dataclass(value) and not isinstance(value, type):
+            chosen += [name] * (usual is None) + _chosen(value)
+        elif value != usual:
+            chosen.append(f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return chosen
 
 
 def count(number: int, noun: str) -> str:

@@ -103,6 +103,10 @@ class AudioInfo:
     format: str
 
 
+def _no_blocks(_start: int, _stop: int) -> Iterator[Float32]:
+    return iter(())
+
+
 @dataclass
 class Decoded:
     """What a decoder found.
@@ -127,7 +131,7 @@ class Decoded:
 
     name: str
     info: AudioInfo
-    blocks: Callable[[int, int], Iterator[Float32]] = lambda start, stop: iter(())
+    blocks: Callable[[int, int], Iterator[Float32]] = _no_blocks
     position: int = 0
     warnings: list[str] = field(default_factory=list)
     verify: Callable[[], None] = lambda: None
@@ -233,8 +237,12 @@ def decode(name: str, file: BinaryIO, verify: Callable[[], None], resources: Exi
             raise AudioError(f"{name}: holds a tag but no audio; record or copy it again")
         demuxer = next((demuxer for pattern, demuxer in _CONTAINERS if pattern.match(head)), None)
         if demuxer:
-            return _Container(name, file, demuxer, verify, resources).decoded
-        return _decode_soundfile(name, _Reader(name, file, head, start, size), verify, resources)
+            decoded = _Container(name, file, demuxer, verify, resources).decoded
+        else:
+            decoded = _decode_soundfile(name, _Reader(name, file, head, start, size), verify, resources)
+    # Its blocks know the decoder, which knows it: a cycle that would keep all of them until they are collected.
+    resources.callback(setattr, decoded, "blocks", _no_blocks)
+    return decoded
 
 
 def _beginning(file: BinaryIO, size: int) -> tuple[int, bytes]:

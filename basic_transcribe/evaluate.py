@@ -84,7 +84,7 @@ def given_estimate(recording: Recording, folder: Path) -> Path:
         If there is none, or it is the reference.
     """
     stem = folder / recording.set_name / recording.name
-    for path in (stem.with_name(stem.name + extension) for extension in ESTIMATE_EXTENSIONS):
+    for path in (stem.with_name(stem.name + e) for known in ESTIMATE_EXTENSIONS for e in (known, known.upper())):
         if path.is_file():
             if path.samefile(recording.reference):
                 raise TranscribeError(f"{path}: this estimate is the reference itself; give another folder")
@@ -100,7 +100,7 @@ def score(recording: Recording, estimate: Path) -> Score:
     TranscribeError
         If either cannot be read.
     """
-    ref, est = scoring.load_reference(recording.reference), scoring.load_notes(estimate)
+    ref, est = scoring.load_reference(recording.reference), scoring.load_notes(estimate, estimated=True)
     errors = scoring.onset_errors(ref, est)
     return Score(recording, scoring.all_scores(ref, est) | _timing(errors), errors, len(ref), len(est))
 

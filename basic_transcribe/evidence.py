@@ -143,7 +143,7 @@ class Limits:
 
         Raises
         ------
-        ValueError
+        UsageError
             If one of them is None.
         """
         return cls(

@@ -19,13 +19,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
 from .errors import OutputError, TranscribeError, printable
 from .tuning import MOST_TUNING, hertz_of
-from .types import Beats, Key, Marker, Note, Part, Posteriors, TrackerSettings
+from .types import Beats, Float32, Key, Marker, Note, Part, Posteriors, TrackerSettings, check_class, path_of, unfit
+
+if TYPE_CHECKING:
+    from .audio import BinaryFile, StrPath
 
 CSV_HEADER = ("onset_s", "offset_s", "pitch", "velocity", "confidence", "bend_cents")
 JSON_FORMAT = "basic_transcribe.notes"
@@ -90,7 +93,14 @@ def notes_to_csv(notes: Iterable[Note]) -> str:
     -------
     str
         With a header line, fields separated by commas, lines ended by a line feed.
+
+    Raises
+    ------
+    UsageError
+        If these are no notes.
     """
+    if not isinstance(notes, Iterable):
+        raise unfit("notes", notes, "notes, such as transcription.notes")
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -122,9 +132,12 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
 
     Raises
     ------
+    UsageError
+        If an argument is of another kind.
     ValueError
         If a number is not finite, which JSON cannot express.
     """
+    _check_arguments(transcription, part, key)
     content = {
         "format": JSON_FORMAT,
         "version": JSON_VERSION,
@@ -141,6 +154,13 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
         "notes": [_json_note(note) for note in transcription.notes],
     }
     return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _check_arguments(transcription: NotesOfARecording, part: Part, key: Key | None) -> None:
+    if not hasattr(transcription, "notes"):
+        raise unfit("transcription", transcription, "a Transcription, not its notes alone")
+    check_class("part", part, Part, optional=False)
+    check_class("key", key, Key)
 
 
 def _json_beats(beats: Beats | None) -> dict[str, Any] | None:
@@ -205,9 +225,12 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part 
 
     Raises
     ------
+    UsageError
+        If an argument is of another kind.
     ValueError
         If a number is not finite, which JSON cannot express.
     """
+    _check_arguments(transcription, part, key)
     duration = round(float(transcription.duration), 6)
     notes, beats, key = transcription.notes, transcription.beats, key or transcription.key
     tuning = transcription.tuning
@@ -290,7 +313,7 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
     return buffer.getvalue()
 
 
-def load_posteriors(source: str | Path | BinaryIO) -> Posteriors:
+def load_posteriors(source: StrPath | BinaryFile) -> Posteriors:
     """Read what :func:`posteriors_to_npz` wrote. Safe on files from strangers.
 
     Nothing is unpickled, and names, types, shapes and sizes are checked before any array is allocated.
@@ -308,10 +331,13 @@ def load_posteriors(source: str | Path | BinaryIO) -> Posteriors:
     ------
     TranscribeError
         If the file cannot be read, or holds no posteriors, or more than those of about five hours.
+    UsageError
+        If it is neither a path nor a file object.
     """
-    name = printable(source) if isinstance(source, str | Path) else "npz"
+    path = None if hasattr(source, "read") else path_of("source", source, "a path or a binary file object")
+    name = "npz" if path is None else printable(path)
     try:
-        with open(source, "rb") if isinstance(source, str | Path) else contextlib.nullcontext(source) as file:
+        with contextlib.nullcontext(cast(BinaryIO, source)) if path is None else path.open("rb") as file:
             with zipfile.ZipFile(file) as members:
                 _check_members(members)
             file.seek(0)
@@ -358,7 +384,7 @@ def _checked_posteriors(arrays: dict[str, Any]) -> Posteriors:
         if arrays[name].shape != ():
             raise ValueError(f"{name} is not a single number")
     frame_rate, lowest = float(arrays["frame_rate"]), float(arrays["lowest_pitch"])
-    if not 0 < frame_rate <= 10_000:
+    if not 1 <= frame_rate <= 10_000:
         raise ValueError(f"frame_rate is {frame_rate}")
     tuning = float(arrays["tuning"])
     if not abs(tuning) <= MOST_TUNING:
@@ -366,6 +392,7 @@ def _checked_posteriors(arrays: dict[str, Any]) -> Posteriors:
     frames, pitches = arrays["note"].shape if arrays["note"].ndim == 2 else (0, 0)
     if not (pitches >= 1 and lowest >= 0 and lowest + pitches <= 128 and lowest.is_integer()):
         raise ValueError(f"note has the shape {arrays['note'].shape} from pitch {lowest:g} up")
+    floats: dict[str, Float32] = {}
     for name in Posteriors.ARRAYS:
         array = arrays[name]
         if array.dtype.kind != "f":
@@ -374,9 +401,10 @@ def _checked_posteriors(arrays: dict[str, Any]) -> Posteriors:
         fits = width == pitches if name != "contour" else width >= pitches and width % pitches == 0
         if array.ndim != 2 or len(array) != frames or not fits:
             raise ValueError(f"{name} has the shape {array.shape}, note {arrays['note'].shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds values that are not finite")
-    floats = {name: arrays[name].astype(np.float32, copy=False) for name in Posteriors.ARRAYS}
+        with np.errstate(over="ignore", under="ignore"):
+            floats[name] = array.astype(np.float32, copy=False)
+        if not np.isfinite(floats[name]).all():
+            raise ValueError(f"{name} holds values that are not finite, or too large")
     return Posteriors(**floats, frame_rate=frame_rate, lowest_pitch=int(lowest), tuning=tuning)
 
 

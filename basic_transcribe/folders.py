@@ -119,13 +119,16 @@ def _rounds(folders: Folders, recipe: Recipe, entries: Entries, stopped: Callabl
         next(lots, None)
         yield _find(folders, recipe, entries)
         for files in lots:
-            planned = plan.plan_files(
-                files,
-                folders.output,
-                extras=recipe.extras,
-                choice=folders.choice,
-                entries=entries,
-            )
+            if files:
+                planned = plan.plan_files(
+                    files,
+                    folders.output,
+                    extras=recipe.extras,
+                    choice=folders.choice,
+                    entries=entries,
+                )
+            else:  # another folder has taken the place of one
+                planned = _find(folders, recipe, entries)
             # Some are told of twice, or were found by the search: those need no second look.
             yield replace(planned, jobs=tuple(job for job in planned.jobs if not _looked_at(job)))
 

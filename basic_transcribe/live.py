@@ -17,13 +17,14 @@ import numpy as np
 
 from .audio import open_audio, probe
 from .console import count
-from .errors import AudioError, UsageError, printable
+from .errors import AudioError, OutputError, UsageError, printable
 from .keys import pitch_name
 from .streaming import StreamingTranscriber
 from .types import Float32, Note, Part, TrackerSettings
 
 CHUNK_SECONDS = 0.01
 INSTALL = 'pip install "basic-transcribe[live]"'
+NO_DEVICE = "no input device found; connect one, or play a recording with --file"
 ALL_NOTES_OFF = 123  # MIDI controller
 
 
@@ -140,6 +141,8 @@ class Playback:
         In Hz.
     delays : list of float
         From each onset to its note-on, in seconds; those that the end of the recording hastened are left out.
+    warnings : sequence of str
+        What a careful listener should know of the recording; complete when it has ended.
 
     Raises
     ------
@@ -163,6 +166,7 @@ class Playback:
         self.name = printable(path)
         self.sample_rate = round(probe(path).sample_rate)
         self.delays: list[float] = []
+        self.warnings: Sequence[str] = ()
         self._path, self._part, self._fast = path, Part(channel=channel), fast
         self._clock, self._sleep = clock, sleep
         self._begun = 0.0  # on the clock
@@ -174,6 +178,7 @@ class Playback:
         size = max(1, round(CHUNK_SECONDS * self.sample_rate))
         samples = 0
         with open_audio(self._path, target_rate=self.sample_rate, part=self._part) as stream:
+            self.warnings = stream.warnings
             self._begun, self._playing = self._clock(), True
             for block in stream:
                 for start in range(0, len(block), size):
@@ -233,7 +238,7 @@ class Microphone:
             info = self._library.query_devices(wanted, "input")
         except (ValueError, self._library.PortAudioError) as error:
             if device is None:
-                raise UsageError("no input device found; connect one, or play a recording with --file") from error
+                raise UsageError(NO_DEVICE) from error
             raise UsageError(
                 f"input device {device!r}: {printable(error)}; give a number or name of --list-devices"
             ) from error
@@ -283,13 +288,16 @@ def input_devices() -> list[str]:
     Raises
     ------
     UsageError
-        If the extra ``live`` is not installed.
+        If there is none, or the extra ``live`` is not installed.
     """
-    return [
+    devices = [
         f"{number}  {printable(info['name'])}, {info['max_input_channels']} channels, {info['default_samplerate']:g} Hz"
         for number, info in enumerate(_sounddevice().query_devices())
         if info["max_input_channels"]
     ]
+    if not devices:
+        raise UsageError(NO_DEVICE)
+    return devices
 
 
 def _sounddevice() -> Any:
@@ -310,6 +318,11 @@ class MidiOut:
     Parameters
     ----------
     port : mido.ports.BaseOutput
+
+    Raises
+    ------
+    OutputError
+        From all methods, if the port takes no more messages.
     """
 
     def __init__(self, port: Any) -> None:
@@ -321,10 +334,10 @@ class MidiOut:
 
         if event.velocity:
             self._held.add(event.pitch)
-            self._port.send(Message("note_on", note=event.pitch, velocity=event.velocity))
+            self._send(Message("note_on", note=event.pitch, velocity=event.velocity))
         else:
+            self._send(Message("note_off", note=event.pitch))
             self._held.discard(event.pitch)
-            self._port.send(Message("note_off", note=event.pitch))
 
     def __enter__(self) -> MidiOut:
         return self
@@ -332,11 +345,18 @@ class MidiOut:
     def __exit__(self, *_: object) -> None:
         from mido import Message
 
-        for pitch in sorted(self._held):
-            self._port.send(Message("note_off", note=pitch))
-        self._held.clear()
-        self._port.send(Message("control_change", control=ALL_NOTES_OFF))
-        self._port.close()
+        with ExitStack() as stack:  # in reverse order, each of them even if others fail
+            stack.callback(self._port.close)
+            stack.callback(self._send, Message("control_change", control=ALL_NOTES_OFF))
+            for pitch in sorted(self._held, reverse=True):
+                stack.callback(self._send, Message("note_off", note=pitch))
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._port.send(message)
+        except Exception as error:  # python-rtmidi's have no nearer base in common with OSError
+            name, reason = printable(self._port.name), printable(error).rstrip(".")
+            raise OutputError(f"{name}: stopped: {reason}; connect it and start again") from error
 
 
 def open_port(name: str) -> MidiOut:
@@ -422,15 +442,18 @@ def listen(
         nonlocal damaged
         damaged += 1
 
-    def tell_losses() -> None:
+    def tell_of_source() -> None:
         if isinstance(source, Microphone) and source.overflows:
             remark(f"{source.name}: sound was lost {count(source.overflows, 'time')}; this computer is too busy")
         if damaged:
             times = count(damaged, "time")
             remark(f"{source.name}: sound was damaged {times}, and taken for silence; check the device")
+        if playback:
+            for warning in playback.warnings:
+                remark(f"{playback.name}: {warning}")
+            remark(playback.summary())
 
     with ExitStack() as stack:
-        stack.callback(tell_losses)
         if isinstance(source, Microphone):
             stack.enter_context(source)
         sinks: list[Sink] = [playback] if playback else []
@@ -439,9 +462,8 @@ def listen(
         if show is not None:
             sinks.append(lambda event: show(str(event)))
         remark(f"{source.name}, {source.sample_rate:g} Hz; a note is known within {1000 * transcriber.latency:.0f} ms")
+        stack.callback(tell_of_source)
         run(_checked(source, attend), transcriber, sinks, count_damaged)
-    if playback:
-        remark(playback.summary())
 
 
 def _checked(chunks: Iterable[Float32], check: Callable[[], None]) -> Iterator[Float32]:

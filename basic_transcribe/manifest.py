@@ -294,9 +294,8 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         try:
-            self._descriptor = os.open(self._path, flags, 0o666)
+            self._descriptor = self._opened()
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
@@ -316,6 +315,7 @@ class Manifest:
         """
         line = to_line(entry)
         try:
+            self._follow()
             with _locked(self._descriptor):
                 end = _cut_torn_line(self._descriptor)
                 try:
@@ -328,11 +328,33 @@ class Manifest:
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+
+    def _follow(self) -> None:
+        """Open the file that has the name now, if it was moved or removed since, as while a folder is watched.
+
+        Raises
+        ------
+        OutputError
+            If that is not ours.
+        """
+        try:
+            # Windows neither moves nor removes what is open.
+            if WINDOWS or os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
+                return
+        except FileNotFoundError:
+            pass
+        read(self._path.parent)
+        before, self._descriptor = self._descriptor, self._opened()
+        os.close(before)
+
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{printable(path)}: cannot be written: {error.strerror or error}; free some space, or choose another folder"
-    )
+    space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if space else "check access"
+    reason = error.strerror or error
+    return OutputError(f"{printable(path)}: cannot be written: {reason}; {remedy}, or choose another folder")
 
 
 @contextmanager

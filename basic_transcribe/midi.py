@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import UsageError
 from .timing import metre
-from .types import Beats, Key, Marker, MidiSettings, Note, PitchBend
+from .types import LATEST, LONGEST_QUARTER, SHORTEST_QUARTER, Beats, Key, Marker, MidiSettings, Note, PitchBend
 
 if TYPE_CHECKING:
     import pretty_midi
@@ -38,8 +39,6 @@ EDGE = 0.03  # seconds by which a bent note may overlap its neighbours on a shar
 RESOLUTION = 480  # ticks per quarter note, or a multiple of this
 LONGEST_TICK = 1.5e-3  # seconds; rounding then moves a note by half of this at most
 MOST_TICKS = 9_900_000  # pretty_midi refuses to read files of more than ten million ticks
-LATEST = 360_000.0  # seconds
-SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; the file can hold 16.7
 LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
 FINEST_BAR = 16  # denominator; some programs take no time signatures of thirty-seconds
@@ -203,7 +202,6 @@ def to_midi(
     fingerprint : str
         Stored as text, for :func:`read_fingerprint`.
     beats : Beats, optional
-        Neighbours 0.01 to 16 seconds per quarter note apart.
     key : Key, optional
         Written as key signature.
     markers : iterable of Marker
@@ -219,8 +217,9 @@ def to_midi(
     Raises
     ------
     ValueError
-        If a time, velocity or bend is not finite, a pitch lies outside 0 to 127, or beats lie too close or too far
-        apart.
+        If a time, velocity or bend is not finite, or a pitch lies outside 0 to 127.
+    UsageError
+        If beats lie too close for so long a recording, or the first one too early or late for those after it.
     """
     settings = settings or MidiSettings()
     notes = notes if isinstance(notes, Sequence) else list(notes)
@@ -383,7 +382,7 @@ def _beat_clock(beats: Beats, latest: float) -> _Clock:
     quarters = np.array([0.0, *((lead or 1) + np.arange(len(seconds) - 1))]) * beats.quarters
     lengths = np.diff(seconds) / np.diff(quarters)
     if not SHORTEST_QUARTER <= lengths.min() <= lengths.max() <= LONGEST_QUARTER or seconds[-1] > LATEST:
-        raise ValueError(
+        raise UsageError(
             f"beats up to {seconds[-1]:.2f} s are {lengths.min():.3g} to {lengths.max():.3g} s per quarter note apart; "
             f"{SHORTEST_QUARTER} to {LONGEST_QUARTER}, up to {LATEST:.0f} s, can be written"
         )
@@ -391,7 +390,7 @@ def _beat_clock(beats: Beats, latest: float) -> _Clock:
     resolution = _resolution(lengths.max(), last)
     ticks = np.rint(quarters * resolution).astype(int).tolist()
     if min(np.diff(ticks)) < 1 or last > MOST_TICKS:
-        raise ValueError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s")
+        raise UsageError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s; give longer ones")
     goals = (seconds * (1e6 * resolution)).tolist()  # microseconds times resolution: the file's sums stay whole
     if beats.times[0] and ticks[1] >= 32:  # begin with the usual tempo: for some readers the first is the only one
         ticks.insert(1, ticks[1] // 32)

@@ -5,13 +5,14 @@ Every constant (sample rate, hop, context, thresholds) is read from the file's m
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from . import onnxfile
 from .errors import ModelError, UsageError, printable
 from .processors import available_cpus, in_order
-from .types import Float32, Posteriors, TrackerSettings
+from .types import Float32, Posteriors, TrackerSettings, path_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -49,8 +50,22 @@ INTEGERS = {  # and the largest that makes sense
 DEFAULTS = ("onset_threshold", "split_threshold", "frame_threshold", "onset_delay", "minimum_note_length")
 MAX_MODEL_BYTES = 100_000_000
 MAX_TENSOR_BYTES = 2 << 30  # of all models of a process, while they run
+MOST_RUNS = 64  # of all models of a process at a time: one takes some 14 MB
 AT_ONCE = 1.5  # blocks: a recording of up to that length is not cut, since each cut costs its context
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
+LESS = "use fewer threads, or transcribe fewer recordings at a time"
+
+_runs = threading.Semaphore(MOST_RUNS)
+
+
+def _renew_runs() -> None:
+    """After a fork: what other threads were running is not there, and would never end."""
+    global _runs
+    _runs = threading.Semaphore(MOST_RUNS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_runs)
 
 
 def default_model_path() -> Path:
@@ -61,7 +76,7 @@ def default_model_path() -> Path:
     return installed if installed.exists() else package.parent / name
 
 
-@functools.cache
+@cache
 def _limit_memory() -> None:
     """Give all sessions that ask for it one common arena of limited size: a model may ask for any amount."""
     import onnxruntime as ort
@@ -86,7 +101,7 @@ def _providers(name: str) -> list[str]:
     """
     import onnxruntime
 
-    if name not in PROVIDERS:
+    if not isinstance(name, str) or name not in PROVIDERS:
         raise UsageError(f"provider {printable(name)!r} is unknown; it must be one of {', '.join(PROVIDERS)}")
     there = onnxruntime.get_available_providers()
     if PROVIDERS[name] not in there:
@@ -96,6 +111,11 @@ def _providers(name: str) -> list[str]:
 
 def _no_provider(name: str, reason: str) -> UsageError:
     return UsageError(f"provider {name!r} is not available: {reason}; install the build that has it, or use cpu")
+
+
+def _of_runtime(error: Exception) -> bool:
+    """Whether ONNX Runtime raised it, whose exceptions share no base class, and not the handler of a signal."""
+    return type(error).__module__.split(".")[0] in ("builtins", "onnxruntime") and not isinstance(error, OSError)
 
 
 def _reason(error: Exception) -> str:
@@ -136,7 +156,7 @@ class Model:
     ModelError
         If the file cannot be loaded, or is not a model of this kind.
     UsageError
-        If the provider is not there.
+        If the provider is not there, or the path is none.
     """
 
     def __init__(
@@ -147,7 +167,7 @@ class Model:
         block_seconds: float = 8.0,
         provider: str = "cpu",
     ) -> None:
-        self.path = Path(path) if path is not None else default_model_path()
+        self.path = path_of("model", path) if path is not None else default_model_path()
         self.threads = threads or available_cpus()
         data = self._read(self.path)
         self.sha256 = hashlib.sha256(data).hexdigest()
@@ -165,6 +185,11 @@ class Model:
         self._widths = dict.fromkeys(OUTPUTS, self.pitches) | {"contour": self.pitches * self.bins_per_semitone}
         self.block_frames = self._frames_of(block_seconds)
         self._check_signature()
+        given = None if path is None else self.path.absolute()
+        self._again = partial(type(self), given, threads=threads, block_seconds=block_seconds, provider=provider)
+
+    def __reduce__(self) -> tuple[Callable[[], Model], tuple[()]]:
+        return self._again, ()  # what ONNX Runtime has loaded can neither be copied nor sent to other processes
 
     @property
     def frame_rate(self) -> float:
@@ -268,11 +293,17 @@ class Model:
         Raises
         ------
         ModelError
-            If the model cannot, or gives other than finite posteriors of these frames.
+            If the model cannot, for want of memory say, or gives other than finite posteriors of these frames.
         """
         try:
-            values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            with _runs:
+                values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
+        except Exception as error:
+            if not _of_runtime(error):
+                raise
+            if isinstance(error, MemoryError) or "alloc" in str(error).lower():
+                remedy = LESS + f"; {REMEDY}" * (self.path != default_model_path())
+                raise ModelError(f"model {str(self.path)!r} ran out of memory; {remedy}") from error
             raise self._fail(f"it does not run: {_reason(error)}") from error
         frames = 1 + (len(audio) - sum(self.context)) // self.hop
         for (name, width), value in zip(self._widths.items(), values, strict=True):
@@ -282,7 +313,8 @@ class Model:
                 raise self._fail(f"it makes {made} frames of {name!r}, {value.shape} where {due} is due")
             if not np.isfinite(value).all():
                 raise self._fail(f"it makes values of {name!r} that are not finite")
-        arrays = {name: value[0] for name, value in zip(OUTPUTS, values, strict=True)}
+        # Copies: ONNX Runtime's own arrays would go on to take the memory that all runs share.
+        arrays = {name: value[0].copy() for name, value in zip(OUTPUTS, values, strict=True)}
         return Posteriors(**arrays, frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch)
 
     def feed(self, block_seconds: float | None = None) -> Feed:

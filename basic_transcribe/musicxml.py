@@ -506,8 +506,7 @@ def _tuplets(boundaries: list[int], metre: _Metre) -> list[tuple[int, int]]:
             return []
         middle = start + size // 2
         cut = start < boundaries[0]  # a pick-up begins within the cell: no tuplet has a part of it only
-        fits = middle not in inner or all((tick - start) % (size // 3) == 0 for tick in inner)
-        if (cut or not fits) and size // 2 in metre.sizes:
+        if (cut or middle in inner) and size // 2 in metre.sizes:
             return within(start, size // 2) + within(middle, size // 2)
         return [(start, start + size)]
 

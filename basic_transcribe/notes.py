@@ -7,6 +7,7 @@ most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very not
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -172,7 +173,7 @@ class NoteTracker:
                 if end <= start + event.row:
                     ended.append(self._close(event.pitch, end, p))
                 elif event.mass >= self._limits.split_threshold:
-                    ended.append(self._close(event.pitch, start + event.row, p))
+                    ended.append(self._close(event.pitch, start + event.row, p, self._onset(event, p)))
                 else:
                     continue
             if event.kind != OFFSET:
@@ -221,10 +222,13 @@ class NoteTracker:
             events += map(_Event, *(column.tolist() for column in columns))
         return sorted(events)
 
+    def _onset(self, event: _Event, p: Posteriors) -> float:
+        """Seconds at which a note begins."""
+        return (self._start + event.row + event.fraction) / p.frame_rate + self._limits.onset_delay
+
     def _begin(self, event: _Event, p: Posteriors) -> None:
         frame = self._start + event.row
-        earliest = self._ended.get(event.pitch, self._first / p.frame_rate)
-        onset = max((frame + event.fraction) / p.frame_rate + self._limits.onset_delay, earliest)
+        onset = max(self._onset(event, p), self._ended.get(event.pitch, self._first / p.frame_rate))
         loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
         self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
 
@@ -237,11 +241,11 @@ class NoteTracker:
         note.contour.append(bends.window(rows, note.pitch * per_semitone + per_semitone // 2))
         note.read_to = end
 
-    def _close(self, pitch: int, end: int, p: Posteriors) -> bends.Ended:
-        """Finish the open note of a pitch by absolute frame ``end``."""
+    def _close(self, pitch: int, end: int, p: Posteriors, latest: float = math.inf) -> bends.Ended:
+        """Finish the open note of a pitch by absolute frame ``end`` and the time ``latest``."""
         note = self._open.pop(pitch)
         if note.offset_mass > 0:
             end = min(note.offset_frame, end)
-        self._ended[pitch] = offset = end / p.frame_rate
+        self._ended[pitch] = offset = max(note.onset, min(end / p.frame_rate, latest))
         self._read_contour(note, end, p)
         return bends.Ended(note, end, offset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,8 @@ from .types import (
     Posteriors,
     TrackerSettings,
     check_class,
+    ignoring_underflow,
+    unfit,
     whole,
 )
 
@@ -65,7 +66,7 @@ class Transcription:
     beats : Beats or None
         Looked for only when asked for; None also where there is no pulse.
     markers : tuple of Marker
-        Remarks on notes, by :meth:`shaped`.
+        Remarks on notes, by :meth:`shaped`, sorted by time.
     line : bool
         Whether it was followed as a single line: since the settings ask for that, or since it is a voice alone.
     tuning : float
@@ -84,6 +85,8 @@ class Transcription:
     line: bool = False
     tuning: float = 0.0
 
+    __hash__ = None  # type: ignore[assignment]  # nor have its notes one
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.duration:.2f} s: {len(self.notes)} notes by {self.model}>"
 
@@ -97,6 +100,8 @@ class Transcription:
     def shaped(self, settings: ShapeSettings, beats: Beats | None = None) -> Transcription:
         """The same with other notes: merged, thinned, moved to a scale or a grid. See :class:`ShapeSettings`.
 
+        Markers of notes that are left out or changed by it go.
+
         Parameters
         ----------
         settings : ShapeSettings
@@ -108,13 +113,17 @@ class Transcription:
         UsageError
             If it is to be quantised and there are no beats, or an argument is of another kind.
         """
-        from .shaping import ShapeSettings, shape
+        from .shaping import ShapeSettings, remarks, shape
 
         check_class("settings", settings, ShapeSettings, optional=False)
         check_class("beats", beats, Beats)
         beats = beats or self.beats
         shaped = shape(self.notes, settings, beats, self.tuning)
-        return replace(self, notes=shaped.notes, beats=beats, markers=(*self.markers, *shaped.markers))
+        markers = {*self.markers, *shaped.markers}
+        if self.markers:  # those of notes that are not as they were
+            markers -= remarks(self.notes) - remarks(shaped.notes)
+        kept = tuple(sorted(markers, key=lambda m: (m.time, m.text)))
+        return replace(self, notes=shaped.notes, beats=beats, markers=kept)
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
         """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE."""
@@ -155,14 +164,11 @@ class Transcriber:
         if threads is not None and whole("threads", threads) < 1:
             raise UsageError(f"threads is {threads}; at least one must work")
         self.model = Model(model, threads=threads, provider=provider)
-        self._reload = partial(Transcriber, model, threads=threads, provider=provider)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.model.name}, {self.model.threads} threads>"
 
-    def __reduce__(self) -> tuple[Callable[[], Transcriber], tuple[()]]:
-        return self._reload, ()  # what ONNX Runtime has loaded cannot be sent to other processes
-
+    @ignoring_underflow
     def transcribe(
         self,
         source: Source,
@@ -172,7 +178,7 @@ class Transcriber:
         part: Part | None = None,
         beats: BeatSettings | None = None,
         keep_posteriors: bool = False,
-        progress: Callable[[float, float | None], None] | None = None,
+        progress: Callable[[float, float | None], object] | None = None,
     ) -> Transcription:
         """Transcribe one recording.
 
@@ -201,11 +207,15 @@ class Transcriber:
         ------
         AudioError
             If the recording cannot be read.
+        ModelError
+            If the model fails, such as for want of memory.
         UsageError
             If ``sample_rate`` is missing with an array, or given with a file, or an argument is of another kind.
         """
         check_class("part", part, Part)
         check_class("beats", beats, BeatSettings)
+        if not (progress is None or callable(progress)):
+            raise unfit("progress", progress, "a function of two arguments, or None")
         resolved = self._resolved(settings)
         given = None if resolved.tuning is None else cents_of(resolved.tuning)
         target = self.model.sample_rate
@@ -235,10 +245,13 @@ class Transcriber:
             notes, duration, resolved, warnings, self.model.name, posteriors, found, line=line, tuning=tuning
         )
 
+    @ignoring_underflow
     def track(
         self, posteriors: Posteriors, settings: TrackerSettings | None = None, beats: BeatSettings | None = None
     ) -> Transcription:
         """Find the notes in posteriors kept from an earlier run, with other settings and without the recording.
+
+        The recording counts as long as its frames, which may be up to a frame longer than it was.
 
         Parameters
         ----------

@@ -36,9 +36,9 @@ def single_threaded() -> bool:
 def settle_in() -> None:
     """Arrange memory for transcribing, in a process that does nothing else: the command line and its workers.
 
-    Notes come and go in great numbers and none refers to itself, so the collector of cycles need not look after so few.
-    Large arrays come and go as well: by default glibc returns their memory and asks for it again, page by page, which
-    takes a tenth of the time of short recordings.
+    Notes come and go in great numbers, and nothing made for a recording refers to itself, so the collector of cycles
+    need not look after so few. Large arrays come and go as well: by default glibc returns their memory and asks for it
+    again, page by page, which takes a tenth of the time of short recordings.
     """
     gc.set_threshold(100_000)
     if sys.platform != "linux":
@@ -91,6 +91,12 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
     with ThreadPoolExecutor(threads - 1) as pool:
         coming: deque[tuple[Item, Future[Result]]] = deque()
 
+        def begun(item: Item) -> Future[Result]:
+            try:
+                return pool.submit(work, item)
+            except RuntimeError:  # Python ends: the threads that still run may start no others
+                return _outcome(work, item)
+
         def help_out() -> bool:
             """Do the first that no other thread has begun; False if there is none."""
             for i, (item, future) in enumerate(coming):
@@ -106,7 +112,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
 
         try:
             for item in items:
-                coming.append((item, pool.submit(work, item)))
+                coming.append((item, begun(item)))
                 if len(coming) > threads + 1:
                     yield first()
             while coming:

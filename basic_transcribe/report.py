@@ -56,8 +56,9 @@ def report_page(entries: Sequence[Entry], root: Path, folder: Path | None = None
     """
     above = _common_folder(entry.input for entry in entries)
     link = _Links(root, folder or root)
-    rows, notes = zip(*(_row(entry, above, link) for entry in entries), strict=True) if entries else ((), ())
-    totals = _totals(entries, sum(notes))
+    shown = [_row(entry, above, link) for entry in entries]
+    rows, notes, lengths = zip(*shown, strict=True) if shown else ((), (), ())
+    totals = _totals(entries, sum(notes), lengths)
     body = _BODY.format(totals=totals, choices=_choices(entries), above=_above(above), rows="\n".join(rows))
     return _PAGE.format(
         style=_STYLE, script=_SCRIPT, style_hash=_digest(_STYLE), script_hash=_digest(_SCRIPT), body=body
@@ -89,9 +90,8 @@ def _above(folder: str) -> str:
     return f'<p class="above">in {_text(folder)}</p>' if folder else ""
 
 
-def _totals(entries: Sequence[Entry], notes: int) -> str:
-    lengths = [entry.seconds for entry in entries if entry.status != "failed"]
-    unknown = sum(not seconds for seconds in lengths)
+def _totals(entries: Sequence[Entry], notes: int, lengths: Sequence[float | None]) -> str:
+    unknown = sum(e.status != "failed" and seconds is None for e, seconds in zip(entries, lengths, strict=True))
     figures = (
         (f"{len(entries):,}", "recording" + "s" * (len(entries) != 1)),
         (clock(sum(filter(None, lengths))), "of audio" + f" and {unknown:,} of unknown length" * bool(unknown)),
@@ -144,8 +144,8 @@ class _Links:
         return quote(os.fsencode(relative.as_posix()))
 
 
-def _row(entry: Entry, above: str, links: _Links) -> tuple[str, int]:
-    """A row of the table, and the notes it tells of."""
+def _row(entry: Entry, above: str, links: _Links) -> tuple[str, int, float | None]:
+    """A row of the table, and the notes and the seconds it tells of; None if these are not known."""
     path = links.path(entry.output) if entry.output is not None and entry.status != "failed" else None
     found = None if path is None else _read(path)
     name = _text(entry.input.removeprefix(above))
@@ -155,28 +155,29 @@ def _row(entry: Entry, above: str, links: _Links) -> tuple[str, int]:
         remarks.append("the output cannot be read as MIDI")
     kinds = _text(entry.status) + " warned" * bool(entry.warnings)
     failed = entry.status == "failed"
-    seconds, notes = (0.0, 0) if failed else (entry.seconds or 0.0, entry.notes or 0)
+    seconds, notes = (None, 0) if failed else (entry.seconds, entry.notes or 0)
     if not failed and entry.seconds is None:
         remarks.append("its outputs were found there; its length and warnings are not known")
     roll = span = ""
     low = -1
     if found is not None and len(found):
         low, high = int(found[:, 2].min()), int(found[:, 2].max())
-        roll = _image(found, max(seconds, float(found[:, 1].max())))
+        seconds = seconds or None  # 0.12 said 0 of outputs that it found there
+        roll = _image(found, max(seconds or 0.0, float(found[:, 1].max())))
         span = f"{pitch_name(low)}–{pitch_name(high)}" if high > low else pitch_name(low)
         notes = notes or len(found)  # an output of an earlier run that was stopped before it told
-    length = f'<td data-v="{seconds:.2f}">{clock(seconds)}</td>' if seconds else '<td data-v="">unknown</td>'
+    length = '<td data-v="">unknown</td>' if seconds is None else f'<td data-v="{seconds:.2f}">{clock(seconds)}</td>'
     cells = (
         f'<th scope="row">{name}{files}</th>',
         f"<td>{roll}</td>",
         f"<td>{_text(STATUS.get(entry.status, entry.status))}</td>",
         "<td></td>" if failed else length,
-        f"<td>{notes}</td>" if seconds or notes or found is not None else "<td></td>",
+        f"<td>{notes}</td>" if seconds is not None or notes or found is not None else "<td></td>",
         f"<td>{notes / seconds:.2f}</td>" if seconds else "<td></td>",
         f'<td data-v="{low}">{span}</td>' if span else "<td></td>",
         f"<td>{'<br>'.join(map(_text, remarks))}</td>",
     )
-    return f'<tr class="{kinds}">{"".join(cells)}</tr>', notes
+    return f'<tr class="{kinds}">{"".join(cells)}</tr>', notes, seconds
 
 
 def _files(entry: Entry, path: Path, links: _Links) -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from .console import Bars, Report, complain, silence
-from .errors import TranscribeError, UsageError, printable, temporary_folder
+from .console import Bars, Report, complain, silence, unheard
+from .errors import OutputError, TranscribeError, UsageError, printable, temporary_folder
 
 if TYPE_CHECKING:
     from .batch import Pool, Recipe
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from .scoring import Recording
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stop(BaseException):
-    """SIGINT or SIGTERM has arrived. Not an Exception, so that no handler of errors swallows it."""
+    """SIGINT, SIGTERM or SIGHUP has arrived. Not an Exception, so that no handler of errors swallows it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -35,7 +36,7 @@ class Stop(BaseException):
 
 
 class Signals:
-    """Turns SIGINT and SIGTERM into Stop: at once, or at the next check while ``deferred``.
+    """Turns SIGINT, SIGTERM and SIGHUP into Stop: at once, or at the next check while ``deferred``.
 
     Audio is decoded through callbacks from C, which print and then swallow whatever is raised in them.
     """
@@ -45,13 +46,17 @@ class Signals:
         self.received: int | None = None
 
     def install(self) -> None:
-        """Receive them from now on."""
+        """Receive them from now on, but for SIGHUP where it is ignored, as nohup has it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
+        if SIGHUP is not None and signal.getsignal(SIGHUP) != signal.SIG_IGN:
+            signal.signal(SIGHUP, self._receive)
 
     def _receive(self, signum: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # a second one need not wait
+        if SIGHUP is not None:
+            signal.signal(SIGHUP, signal.SIG_IGN)  # when a terminal closes, shell and kernel send one each
         self.received = signum
         if not self.deferred:
             raise Stop(signum)
@@ -88,6 +93,8 @@ def usage_errors() -> Iterator[None]:
 def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
     """End the command with the code that ``run`` returns, or that of what it raises; quietly if nobody reads it.
 
+    If what was to be said on standard error could not be written, the code is at least that of an :class:`OutputError`.
+
     Parameters
     ----------
     run : callable
@@ -106,7 +113,7 @@ def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
     except BrokenPipeError:
         silence(sys.stdout, sys.stderr)
         code = BROKEN_PIPE
-    raise typer.Exit(code)
+    raise typer.Exit(max(code, OutputError.exit_code) if unheard() else code)
 
 
 def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | None, report: Report) -> int:
@@ -142,8 +149,8 @@ def _reported(
     try:
         work()
     except TranscribeError as error:  # one that concerns all inputs: usage, the model, the folder
-        report.error(str(error))
-        return max(error.exit_code, report.exit_code)
+        report.problem(error)
+        return report.exit_code
     except Stop as stop:
         (stopped or report.stopped)(signal.Signals(stop.signum).name)
         return 128 + stop.signum

@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
 from .errors import TranscribeError, UsageError, printable
+from .exports import CSV_HEADER
+from .midi import read_fingerprint
 
 if TYPE_CHECKING:
+    import mido
     import pretty_midi
 
     from .types import Note
@@ -104,8 +107,8 @@ class Found(NamedTuple):
 def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | None = None) -> Found:
     """All recordings below a folder that have a reference of the same name beside them.
 
-    A reference without a recording is a failure. Other files without a partner are remarks. Hidden files and folders
-    are not looked at.
+    What this package wrote is no reference. A reference without a recording is a failure. Other files without a partner
+    are remarks. Hidden files and folders are not looked at.
 
     Parameters
     ----------
@@ -135,7 +138,8 @@ def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | Non
                 files.setdefault(path.with_suffix(""), {})[path.suffix.lower()] = path
     without = 0
     for stem, paths in sorted(files.items()):
-        reference = next((paths[e] for e in REFERENCE_EXTENSIONS if e in paths), None)
+        notes = {paths[e]: _mark(paths[e]) for e in REFERENCE_EXTENSIONS if e in paths}
+        reference = next((path for path, mark in notes.items() if not mark), None)
         audio = next((paths[e] for e in sorted(paths) if e in AUDIO_EXTENSIONS | AV_EXTENSIONS), None)
         if audio and reference:
             parts = stem.relative_to(root).parts
@@ -143,12 +147,30 @@ def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | Non
             found.recordings.append(Recording(set_name, "/".join(parts[1:] or parts), audio, reference))
         elif reference and _holds_notes(reference):
             found.failures.append((str(reference), "no recording of this name beside it; put it there"))
-        elif reference:
-            found.remarks.append((str(reference), "neither a reference nor a recording, left out"))
-        without += audio is not None and reference is None
+        elif audio and notes:
+            path, mark = next(iter(notes.items()))
+            reason = f"only a transcription of basic-transcribe ({path.name}) is beside it, no reference: left out"
+            found.remarks.append((str(audio), f"{reason}; if you corrected it, remove its {mark}"))
+        elif notes:
+            found.remarks.append((str(reference or next(iter(notes))), "neither a reference nor a recording, left out"))
+        without += bool(audio and not notes)
     if without:
         found.remarks.append((str(root), f"recordings without a reference, left out: {without}"))
     return found
+
+
+def _mark(path: Path) -> str:
+    """What says that this package wrote a file of notes; "" if nothing does."""
+    try:
+        match path.suffix.lower():
+            case ".csv":
+                with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                    return "column confidence" if next(csv.reader(file), []) == list(CSV_HEADER) else ""
+            case ".jams":
+                return "annotation_tools" if b'"annotation_tools": "basic_transcribe' in path.read_bytes() else ""
+    except (OSError, csv.Error):  # whoever reads the notes says so
+        return ""
+    return "text event basic_transcribe" if read_fingerprint(path) else ""
 
 
 def _holds_notes(path: Path) -> bool:
@@ -172,8 +194,9 @@ def recordings(root: Path, sets: Sequence[str] | None = None) -> list[Recording]
         raise TranscribeError(f"{printable(path)}: {reason}")
     folders = {recording.set_name for recording in found.recordings}
     if not folders or not folders.issuperset(sets or ()):
-        empty = sorted(set(sets or ()) - folders)
-        raise TranscribeError(f"{printable(root.joinpath(*empty[:1]))}: no recordings with references; check the path")
+        empty = printable(root.joinpath(*sorted(set(sets or ()) - folders)[:1]))
+        why = "".join(f" ({printable(path)}: {remark})" for path, remark in found.remarks[:1])
+        raise TranscribeError(f"{empty}: no recordings with references; check the path{why}")
     return found.recordings
 
 
@@ -185,7 +208,7 @@ def load_reference(path: Path) -> Notes:
     return notes
 
 
-def load_notes(path: Path) -> Notes:
+def load_notes(path: Path, *, estimated: bool = False) -> Notes:
     """Read notes from CSV, JAMS or MIDI, told apart by the extension.
 
     CSV has one note a line: onset and offset in seconds, MIDI pitch and, if known, velocity. A header line may name
@@ -193,14 +216,24 @@ def load_notes(path: Path) -> Notes:
     mean pitch bend; other columns are ignored. Of JAMS, all annotations with the namespace ``note_midi`` are read, or
     ``pitch_midi`` if there are none. MIDI: see :func:`load_midi`.
 
+    Parameters
+    ----------
+    path : Path
+    estimated : bool
+        Let notes of a CSV last no time, as those of a MIDI file may; they are lengthened a little.
+
     Raises
     ------
     TranscribeError
         If the file cannot be read, or a note is impossible: a time below 0, no length, pitch or velocity beyond 127.
     """
-    readers = {".csv": _load_csv, ".jams": _load_jams}
     try:
-        return readers.get(path.suffix.lower(), _load_midi_file)(path)
+        match path.suffix.lower():
+            case ".csv":
+                return _load_csv(path, SHORTEST if estimated else 0.0)
+            case ".jams":
+                return _load_jams(path)
+        return load_midi(path)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}; check the file"
     except ValueError as error:
@@ -208,7 +241,7 @@ def load_notes(path: Path) -> Notes:
     raise TranscribeError(f"{printable(path)}: {printable(reason)}")
 
 
-def _load_csv(path: Path) -> Notes:
+def _load_csv(path: Path, shortest: float) -> Notes:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -236,6 +269,7 @@ def _load_csv(path: Path) -> Notes:
             if not _is_number(cells.get(name, "")):
                 raise ValueError(f"{place}: {name} is {cells.get(name, '')!r}; give a number")
         onset, offset, pitch, *velocity, bend = (float(cells[name]) for name in wanted)
+        offset += shortest * (onset == offset)
         rows.append(_Row(place, onset, offset, pitch, velocity[0] if velocity else None, bend / 100))
     return _checked(rows)
 
@@ -261,15 +295,6 @@ def _load_jams(path: Path) -> Notes:
     return _checked(rows)
 
 
-def _load_midi_file(path: Path) -> Notes:
-    from mido import KeySignatureError
-
-    try:
-        return load_midi(str(path))
-    except (EOFError, ValueError, LookupError, ArithmeticError, KeySignatureError) as error:
-        raise ValueError(f"damaged MIDI file ({type(error).__name__} {error}); export it again") from error
-
-
 class _Row(NamedTuple):
     """One note of a file, and where it stands there."""
 
@@ -289,12 +314,13 @@ def _checked(rows: Sequence[_Row]) -> Notes:
         if row.offset > LATEST:
             raise ValueError(f"{row.place}: {span}, beyond {LATEST:.0f} s; give times in seconds")
         if not 0 <= row.pitch <= 127 or not 0 <= row.pitch + row.bend <= 127:
-            raise ValueError(f"{row.place}: pitch {row.pitch:g}; give a MIDI note number, 0 to 127")
+            bent = f", bent by {row.bend:g} semitones" if row.bend else ""
+            raise ValueError(f"{row.place}: pitch {row.pitch:g}{bent}; give a MIDI note number, 0 to 127")
         if row.velocity is not None and not 0 <= row.velocity <= 127:
             raise ValueError(f"{row.place}: velocity {row.velocity:g}; give one of 0 to 127")
     table = np.array([(r.onset, r.offset, r.pitch, r.pitch + r.bend) for r in rows], float).reshape(-1, 4)
-    velocity = [r.velocity for r in rows if r.velocity is not None]
-    return Notes(table[:, :2], table[:, 2], table[:, 3], np.array(velocity) if len(velocity) == len(rows) else None)
+    velocity = np.array([r.velocity for r in rows if r.velocity is not None], float)
+    return Notes(table[:, :2], table[:, 2], table[:, 3], velocity if len(velocity) == len(rows) else None)
 
 
 def _is_number(text: str) -> bool:
@@ -305,23 +331,56 @@ def _is_number(text: str) -> bool:
     return "_" not in text  # which Python allows between digits
 
 
-def load_midi(source: str | BinaryIO) -> Notes:
-    """Read the notes of a MIDI file as a synthesiser would play them; drums are ignored."""
-    import pretty_midi
+def load_midi(source: str | Path | BinaryIO) -> Notes:
+    """Read the notes of a MIDI file as a synthesiser would play them; drums are ignored.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        midi = pretty_midi.PrettyMIDI(source)
-    rows: list[tuple[float, ...]] = []
-    for instrument in (i for i in midi.instruments if not i.is_drum and i.notes):
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no MIDI file, counts in SMPTE frames, or a note is impossible.
+    """
+    rows: list[_Row] = []
+    for instrument in (i for i in _parsed(source).instruments if not i.is_drum and i.notes):
         start = np.array([n.start for n in instrument.notes])
         end = np.array([n.end for n in instrument.notes])
-        pitch = np.array([n.pitch for n in instrument.notes], float)
-        velocity = np.array([n.velocity for n in instrument.notes], float)
-        rows += zip(start, end, pitch, pitch + mean_bends(instrument, start, end), velocity, strict=True)
-    table = np.array(sorted(rows), float).reshape(-1, 5)
-    table[:, 1] = np.maximum(table[:, 1], table[:, 0] + SHORTEST)
-    return Notes(table[:, :2], table[:, 2], table[:, 3], table[:, 4])
+        bends = mean_bends(instrument, start, end).tolist()
+        for n, bend in zip(instrument.notes, bends, strict=True):
+            end_s = max(n.end, n.start + SHORTEST)
+            rows.append(_Row(f"note at {n.start:.3f} s", n.start, end_s, n.pitch, n.velocity, bend))
+    return _checked(sorted(rows, key=lambda row: row[1:]))
+
+
+def _parsed(source: str | Path | BinaryIO) -> pretty_midi.PrettyMIDI:
+    import mido
+    import pretty_midi
+
+    try:
+        midi = mido.MidiFile(source) if isinstance(source, str | Path) else mido.MidiFile(file=source)
+        if midi.ticks_per_beat >= 0:
+            # pretty_midi takes tempi from the first track alone, but some programs write them elsewhere.
+            if any(message.type == "set_tempo" for track in midi.tracks[1:] for message in track):
+                midi.tracks.insert(0, _tempi(midi.tracks))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return pretty_midi.PrettyMIDI(mido_object=midi)
+    except (EOFError, ValueError, LookupError, ArithmeticError, mido.KeySignatureError) as error:
+        raise ValueError(f"damaged MIDI file ({type(error).__name__} {error}); export it again") from error
+    raise ValueError("counts in SMPTE frames; export it with ticks per quarter note")
+
+
+def _tempi(tracks: list[mido.MidiTrack]) -> mido.MidiTrack:
+    """A track of the tempo changes of all tracks."""
+    import mido
+
+    found, ticks = mido.MidiTrack(), 0
+    for message in mido.merge_tracks(tracks):
+        ticks += message.time
+        if message.type == "set_tempo":
+            found.append(message.copy(time=ticks))
+            ticks = 0
+    return found
 
 
 def from_notes(notes: Sequence[Note]) -> Notes:
@@ -332,14 +391,25 @@ def from_notes(notes: Sequence[Note]) -> Notes:
     return Notes(table[:, :2], table[:, 2], sounding, table[:, 3])
 
 
-def bend_range(instrument: pretty_midi.Instrument) -> float:
-    """Pitch-bend range in semitones: the last value of RPN 0, or 2."""
-    semitones, latest = 2.0, {}
+def bend_ranges(instrument: pretty_midi.Instrument) -> tuple[Float, Float]:
+    """Pitch-bend range in semitones as a step function of time: 2 until RPN 0 sets another.
+
+    Returns
+    -------
+    time, semitones : ndarray of float, shape (changes + 1,)
+        From when on it holds; the first always did.
+    """
+    time, semitones = [-np.inf], [2.0]
+    selected, registered = {}, False
     for change in sorted(instrument.control_changes, key=lambda c: c.time):
-        latest[change.number] = change.value
-        if change.number == 6 and latest.get(101) == 0 and latest.get(100) == 0:
-            semitones = float(change.value)
-    return semitones
+        if 98 <= change.number <= 101:
+            selected[change.number] = change.value
+            registered = change.number >= 100  # else data are those of a non-registered parameter
+        elif change.number in (6, 38) and registered and selected.get(101) == selected.get(100) == 0:
+            time.append(change.time)
+            # Controller 6 has semitones; cents may follow in 38.
+            semitones.append(change.value if change.number == 6 else semitones[-1] // 1 + change.value / 100)
+    return np.array(time), np.array(semitones, float)
 
 
 def mean_bends(instrument: pretty_midi.Instrument, start: Float, end: Float) -> Float:
@@ -355,8 +425,10 @@ def mean_bends(instrument: pretty_midi.Instrument, start: Float, end: Float) -> 
     bends = sorted(instrument.pitch_bends, key=lambda b: b.time)
     if not bends:
         return np.zeros(len(start))
-    time = np.array([b.time for b in bends])
-    value = np.array([b.pitch for b in bends]) / 8192 * bend_range(instrument)
+    bent_at, bent = np.array([-np.inf, *(b.time for b in bends)]), np.array([0, *(b.pitch for b in bends)]) / 8192
+    ranged_at, semitones = bend_ranges(instrument)
+    time = np.unique(np.concatenate([bent_at[1:], ranged_at[1:]]))
+    value = _held(bent_at, bent, time) * _held(ranged_at, semitones, time)
     area = np.concatenate([[0.0], np.cumsum(value[:-1] * np.diff(time))])  # integral up to each change
 
     def integral(t: Float) -> Float:
@@ -364,6 +436,11 @@ def mean_bends(instrument: pretty_midi.Instrument, start: Float, end: Float) -> 
         return np.where(i >= 0, area[i] + value[i] * (t - time[i]), 0.0)
 
     return np.asarray((integral(end) - integral(start)) / np.maximum(end - start, 1e-6))
+
+
+def _held(time: Float, value: Float, at: Float) -> Float:
+    """A step function of time, sampled; each value holds until the next."""
+    return np.asarray(value[np.searchsorted(time, at, side="right") - 1])
 
 
 # -------------------------------------------------------------------------------------------------------------- scores

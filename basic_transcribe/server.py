@@ -188,7 +188,11 @@ class _Form:
         kind, options = parse_options_header(self._disposition)
         if kind != b"form-data" or options.get(b"name") != b"file":
             raise FormParserError("its part is not called file")
-        self.filename = options.get(b"filename", b"").decode(errors="replace")
+        name = options.get(b"filename", b"").decode(errors="replace")
+        self.filename = re.sub("%22|%0D|%0A", lambda escape: unquote(escape[0]), name)  # as browsers write them
+        encoded = re.search(rb";\s*filename\*=utf-8'[^']*'([^;\s]+)", self._disposition, re.IGNORECASE)
+        if encoded and not name:  # not for forms (RFC 7578), but some clients do it
+            self.filename = unquote(encoded[1].decode("latin-1"))
 
     def _end(self) -> None:
         self._complete = True
@@ -419,7 +423,7 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
 
         An address always can: only names are rebound.
         """
-        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/\s]+)(?::[0-9]{0,5})?", authority)
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::[0-9]{0,5})?", authority, re.ASCII)
         if not match:
             return False
         name = match[1].lower().strip("[]").removesuffix(".")
@@ -569,7 +573,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self._length()
         with self.server.storage() as share, _nameless_file() as file:
             with self.server.upload(share, length, self._check_wanted) as take:
-                if self.headers.get("Expect", "").lower() == "100-continue":
+                if self.request_version >= "HTTP/1.1" and self.headers.get("Expect", "").lower() == "100-continue":
                     self.send_response_only(HTTPStatus.CONTINUE)
                     super().end_headers()
                 digest, filename = self._receive(file, length, take)
@@ -760,8 +764,8 @@ def _nameless_file() -> BinaryIO:
 
 
 def _takes_gzip(accepted: str) -> bool:
+    wanted = {}
     for part in accepted.lower().split(","):
         coding, _, weight = part.partition(";")
-        if coding.strip() in ("gzip", "*") and not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight):
-            return True
-    return False
+        wanted[coding.strip()] = not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight)
+    return wanted.get("gzip", wanted.get("*", False))

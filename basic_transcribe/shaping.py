@@ -155,13 +155,24 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     if settings.velocity_range is not None:
         shaped = _spread(shaped, *settings.velocity_range)
     markers = [
-        Marker(note.onset, f"? {pitch_name(note.pitch)} {note.confidence:.2f}")
-        for note in shaped
-        if settings.mark_below is not None and note.confidence < settings.mark_below
+        _doubtful(note) for note in shaped if settings.mark_below is not None and note.confidence < settings.mark_below
     ]
     if scale and settings.scale_mode == "mark":
-        markers += [Marker(n.onset, f"off scale {pitch_name(n.pitch)}") for n in shaped if n.pitch not in scale]
+        markers += [_off_scale(note) for note in shaped if note.pitch not in scale]
     return Shaped(tuple(shaped), tuple(sorted(markers, key=lambda m: (m.time, m.text))))
+
+
+def remarks(notes: Iterable[Note]) -> set[Marker]:
+    """All markers that :func:`shape` could make of notes."""
+    return {marker for note in notes for marker in (_doubtful(note), _off_scale(note))}
+
+
+def _doubtful(note: Note) -> Marker:
+    return Marker(note.onset, f"? {pitch_name(note.pitch)} {note.confidence:.2f}")
+
+
+def _off_scale(note: Note) -> Marker:
+    return Marker(note.onset, f"off scale {pitch_name(note.pitch)}")
 
 
 # ---------------------------------------------------------------- scale

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import MAX_SAMPLE, Mix, check_shape, new_resampler
+from .audio import MAX_SAMPLE, Mix, check_shape, check_unmasked, new_resampler
 from .decoders import check_format
 from .errors import AudioError, UsageError
 from .model import Model
 from .tracking import prompt_tracker
 from .tuning import CONCERT_PITCH, cents_of, ratio_of
-from .types import Float32, Note, Posteriors, TrackerSettings, check_class, number
+from .types import Float32, Note, Posteriors, TrackerSettings, check_class, ignoring_underflow, number, path_of
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
 LONGEST_BLOCK = 60.0  # seconds
@@ -71,9 +71,12 @@ class StreamingTranscriber:
     ) -> None:
         sample_rate = number("sample_rate", sample_rate)
         check_format("stream", sample_rate, 1, UsageError)
-        if not 0 < number("block_seconds", block_seconds) <= LONGEST_BLOCK:
+        block_seconds = number("block_seconds", block_seconds)
+        if not 0 < block_seconds <= LONGEST_BLOCK:
             raise UsageError(f"block_seconds is {block_seconds} s; it must be positive, and at most {LONGEST_BLOCK:g}")
         check_class("settings", settings, TrackerSettings)
+        if not (model is None or isinstance(model, Model)):
+            model = path_of("model", model, "a path, or the .model of a Transcriber")
         self.model = model if isinstance(model, Model) else Model(model)
         self.sample_rate = sample_rate
         self.settings = (settings or TrackerSettings()).resolved(self.model.defaults)
@@ -86,7 +89,10 @@ class StreamingTranscriber:
         self._samples = 0  # that the model has heard
         self._channels: int | None = None  # those of the first chunk
         self._mix: Mix | None = None
-        self._flushed = False
+        self._closed = ""  # why nothing can be pushed
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a StreamingTranscriber cannot be copied or sent to another process; make a new one there")
 
     @property
     def latency(self) -> float:
@@ -119,6 +125,7 @@ class StreamingTranscriber:
         warning = self._mix and self._mix.warning
         return (warning,) if warning else ()
 
+    @ignoring_underflow
     def push(self, samples: NDArray[np.floating[Any]]) -> list[Note]:
         """Take the next samples; return the notes that are finished by them.
 
@@ -132,20 +139,28 @@ class StreamingTranscriber:
         Returns
         -------
         list of Note
-            In order of their ends.
+            Those that have ended, in no particular order.
 
         Raises
         ------
         AudioError
             If a sample is not a finite number of reasonable size. The stream can go on without that chunk.
         UsageError
-            If the array is no audio, or has not the channels of those before, or the recording has been flushed.
+            If the array is no audio, or has not the channels of those before: the stream can go on without it, too. Or
+            if the recording has been flushed.
+        ModelError
+            If the model fails, for want of memory say. After this or an interruption part of the chunk is lost, so
+            nothing can be pushed any more.
         """
         self._check_open()
-        mono = self._mono(samples)
-        self._taken += len(mono)
-        return self._track(mono)
+        floats = self._checked(samples)
+        self._closed = "a chunk was broken off, and part of its sound is lost"
+        self._taken += len(floats)
+        notes = self._track(self._mixed(floats))
+        self._closed = ""
+        return notes
 
+    @ignoring_underflow
     def flush(self) -> list[Note]:
         """The recording is over: return the notes that are not finished. Nothing can be pushed afterwards.
 
@@ -155,7 +170,7 @@ class StreamingTranscriber:
             If it has been flushed before.
         """
         self._check_open()
-        self._flushed = True
+        self._closed = "the stream has been flushed"
         notes = self._track(np.zeros(0, np.float32), last=True)
         notes += self._notes(self._feed.flush())
         return notes + self._tracker.flush(self._samples / self._rate)
@@ -170,10 +185,12 @@ class StreamingTranscriber:
         return [note for block in blocks for note in self._tracker.push(block.tuned(self._tuning))]
 
     def _check_open(self) -> None:
-        if self._flushed:
-            raise UsageError("the stream has been flushed; make a new StreamingTranscriber for the next recording")
+        if self._closed:
+            raise UsageError(f"{self._closed}; make a new StreamingTranscriber")
 
-    def _mono(self, samples: NDArray[np.floating[Any]]) -> Float32:
+    def _checked(self, samples: NDArray[np.floating[Any]]) -> Float32:
+        """The samples, shape (n, channels). What raises here leaves the stream as it was."""
+        check_unmasked("chunk", samples)
         samples = np.asarray(samples)
         if samples.dtype.kind != "f" or samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
             raise UsageError(
@@ -191,6 +208,9 @@ class StreamingTranscriber:
                 f"sample {self._taken + int(row)} of the stream is {frames[row, channel]:g}, not a valid value; leave"
                 " the chunk out"
             )
+        return floats
+
+    def _mixed(self, floats: Float32) -> Float32:
         if not len(floats):
             return np.zeros(0, np.float32)
         if self._channels is None:

@@ -61,9 +61,12 @@ SHORT: tuple[Shares, Shares] = ({0: 0.75, 6: 0.15, 3: 0.02, 9: 0.02}, {0: 0.85, 
 COMPOUND: tuple[Shares, Shares] = ({0: 0.40, 4: 0.24, 8: 0.25, 2: 0.03, 6: 0.04, 10: 0.04}, {0: 0.60, 4: 0.15, 8: 0.18})
 
 # ---- constant tempo
-RATIOS = (1, 2, 1 / 2, 3 / 2, 2 / 3, 4 / 3, 3 / 4)  # of beats that may be mistaken for each other
-DETUNE = 0.04  # how far the tempo may be off, as a share of it
+BAND = 0.04  # tempi this far to both sides of one, as a share of it, are searched with its shapes
+STEPS_OF_BAND = 1000  # at most
 BINS = 64  # of a beat
+# Bins of the spectrum are a third of a cycle in all of the recording, so that partials of the beat may be off by a
+# sixth of one at its end, as players are. From 2 to 4 find more beats of GuitarSet than more do.
+BINS_OF_CYCLE = 3
 DRIFT = 0.7  # what a beat that may drift must explain more than one that may not
 SHARE = 0.3  # of what beats that may drift explain, beats that may not must explain so much
 
@@ -231,8 +234,8 @@ def estimate_beats(
     Returns
     -------
     Beats or None
-        None if fewer than four events (notes or chords) begin, or, unless there is a hint, if no beats explain their
-        times better than chance.
+        None if fewer than four events (notes or chords) begin, or, unless there is a hint, if the best beats explain
+        their times worse than none. Some beats fit almost any times, so music without a beat mostly gets some too.
 
     Raises
     ------
@@ -396,25 +399,28 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
         told the tempo.
     """
     total = len(search.streams)
-    frames = np.flatnonzero(search.streams.any(axis=1))
-    weights = search.streams[frames]
     usual = float(np.median(np.diff(beats)))
     drifting = _explained(search, beats)
     enough = max(drifting - DRIFT * len(beats), SHARE * drifting)
-    best, found, evidence = enough + total * search.prior(usual), None, drifting
-    for ratio in RATIOS:
-        if not search.slowest <= 60 * search.rate / (usual * ratio) <= search.fastest:
-            continue
-        shapes = _shapes(search, usual * ratio)
-        for length in usual * ratio * np.exp(np.arange(-DETUNE, DETUNE, max(1 / total, DETUNE / 500))):
-            fit = _fit(shapes, frames / length, weights)
-            phase = int(fit.argmax())
-            if fit[phase] + total * search.prior(length) > best:
-                evidence = fit[phase]
-                best, found = evidence + total * search.prior(length), (phase / BINS * length, length)
-    if evidence <= 0 and not search.hinted:
+    best, length = enough + total * float(search.prior(usual)), None
+    # All tempi are tried, since among few onsets the Viterbi path has any length near the usual one.
+    spectra = np.fft.rfft(search.streams, BINS_OF_CYCLE * total, axis=0)
+    shortest, longest = (60 * search.rate / tempo for tempo in (search.fastest, search.slowest))
+    bands = math.ceil(math.log(longest / shortest) / (2 * BAND))
+    for centre in shortest * (longest / shortest) ** ((np.arange(bands) + 0.5) / bands):
+        lengths = centre * np.exp(np.arange(-BAND, BAND, max(1 / total, 2 * BAND / STEPS_OF_BAND)))
+        scores = _fit_constant(_shapes(search, centre), spectra, BINS_OF_CYCLE * total, lengths)
+        scores += total * search.prior(lengths)
+        i = int(scores.argmax())
+        if scores[i] > best:
+            best, length = scores[i], float(lengths[i])
+    if length is None:
+        return (beats, False) if drifting > 0 or search.hinted else None
+    frames = np.flatnonzero(search.streams.any(axis=1))
+    fit = _fit(_shapes(search, length), frames / length, search.streams[frames])
+    if fit.max() <= 0 and not search.hinted:
         return None
-    return (beats, False) if found is None else (np.arange(found[0], total, found[1]), True)
+    return np.arange(fit.argmax() / BINS * length, total, length), True
 
 
 def _explained(search: _Search, beats: Float64) -> float:
@@ -442,6 +448,21 @@ def _fit(shapes: NDArray[np.complex128], passed: Float64, weights: Float32) -> F
     bins = np.round(passed * BINS).astype(np.intp) % BINS
     spectra = np.fft.rfft([np.bincount(bins, column, BINS) for column in weights.T])
     return np.asarray(np.fft.irfft((spectra * shapes).sum(axis=1), BINS).max(axis=0), np.float64)
+
+
+def _fit_constant(
+    shapes: NDArray[np.complex128], spectra: NDArray[np.complexfloating], size: int, lengths: Float64
+) -> Float64:
+    """How well beats of each of these lengths explain weights, in their best phase.
+
+    ``spectra`` are transforms of ``size`` frames; a partial of the beat is in their bin nearest to it.
+    """
+    bins = np.round(np.arange(BINS // 2 + 1) * size / lengths[:, np.newaxis]).astype(np.intp) % size
+    mirrored = bins >= len(spectra)
+    values = spectra[np.where(mirrored, size - bins, bins)]
+    values = np.where(mirrored[..., np.newaxis], values.conj(), values)
+    fits = [np.fft.irfft((values * shape.T).sum(axis=2), BINS).max(axis=1) for shape in shapes]
+    return np.asarray(np.max(fits, axis=0), np.float64)
 
 
 def _lengths(shortest: float, longest: float) -> NDArray[np.intp]:

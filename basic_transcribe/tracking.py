@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from .errors import UsageError
 from .evidence import Limits, end_by, given
 from .monophonic import CHUNK, MonophonicTracker
 from .notes import NoteTracker
-from .types import Note, Posteriors, TrackerSettings
+from .types import Note, Posteriors, TrackerSettings, check_class, number
 
 ENOUGH = 6 * CHUNK  # frames with a note that settle what a recording is
 LEAST = CHUNK // 2  # and the fewest that say anything, if it is shorter
@@ -190,8 +191,12 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
     Raises
     ------
     UsageError
-        If a threshold is None.
+        If a threshold is None, or an argument is of another kind.
     """
+    check_class("posteriors", posteriors, Posteriors, optional=False)
+    check_class("settings", settings, TrackerSettings, optional=False)
+    if duration is not None and not (duration := number("duration", duration)) >= 0:
+        raise UsageError(f"duration is {duration:g} s; it must not be negative")
     tracker = tracker_for(settings)
     shortest = Limits.of(settings).shortest(posteriors.frame_rate)
     notes = end_by(tracker.push(posteriors) + tracker.flush(), duration, shortest)

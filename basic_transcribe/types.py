@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import wraps
 from numbers import Rational
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Float32 = NDArray[np.float32]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 CHANNELS = ("mix", "left", "right", "mid", "side")
 BEND_MODES = ("plain", "channels", "mpe")
 BEND_UNIT = 2.0**-12  # semitones, a fortieth of a cent; the bends of notes that were found are multiples of it
+SHORTEST_QUARTER, LONGEST_QUARTER = 0.01, 16.0  # seconds; a MIDI file can hold 16.7
+LATEST = 360_000.0  # seconds, of what a MIDI file is to hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +84,7 @@ class Note:
         1 to 127, follows loudness.
     confidence : float
         How clear it is, 0 to 1: the mean of its onset's mass and of the note and contour posteriors in the tenth of a
-        second after it; of a note of a single line, of its onset's mass, if it has one, and the note posterior.
+        second after it; of a note of a single line, of its onset's mass, if it has one, and the contour posterior.
     bend : PitchBend or None
         Deviation from ``pitch`` over the note.
     """
@@ -163,6 +169,20 @@ class Posteriors:
             return parts[0]
         return parts[0].with_arrays({n: np.concatenate([getattr(p, n) for p in parts]) for n in cls.ARRAYS})
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Posteriors):
+            return NotImplemented
+        return self._constants == other._constants and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in self.ARRAYS
+        )
+
+    def __hash__(self) -> int:
+        return hash((*self._constants, len(self)))
+
+    @property
+    def _constants(self) -> tuple[float, int, float]:
+        return self.frame_rate, self.lowest_pitch, self.tuning
+
 
 @dataclass(frozen=True, slots=True)
 class TrackerSettings:
@@ -177,13 +197,15 @@ class TrackerSettings:
     split_threshold : float or None
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
-        Note posterior below which a note is over, 0 to 1. Lower makes notes longer.
+        Note posterior (of a single line, contour posterior) below which a note is over, 0 to 1. Lower makes notes
+        longer.
     onset_delay : float or None
         Milliseconds by which sounds begin later than this model's onset posteriors say.
     minimum_note_length : float or None
         Shortest note kept, in milliseconds.
     minimum_frequency, maximum_frequency : float or None
-        Range of note pitches kept, in Hz (``None``: the model's whole range).
+        Range of note pitches kept, in Hz where A is 440 Hz, however the recording is tuned (``None``: the model's whole
+        range).
     pitch_bends : bool
         Whether to estimate pitch bends.
     monophonic : bool or None
@@ -222,7 +244,7 @@ class TrackerSettings:
         for name in ("minimum_frequency", "maximum_frequency"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 100_000:
-                raise UsageError(f"{name} is {value} Hz; it must be positive")
+                raise UsageError(f"{name} is {value} Hz; it must lie between 0 and 100000")
         if (self.minimum_frequency or 0) > (self.maximum_frequency or np.inf):
             raise UsageError(
                 f"minimum_frequency {self.minimum_frequency} Hz is above maximum_frequency {self.maximum_frequency} Hz"
@@ -265,7 +287,7 @@ class Part:
         if self.end is not None and not self.start < self.end < math.inf:
             raise UsageError(f"end is {self.end} s; it must lie after start, {self.start} s")
         if self.channel not in CHANNELS if isinstance(self.channel, str) else self.channel < 1:
-            raise _unfit("channel", self.channel, _CHANNEL)
+            raise unfit("channel", self.channel, _CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +297,8 @@ class Beats:
     Attributes
     ----------
     times : tuple of float
-        In seconds, increasing, at least two, the first not negative.
+        In seconds, increasing, at least two, from 0 to 360,000; 0.01 to 16 for each quarter note, which a MIDI file can
+        hold.
     per_bar : int
         Beats in a bar.
     downbeat : int
@@ -302,6 +325,12 @@ class Beats:
         measurable = 0.125 <= self.quarters <= 4 and math.frexp(self.quarters)[0] in (0.5, 0.75)
         if not (1 <= self.per_bar <= 64 and 0 <= self.downbeat < self.per_bar and measurable):
             raise UsageError(f"beats have an impossible metre: {self.per_bar}, {self.downbeat}, {self.quarters}")
+        lengths = np.diff(times) / self.quarters
+        if lengths.min() < SHORTEST_QUARTER or lengths.max() > LONGEST_QUARTER or times[-1] > LATEST:
+            raise UsageError(
+                f"beats up to {times[-1]:g} s are {lengths.min():.3g} to {lengths.max():.3g} s per quarter note apart;"
+                f" give {SHORTEST_QUARTER} to {LONGEST_QUARTER:g}, up to {LATEST:.0f} s"
+            )
 
     @property
     def tempo(self) -> float:
@@ -478,6 +507,17 @@ _UNITS = {
 }
 
 
+def ignoring_underflow(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function, which does not fail where the program around it has NumPy raise for numbers that become 0."""
+
+    @wraps(function)
+    def wrapped(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with np.errstate(under="ignore"):
+            return function(*arguments, **named)
+
+    return wrapped
+
+
 def check_kinds(settings: DataclassInstance) -> None:
     """Refuse fields of another kind than is declared; make plain Python values of those of NumPy.
 
@@ -502,7 +542,7 @@ def check_class(name: str, value: object, kind: type, *, optional: bool = True) 
         With the name of the argument.
     """
     if not (isinstance(value, kind) or (optional and value is None)):
-        raise _unfit(name, value, f"{kind.__name__}(...)" + " or None" * optional)
+        raise unfit(name, value, f"{kind.__name__}(...)" + " or None" * optional)
 
 
 def number(name: str, value: Any) -> float:
@@ -518,7 +558,7 @@ def number(name: str, value: Any) -> float:
             return float(value)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise _unfit(name, value, f"a number of {_UNITS[name]}" if name in _UNITS else "a number")
+    raise unfit(name, value, f"a number of {_UNITS[name]}" if name in _UNITS else "a number")
 
 
 def whole(name: str, value: Any, wanted: str = "a whole number") -> int:
@@ -534,18 +574,18 @@ def whole(name: str, value: Any, wanted: str = "a whole number") -> int:
             return operator.index(value)
         except TypeError:
             pass
-    raise _unfit(name, value, wanted)
+    raise unfit(name, value, wanted)
 
 
 def _truth(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise _unfit(name, value, "True or False")
+        raise unfit(name, value, "True or False")
     return bool(value)
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise _unfit(name, value, "text")
+        raise unfit(name, value, "text")
     return str(value)
 
 
@@ -556,11 +596,11 @@ def _text_or_whole(name: str, value: Any) -> str | int:
 def _pair(name: str, value: Any) -> tuple[int, int]:
     wanted = "two whole numbers, such as " + ("(4, 4)" if name == "time_signature" else "(40, 110)")
     if isinstance(value, str):
-        raise _unfit(name, value, wanted)
+        raise unfit(name, value, wanted)
     try:
         first, second = value
     except (TypeError, ValueError) as error:
-        raise _unfit(name, value, wanted) from error
+        raise unfit(name, value, wanted) from error
     return whole(name, first, wanted), whole(name, second, wanted)
 
 
@@ -568,7 +608,7 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     try:
         return tuple(number(name, one) for one in value)
     except TypeError as error:
-        raise _unfit(name, value, "numbers") from error
+        raise unfit(name, value, "numbers") from error
 
 
 def _fraction(name: str, value: Any) -> Fraction:
@@ -580,10 +620,25 @@ def _fraction(name: str, value: Any) -> Fraction:
             return Fraction(exact).limit_denominator(1000)  # 1/12 as a float is a twelfth nearly
         except (TypeError, ValueError, OverflowError):
             pass
-    raise _unfit(name, value, "a part of a whole note, such as Fraction(1, 16)")
+    raise unfit(name, value, "a part of a whole note, such as Fraction(1, 16)")
 
 
-def _unfit(name: str, value: object, wanted: str) -> UsageError:
+def path_of(name: str, value: Any, wanted: str = "a path") -> Path:
+    """The path that a text or any other path is; bytes are none.
+
+    Raises
+    ------
+    UsageError
+        With the name of the argument.
+    """
+    try:
+        return Path(value)
+    except TypeError as error:
+        raise unfit(name, value, wanted) from error
+
+
+def unfit(name: str, value: object, wanted: str) -> UsageError:
+    """What to raise where an argument is of another kind."""
     return UsageError(f"{name} is {printable(reprlib.repr(value))}; give {wanted}")
 
 

@@ -90,14 +90,32 @@ def arrivals(
     ------
     list of tuple of Path
         A folder and the path of a complete recording below it, for each. The first list is empty: from then on nothing
-        is missed, so that a search of the folders after it finds all others.
+        is missed, so that a search of the folders after it finds all others. So is the first after another folder has
+        taken the place of one.
+
+    Raises
+    ------
+    TranscribeError
+        If a folder cannot be watched, or is gone.
     """
+    while not stopped():
+        gone = [str(folder) for folder in folders if not folder.is_dir()]
+        if gone:
+            raise TranscribeError(f"{', '.join(gone)}: gone while it was watched; start again when it is back")
+        yield from _until_replaced(folders, stopped, settled)
+
+
+def _until_replaced(
+    folders: Sequence[Path], stopped: Callable[[], bool], settled: float
+) -> Generator[list[tuple[Path, Path]], None, None]:
+    """The same, up to when one of the folders is not the one any more that had its name."""
     from watchfiles import Change, watch
 
     class Stopped:
         def is_set(self) -> bool:
             return stopped()
 
+    identities = [_identity(folder) for folder in folders]
     # Links resolved, for some systems tell of changes by such paths. Outer folders first.
     roots = {Path(os.path.realpath(folder)): folder for folder in sorted(folders, key=lambda f: len(f.parts))}
     settling = Settling(settled)
@@ -113,6 +131,10 @@ def arrivals(
             ignore_permission_denied=True,
         ):
             now = time.monotonic()
+            # One that is removed and made again may well get the same number.
+            removed = any(change == Change.deleted and Path(name) in roots for change, name in happened)
+            if removed or [_identity(folder) for folder in folders] != identities:
+                return
             for path in (path for change, name in happened if change != Change.deleted for path in _files(Path(name))):
                 root = next((root for root in roots if path.is_relative_to(root)), None)
                 if root is not None and is_recording(path.relative_to(root)):
@@ -126,6 +148,15 @@ def arrivals(
         where = ", ".join(map(str, folders))
         message = f"{where}: cannot be watched: {error}; run batch without --watch from time to time"
         raise TranscribeError(message) from error
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of its name; None if it is gone."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _files(path: Path) -> list[Path]:

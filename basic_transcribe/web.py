@@ -191,7 +191,7 @@ def web_command(
             server.serve_forever()
         return 0
 
-    exit_with(run)
+    exit_with(run, debug=debug)
 
 
 def _contents(transcriber: Transcriber) -> bytes:
@@ -218,7 +218,7 @@ def _server(
     Raises
     ------
     UsageError
-        If it cannot listen there.
+        If it cannot listen there, or a name is none.
     """
 
     from .server import Server
@@ -249,6 +249,11 @@ def _server(
             f"cannot listen on {host}, port {port or PORT}: {reason}; give other --host and --port"
         ) from error
     try:
+        for name in names:
+            if not server.allows(f"[{name}]" if ":" in name else name):
+                raise UsageError(
+                    f"--allow-host is {name!r}; give a name alone, without http:// and port, such as music.example"
+                )
         if not ipaddress.ip_address(server.socket.getsockname()[0]).is_loopback:
             server.names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
             complain(f"warning: on {host} everyone who can reach this computer can use the page and the API")

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from shared import at_least_one, errors_in_one_line, names
+from shared import QUIET, at_least_one, errors_in_one_line, names
 
 from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
@@ -217,7 +217,7 @@ def main() -> None:
 
     found = scoring.recordings(args.root, args.sets)
     defaults = Model(args.model, threads=1).defaults
-    with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(args.jobs, *QUIET) as pool:
         work = functools.partial(compute, model=args.model, folder=args.work / network_digest(args.model))
         items = list(zip(found, pool.map(work, found, chunksize=1), strict=True))
         objective = Objective(items, pool, args.offset_weight)

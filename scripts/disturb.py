@@ -14,7 +14,6 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, sosfilt
-from shared import at_least_one, errors_in_one_line, names
+from shared import at_least_one, errors_in_one_line, names, workers
 
 from basic_transcribe import scoring
 from basic_transcribe.audio import open_audio
@@ -174,7 +173,7 @@ def main() -> None:
     for recording in scoring.recordings(args.root):
         sets[recording.set_name].append(recording)
     chosen = [recording for found in sets.values() for recording in found[:: args.every]]
-    with ProcessPoolExecutor(args.jobs) as pool:
+    with workers(args.jobs) as pool:
         list(pool.map(partial(spoil, out=args.out, conditions=args.conditions, seconds=args.seconds), chosen))
     print(f"{args.out}: {len(chosen)} recordings in {len(args.conditions)} conditions")
 

@@ -27,7 +27,7 @@ from basic_transcribe.types import TrackerSettings
 PEER_SCORES = ("F50", "Foff")
 PEER_WIDTH = 24
 
-Peers = dict[str, dict[str, dict[str, float]]]
+Peers = dict[str, dict[tuple[str, str], dict[str, float]]]
 
 
 def transcribe_and_score(
@@ -66,7 +66,7 @@ def check_replaced(outputs: Sequence[Path], references: Sequence[Path]) -> None:
 
 
 def load_peers(path: Path) -> Peers:
-    """Means over recordings, system -> set -> score, of a table with columns ``system,set,name,...,F50,...,Foff``.
+    """Scores, system -> (set, name) -> score, of a table with columns ``system,set,name,...,F50,...,Foff``.
 
     Raises
     ------
@@ -75,26 +75,26 @@ def load_peers(path: Path) -> Peers:
     UsageError
         If it is no such table.
     """
-    rows: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    peers: Peers = defaultdict(dict)
     try:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                rows[row["system"]][row["set"]].append({k: float(row[k]) for k in PEER_SCORES})
+                peers[row["system"]][row["set"], row["name"]] = {k: float(row[k]) for k in PEER_SCORES}
     except (KeyError, TypeError, ValueError) as error:
-        columns = ", ".join(("system", "set", *PEER_SCORES))
+        columns = ", ".join(("system", "set", "name", *PEER_SCORES))
         raise UsageError(f"{printable(path)}: give a CSV file with the columns {columns}") from error
-    return {
-        system: {s: {k: float(np.mean([v[k] for v in values])) for k in PEER_SCORES} for s, values in sets.items()}
-        for system, sets in rows.items()
-    }
+    return dict(peers)
 
 
-def peer_columns(peers: Peers, sets: Sequence[str]) -> str:
-    """F50 and Foff of each peer, mean over those of ``sets`` that it has."""
+def peer_columns(peers: Peers, recordings: Sequence[scoring.Recording], sets: Sequence[str]) -> str:
+    """F50 and Foff of each peer, mean over ``sets`` of those of ``recordings`` in each; a dash if it lacks any."""
+    wanted = {name: [(r.set_name, r.name) for r in recordings if r.set_name == name] for name in sets}
     text = ""
-    for scores in peers.values():
-        known = [scores[s] for s in sets if s in scores]
-        means = " / ".join(f"{np.mean([s[k] for s in known]):.3f}" for k in PEER_SCORES) if known else "-"
+    for known in peers.values():
+        means = "-"
+        if all(key in known for keys in wanted.values() for key in keys):
+            values = ({s: [known[key][k] for key in keys] for s, keys in wanted.items()} for k in PEER_SCORES)
+            means = " / ".join(f"{scoring.mean_of_sets(v):.3f}" for v in values)
         text += f" | {means:>{PEER_WIDTH}s}"
     return text
 
@@ -143,7 +143,7 @@ def main() -> None:
     header, *lines = evaluate.means_table(means)
     print(header + "".join(f" | {system:>{PEER_WIDTH}s}" for system in peers))
     for line, mean in zip(lines, means, strict=True):
-        print(line + peer_columns(peers, mean.sets))
+        print(line + peer_columns(peers, recordings, mean.sets))
     if args.per_file:
         write_per_file(args.per_file, model.name, scores)
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -110,11 +111,12 @@ def since(notes: Notes, begin: float) -> Notes:
     return Notes(intervals[kept], notes.pitch[kept], notes.sounding[kept])
 
 
-def split(takes: list[Take], share: float, seed: int) -> tuple[list[Take], list[Take]]:
+def split(takes: list[Take], share: float, seed: int, trained: Mapping[str, float]) -> tuple[list[Take], list[Take]]:
     """Recordings to train on and recordings held out, at least one of each; a single one is cut in time.
 
-    Of a single one the held-out part comes with what precedes it, since the network hears some seconds back; only
-    notes from the cut on are scored.
+    Held out are first of all those that the checkpoint was not ``trained`` on, in an order that depends on their names
+    and the seed alone, so that the same ones tend to be held out when others are added. Of a single one the held-out
+    part comes with what precedes it, since the network hears some seconds back; only notes from the cut on are scored.
     """
     if len(takes) == 1:
         (take,) = takes
@@ -123,8 +125,12 @@ def split(takes: list[Take], share: float, seed: int) -> tuple[list[Take], list[
         head = replace(take, audio=take.audio[:samples], notes=moved(take.notes, 0, last=seconds))
         return [head], [replace(take, begin=seconds)]
     count = min(max(1, round(share * len(takes))), len(takes) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(len(takes))[:count].tolist())
-    return [t for i, t in enumerate(takes) if i not in chosen], [takes[i] for i in sorted(chosen)]
+
+    def order(name: str) -> tuple[bool, bytes]:
+        return name in trained, hashlib.sha256(f"{seed} {name}".encode()).digest()
+
+    chosen = set(sorted((t.name for t in takes), key=order)[:count])
+    return [t for t in takes if t.name not in chosen], [t for t in takes if t.name in chosen]
 
 
 def lag(takes: list[Take], model: Model) -> float | None:
@@ -367,21 +373,23 @@ def finetune(args: argparse.Namespace) -> None:
     TranscribeError
         If something cannot be read, or there is too little of it.
     """
+    start = args.checkpoint or newest_checkpoint()
+    network = load_network(start)
+    trained: dict[str, float] = torch.load(start, map_location="cpu", weights_only=True).get("trained", {})
+    rooms = material(args.data)
+    kept = [clip for pool in train.load_clips(args.keep) for clip in pool] if args.keep else []
     takes = [read_take(recording) for recording in scoring.recordings(args.folder)]
     for path, remark in scoring.find(args.folder).remarks:
         print(f"{printable(path)}: {remark}")
-    training, heldout = split(takes, args.holdout, args.seed)
+    training, heldout = split(takes, args.holdout, args.seed, trained)
     check_notes(training, heldout, args.folder)
     for title, part in (("training", training), ("held out", heldout)):
         print(f"{title}: {sum(t.duration - t.begin for t in part):.0f} s, {', '.join(t.name for t in part)}")
+    if known := [t.name for t in heldout if trained.get(t.name, 0.0) > t.begin]:
+        print(f"{start} was trained on {', '.join(known)}: scores of these say too much")
 
     args.out.mkdir(parents=True, exist_ok=True)
     before, after, checkpoint = (args.out / name for name in ("before.onnx", "model.onnx", "last.pt"))
-    start = args.checkpoint or newest_checkpoint()
-    network = load_network(start)
-    for old in (after, Path(f"{after}.sha256"), checkpoint):  # or they would be taken for this run's
-        if old.resolve() != start.resolve():
-            old.unlink(missing_ok=True)
     write_model(network, before, "before")
     model = Model(before)
     shift = lag(training, model) if args.shift == "auto" else args.shift
@@ -397,9 +405,8 @@ def finetune(args: argparse.Namespace) -> None:
         check_notes(training, heldout, args.folder)
 
     work = args.out / "clips"
-    count = write_clips(training, work, args.passes, args.seed, model, material(args.data))
+    count = write_clips(training, work, args.passes, args.seed, model, rooms)
     own, _ = train.load_clips(work)
-    kept = [clip for pool in train.load_clips(args.keep) for clip in pool] if args.keep else []
 
     torch.manual_seed(args.seed)
     network.to(train.best_device())
@@ -414,8 +421,12 @@ def finetune(args: argparse.Namespace) -> None:
         freeze_statistics=True,
     )
     steps = args.steps or steps_in(args.minutes, network, own, kept, options)
+    if after.exists():
+        print(f"{after} is an earlier run's until this one is done")
     print(f"{count} clips of your recordings, {len(kept)} others; {steps} steps", flush=True)
-    train.train(train.State.begin(network), kept, own, replace(options, steps=steps), checkpoint)
+    state = train.State.begin(network)
+    state.trained = trained | {t.name: max(t.duration, trained.get(t.name, 0.0)) for t in training}
+    train.train(state, kept, own, replace(options, steps=steps), checkpoint)
     write_model(load_network(checkpoint), after, re.sub(r"[^0-9A-Za-z]+", "-", args.out.resolve().name))
 
     scores = [score(path, heldout) for path in (before, after)]

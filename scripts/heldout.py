@@ -392,7 +392,7 @@ def score(root: Path, model: Path | None, peer: Path | None) -> dict[str, Any]:
             row[key] = (1000 * scoring.onset_errors(begun, est, 0.05)).tolist()
         row |= scoring.note_scores(ref, est) | scoring.velocity_scores(ref, est)
         if peer is not None and (path := peer / recording.set_name / f"{recording.name}.mid").exists():
-            row["peer"] = scoring.note_scores(ref, scoring.load_midi(str(path)))["F50"]
+            row["peer"] = scoring.note_scores(ref, scoring.load_notes(path))["F50"]
         rows.append(row)
     return {
         "set": digest(root),

@@ -6,12 +6,14 @@ A part is a list of :class:`Event`, sorted by onset, no two of one pitch overlap
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
+import warnings
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-from shared import at_least_one, errors_in_one_line
+from shared import at_least_one, errors_in_one_line, workers
 
 from basic_transcribe.errors import UsageError
 
@@ -23,6 +25,8 @@ SCALES = (
     (0, 3, 5, 6, 7, 10),
     tuple(range(12)),
 )
+# Folders of pieces, and how many are taken of each.
+SOURCES = {"pop909": 909, "openscore_lieder": 500, "openscore_quartets": 120, "nottingham": 600, "jsfakes": 300}
 # Sources with performed velocities; the others are flat and are humanised.
 PERFORMED = {"pop909"}
 
@@ -72,9 +76,11 @@ def read_midi(path: Path) -> np.ndarray:
 
 def _try_read(path: Path) -> np.ndarray:
     try:
-        return read_midi(path)
-    except (ValueError, OSError, EOFError, IndexError, KeyError, TypeError) as error:
-        print(f"{path}: left out: {error}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_midi(path)
+    except Exception as error:  # what is raised of a damaged file is of many kinds
+        print(f"{path}: left out: {type(error).__name__} {error}")
         return np.zeros((0, 6), np.float32)
 
 
@@ -87,7 +93,7 @@ def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> N
         If there are none.
     """
     arrays = {}
-    with ProcessPoolExecutor(jobs) as pool:
+    with workers(jobs) as pool:
         for source, limit in limits.items():
             paths = sorted((root / source).glob("*.mid"))
             paths = paths[:: max(1, len(paths) // limit)][:limit]
@@ -101,12 +107,23 @@ def build_library(root: Path, out: Path, limits: dict[str, int], jobs: int) -> N
 
 
 def load_library(path: Path) -> dict[str, list[Piece]]:
-    """Pieces by source."""
+    """Pieces by source.
+
+    Raises
+    ------
+    UsageError
+        If it is no library, or lacks a source.
+    """
     library: dict[str, list[Piece]] = {}
-    with np.load(path) as data:
-        for key in data.files:
-            source = key.split("/")[0]
-            library.setdefault(source, []).append(Piece(source, data[key]))
+    try:
+        with np.load(path) as data:
+            for key in data.files:
+                source = key.split("/")[0]
+                library.setdefault(source, []).append(Piece(source, data[key]))
+    except (AttributeError, BadZipFile, EOFError, ValueError, zlib.error) as error:  # the first of an array alone
+        raise UsageError(f"{path}: no library; let music.py make it") from error
+    if missing := SOURCES.keys() - library:
+        raise UsageError(f"{path}: no pieces of {', '.join(sorted(missing))}; let music.py make it of all sources")
     return library
 
 
@@ -369,8 +386,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="npz to write")
     parser.add_argument("--jobs", type=at_least_one, default=2)
     args = parser.parse_args()
-    limits = {"pop909": 909, "openscore_lieder": 500, "openscore_quartets": 120, "nottingham": 600, "jsfakes": 300}
-    build_library(args.root, args.out, limits, args.jobs)
+    build_library(args.root, args.out, SOURCES, args.jobs)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ A bank is ``BANK_ID.npy``, all its notes one after the other (int16, mono, 22,05
 Banks marked ``heldout`` are for tests on unseen sounds; they must not be trained on. A bank whose .json exists is
 skipped, so an interrupted run can be repeated; the same sources always give the same banks.
 
-The SoundFonts and fluidsynth on Debian::
+The SoundFonts and fluidsynth on Debian (``--fonts`` names other places of theirs, and others)::
 
     apt-get install fluidsynth fluid-soundfont-gm musescore-general-soundfont timgm6mb-soundfont csound-soundfont
 
@@ -43,7 +43,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +50,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from shared import at_least_one
+from shared import at_least_one, errors_in_one_line, workers
+
+from basic_transcribe.errors import UsageError
 
 Audio = npt.NDArray[np.float32]
 
@@ -354,11 +355,16 @@ def render_program(font: Path, program: int, plan: list[tuple[int, int]], held: 
     with tempfile.TemporaryDirectory() as folder:
         song, wave = Path(folder, "notes.mid"), Path(folder, "notes.wav")
         midi.save(song)
-        subprocess.run(
-            ["fluidsynth", "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(SAMPLE_RATE),
-             "-T", "wav", "-O", "float", "-o", "synth.dynamic-sample-loading=1", "-F", str(wave), str(font), str(song)],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        try:
+            subprocess.run(
+                ["fluidsynth", "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(SAMPLE_RATE), "-T", "wav",
+                 "-O", "float", "-o", "synth.dynamic-sample-loading=1", "-F", str(wave), str(font), str(song)],
+                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            raise UsageError(
+                f"{font}: fluidsynth cannot play it ({error}); install fluidsynth, check the font"
+            ) from error
         audio, rate = soundfile.read(wave, dtype="float32", always_2d=True)
     if rate != SAMPLE_RATE:
         raise RuntimeError(f"{font}: fluidsynth wrote {rate} Hz instead of {SAMPLE_RATE} Hz")
@@ -421,32 +427,49 @@ def jobs_to_do(data: Path, out: Path, fonts: dict[str, Path]) -> Iterator[Callab
                 yield partial(font_bank, name, path, program, out)
 
 
-def parse_font(text: str) -> tuple[str, Path]:
-    """``NAME=PATH`` of a SoundFont that exists."""
-    name, _, path = text.partition("=")
-    if not name.isidentifier() or not Path(path).is_file():
+def parse_font(text: str) -> tuple[str, str]:
+    """``NAME=PATH`` of a SoundFont that exists, or ``NAME=``."""
+    name, equals, path = text.partition("=")
+    if not name.isidentifier() or not equals or (path and not Path(path).is_file()):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH of a SoundFont file")
-    return name, Path(path)
+    return name, path
 
 
+def chosen_fonts(given: dict[str, str]) -> dict[str, Path]:
+    """Debian's SoundFonts and those given, less those given without a path.
+
+    Raises
+    ------
+    UsageError
+        If some are missing.
+    """
+    fonts = {name: Path(path) for name, path in (DEBIAN_FONTS | given).items() if path}
+    if missing := {name: path for name, path in fonts.items() if not path.is_file()}:
+        names = ", ".join(f"{name} ({path})" for name, path in missing.items())
+        raise UsageError(f"no SoundFont {names}; install it, or say where it is (--fonts NAME=PATH) or not (NAME=)")
+    return fonts
+
+
+@errors_in_one_line()
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make note banks from sampled instruments and SoundFonts.")
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the banks")
     parser.add_argument(
-        "--fonts", nargs="*", type=parse_font, metavar="NAME=PATH", help="SoundFonts; default: those Debian installed"
+        "--fonts",
+        nargs="*",
+        type=parse_font,
+        metavar="NAME=PATH",
+        default=[],
+        help="SoundFonts beside or instead of Debian's",
     )
     parser.add_argument("--jobs", type=at_least_one, default=2, help="processes")
     options = parser.parse_args(arguments)
     if not (options.data / "instruments").is_dir():
         parser.error(f"{options.data / 'instruments'} is not a folder")
-    fonts = (
-        {name: Path(path) for name, path in DEBIAN_FONTS.items() if Path(path).is_file()}
-        if options.fonts is None
-        else dict(options.fonts)
-    )
+    fonts = chosen_fonts(dict(options.fonts))
     options.out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with workers(options.jobs) as pool:
         for line in pool.map(call, jobs_to_do(options.data, options.out, fonts)):
             print(line, flush=True)
     return 0

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import soundfile
@@ -38,7 +38,7 @@ from music import (
     pedalled,
 )
 from scipy.signal import butter, fftconvolve, sosfilt
-from shared import at_least_one, errors_in_one_line
+from shared import at_least_one, errors_in_one_line, workers
 from synth import MODES, Bank, Played, legato_line, play_bank, reeds, struck
 
 from basic_transcribe.errors import UsageError
@@ -538,7 +538,8 @@ def choices(options: argparse.Namespace) -> str:
     """The options that decide what is in a shard, beside those in its name."""
     if options.kind == "guitar":
         return f"--guitar-shift {options.guitar_shift:g}"
-    return f"--scenario {options.scenario or 'any'}{' --heldout' * options.heldout}"
+    scenario = f"--scenario {options.scenario}" if options.scenario else "no --scenario"
+    return f"{scenario}{' --heldout' * options.heldout}"
 
 
 def there_already(path: Path, options: argparse.Namespace) -> bool:
@@ -551,8 +552,11 @@ def there_already(path: Path, options: argparse.Namespace) -> bool:
     """
     if not path.exists():
         return False
-    with np.load(path) as shard:
-        stored = str(shard["choices"]) if "choices" in shard.files else ""  # versions before this one stored none
+    try:
+        with np.load(path) as shard:
+            stored = str(shard["choices"]) if "choices" in shard.files else ""  # versions before this one stored none
+    except (BadZipFile, EOFError, ValueError) as error:
+        raise UsageError(f"{path}: damaged; delete it") from error
     if stored not in ("", choices(options)):
         raise UsageError(f"{path}: is there already, rendered with {stored}; give --out another folder")
     return True
@@ -624,6 +628,8 @@ def guitar_shard(args: tuple[argparse.Namespace, int]) -> str:
     chunk, chunks = number % 8, 8
     which = number // 8
     path = options.out / f"guitar_{options.seed:02d}_{which}_{chunk}.npz"
+    if not recordings[chunk::chunks]:
+        return f"{path.name}: no recordings for it"
     if there_already(path, options):
         return f"{path.name}: there already"
     torch.set_num_threads(1)
@@ -687,7 +693,7 @@ def main() -> None:
         work, count = sound_file, options.clips
     else:
         work, count = guitar_shard, 8 * options.passes
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with workers(options.jobs) as pool:
         for message in pool.map(work, [(options, i) for i in range(count)]):
             print(message, flush=True)
 

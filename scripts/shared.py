@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from basic_transcribe.errors import TranscribeError, printable
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Say in a line what cannot be read or written, and exit with 1; around ``main``, as a decorator."""
+    """Say in a line what cannot be read or written, or that Ctrl-C came, and exit with 1; around ``main``."""
     try:
         yield
         return
@@ -20,7 +22,18 @@ def errors_in_one_line() -> Iterator[None]:
         reason = str(error)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}; check the path" if error.filename else str(error)
+    except KeyboardInterrupt:
+        reason = "stopped"
     sys.exit(f"{Path(sys.argv[0]).name}: {printable(reason)}")
+
+
+QUIET = (signal.signal, (signal.SIGINT, signal.SIG_DFL))
+"""What worker processes begin with, so that Ctrl-C ends them without a traceback of each."""
+
+
+def workers(jobs: int) -> ProcessPoolExecutor:
+    """A pool of processes that Ctrl-C ends in silence."""
+    return ProcessPoolExecutor(jobs, None, *QUIET)
 
 
 def at_least_one(text: str) -> int:

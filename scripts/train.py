@@ -13,7 +13,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from frontend import BINS_PER_SEMITONE, FINE, FRAME_RATE, LOWEST_PITCH, N_PITCHES
 from network import LEVEL_SCALE, REACH, Network, load_network, normalise
 from render import DB_FLOOR, DB_STEP
-from shared import errors_in_one_line
+from shared import at_least_one, errors_in_one_line
 from torch import Tensor
 
 from basic_transcribe.errors import UsageError
@@ -65,12 +65,16 @@ class Options:
 
 @dataclass
 class State:
-    """What training changes, and a checkpoint holds: weights, their moving average, the optimizer, steps done."""
+    """What training changes, and a checkpoint holds: weights, their moving average, the optimizer, steps done.
+
+    ``trained`` has the names of recordings that finetune.py trained on, and how many seconds of each.
+    """
 
     network: Network
     ema: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
     step: int = 0
+    trained: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, network: Network) -> State:
@@ -79,17 +83,31 @@ class State:
         return cls(network, ema, torch.optim.AdamW(network.parameters(), weight_decay=1e-3))
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        state = torch.load(path, map_location=next(self.network.parameters()).device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema, self.step = state["ema"], state["step"]
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        UsageError
+            If it is no checkpoint of such a network.
+        """
+        try:
+            state = torch.load(path, map_location=next(self.network.parameters()).device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema, self.step, self.trained = state["ema"], state["step"], state.get("trained", {})
+        except OSError:
+            raise
+        except Exception as error:  # what torch raises is not said, and of many kinds
+            raise UsageError(f"{path}: no training of this network; give the --init that it began with") from error
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
         temporary = path.with_suffix(".tmp")
         torch.save({"config": self.network.config, "network": self.network.state_dict(), "ema": self.ema,
-                    "step": self.step, "optimizer": self.optimizer.state_dict()}, temporary)  # fmt: skip
+                    "step": self.step, "optimizer": self.optimizer.state_dict(), "trained": self.trained},
+                   temporary)  # fmt: skip
         temporary.rename(path)
 
 
@@ -288,7 +306,13 @@ def best_device() -> torch.device:
 
 
 def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: Options) -> Iterator[dict[str, float]]:
-    """Train from ``state.step`` to ``options.steps``, changing ``state``; yields the losses of each step."""
+    """Train from ``state.step`` to ``options.steps``, changing ``state``; yields the losses of each step.
+
+    Raises
+    ------
+    UsageError
+        If a loss is not finite.
+    """
     network, optimizer = state.network, state.optimizer
     device = next(network.parameters()).device
     network.train()
@@ -306,6 +330,8 @@ def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: O
             parts = {"features": follow(options.teacher, batch, features)} if options.teacher is not None else {}
         parts |= losses(out, batch)
         loss = sum(WEIGHTS[k] * v for k, v in parts.items())
+        if not torch.isfinite(loss):
+            raise UsageError(f"training diverged at step {state.step + 1}; lower --lr")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -321,19 +347,30 @@ def take_steps(state: State, synthetic: list[Clip], real: list[Clip], options: O
 def train(
     state: State, synthetic: list[Clip], real: list[Clip], options: Options, checkpoint: Path, save_every: int = 500
 ) -> None:
-    """Train from ``state.step`` to ``options.steps``, print the losses, and write ``checkpoint`` now and then."""
+    """Train from ``state.step`` to ``options.steps``, print the losses, and write ``checkpoint`` now and then.
+
+    Raises
+    ------
+    UsageError
+        If a loss is not finite, or Ctrl-C stops it.
+    """
     began, first, running = time.time(), state.step, dict.fromkeys(WEIGHTS, 0.0)
-    for parts in take_steps(state, synthetic, real, options):
-        for k, v in parts.items():
-            running[k] += v
-        if state.step % 50 == 0:
-            seconds = time.time() - began
-            speed = (state.step - first) * options.batch * options.frames / FRAME_RATE / seconds
-            print(state.step, f"{seconds:.0f} s", {k: round(v / 50, 4) for k, v in running.items()}, f"{speed:.0f}x",
-                  flush=True)  # fmt: skip
-            running = dict.fromkeys(WEIGHTS, 0.0)
-        if state.step % save_every == 0 or state.step == options.steps:
-            state.save(checkpoint)
+    saved = "nothing was saved"
+    try:
+        for parts in take_steps(state, synthetic, real, options):
+            for k, v in parts.items():
+                running[k] += v
+            if state.step % 50 == 0:
+                seconds = time.time() - began
+                speed = (state.step - first) * options.batch * options.frames / FRAME_RATE / seconds
+                losses_now = {k: round(v / 50, 4) for k, v in running.items()}
+                print(state.step, f"{seconds:.0f} s", losses_now, f"{speed:.0f}x", flush=True)
+                running = dict.fromkeys(WEIGHTS, 0.0)
+            if state.step % save_every == 0 or state.step == options.steps:
+                state.save(checkpoint)
+                saved = f"{checkpoint} has step {state.step}"
+    except KeyboardInterrupt:
+        raise UsageError(f"stopped after step {state.step}; {saved}") from None
 
 
 @errors_in_one_line()
@@ -341,13 +378,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=Options.steps)
-    parser.add_argument("--batch", type=int, default=Options.batch)
+    parser.add_argument("--steps", type=at_least_one, default=Options.steps)
+    parser.add_argument("--batch", type=at_least_one, default=Options.batch)
     parser.add_argument("--frames", type=int, default=Options.frames, help="frames of a crop, a multiple of 4")
     parser.add_argument("--lr", type=float, default=Options.lr)
     parser.add_argument("--real", type=float, default=Options.real, help="share of real recordings in a batch")
     parser.add_argument("--seed", type=int, default=Options.seed)
-    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--save-every", type=at_least_one, default=500)
     parser.add_argument("--resume", action="store_true", help="go on where RUN/last.pt ends")
     parser.add_argument("--init", type=Path, help="start from the EMA weights of this checkpoint")
     parser.add_argument("--teacher", type=Path, help="learn from the posteriors and features of this checkpoint too")

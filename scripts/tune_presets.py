@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from calibrate import compute, load, network_digest
-from shared import at_least_one, errors_in_one_line, names
+from shared import QUIET, at_least_one, errors_in_one_line, names
 
 from basic_transcribe import scoring
 from basic_transcribe.model import Model, default_model_path
@@ -78,7 +78,7 @@ def main() -> None:
     if unknown := set(args.presets) - set(SETS):
         parser.error(f"--presets knows {', '.join(SETS)}, not {', '.join(sorted(unknown))}")
     defaults = Model(args.model, threads=1).defaults
-    with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(args.jobs, *QUIET) as pool:
         for name in args.presets:
             found = scoring.recordings(args.root, SETS[name])
             work = functools.partial(compute, model=args.model, folder=args.work / network_digest(args.model))

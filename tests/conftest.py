@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ from hypothesis import settings
 # The same examples in every run: a failure must be the change's, not the day's.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.load_profile("fixed")
+
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the commands that tests start would inherit nohup's deaf ear
 
 ROOT = Path(__file__).resolve().parent.parent
 GUITAR = ROOT / "tests" / "data" / "guitar.flac"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,13 +32,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "processors": (set(), set()),
     "evidence": ({"errors", "types"}, {"numpy"}),
     "notes": ({"bends", "evidence", "types"}, {"numpy"}),
-    "tracking": ({"evidence", "monophonic", "notes", "types"}, {"numpy"}),
+    "tracking": ({"errors", "evidence", "monophonic", "notes", "types"}, {"numpy"}),
     "monophonic": ({"bends", "evidence", "types"}, {"numpy"}),
     "bends": ({"types"}, {"numpy"}),
     "timing": ({"errors", "types"}, {"librosa", "numba", "numpy", "scipy"}),
     "keys": ({"errors", "types"}, {"numpy"}),
     "shaping": ({"errors", "keys", "timing", "types"}, {"numpy"}),
-    "midi": ({"timing", "types"}, {"mido", "numpy", "pretty_midi"}),
+    "midi": ({"errors", "timing", "types"}, {"mido", "numpy", "pretty_midi"}),
     "exports": ({"errors", "tuning", "types"}, {"numpy"}),
     "musicxml": ({"errors", "timing", "types"}, {"numpy", "pretty_midi"}),
     "sound": ({"errors", "evidence", "types"}, {"mido", "numpy", "soundfile"}),
@@ -65,7 +67,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "watch": ({"errors", "plan"}, {"watchfiles"}),
     "report": ({"console", "errors", "keys"}, {"numpy"}),
     "folders": ({"batch", "errors", "exports", "manifest", "plan", "report", "watch"}, set()),
-    "scoring": ({"audio", "errors"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
+    "scoring": ({"audio", "errors", "exports", "midi"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
     "evaluate": ({"errors", "plan", "scoring", "types"}, {"numpy"}),
     "console": ({"errors", "plan"}, {"rich"}),
     "options": (set(), {"typer"}),
@@ -96,6 +98,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"api", "console", "errors", "exports", "options", "pipeline", "processors", "running", "server"},
         {"typer"},
     ),
+}
+# The extra that each library belongs to, where it is no requirement.
+EXTRAS = {
+    "apache_beam": "beam",
+    "av": "av",
+    "matplotlib": "plot",
+    "mir_eval": "evaluate",
+    "sounddevice": "live",
+    "watchfiles": "watch",
 }
 # What costs more than a blink to load, and is not needed to import the package or to print the help.
 HEAVY = {
@@ -145,6 +156,18 @@ def test_borders(room: str) -> None:
     third_party = {library for _, library, _ in found} - {""} - set(sys.stdlib_module_names)
     assert third_party == libraries
     assert {other for other, library, _ in found if not library} == rooms
+
+
+def test_libraries_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {line.replace("-", "_") for r in requirements for line in re.findall(r"^[\w-]+", r)}
+
+    used = set().union(*(libraries for _, libraries in ROOMS.values()))
+    assert used - names(project["dependencies"]) == EXTRAS.keys() | {"numba"}  # which is librosa's
+    optional = project["optional-dependencies"]
+    assert {library for library, extra in EXTRAS.items() if library not in names(optional[extra])} == set()
 
 
 @pytest.mark.parametrize("room", sorted(set(ROOMS) - {"transforms"}))  # which is loaded where it is used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import gzip
 import io
 import os
@@ -1138,18 +1139,20 @@ def test_a_timer_never_cuts_a_recording_short(
     # As anywhere, it may strike while an object is deleted, or before a file that is open belongs to anyone.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     before = signal.signal(signal.SIGALRM, raising(TimeoutError("late")))
-    try:
-        for wait in np.geomspace(1e-4, 1e-1, 20):
-            samples = None
-            with warnings.catch_warnings(action="ignore", category=ResourceWarning), contextlib.suppress(TimeoutError):
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, wait)
-                    samples = read(path)[0]
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            assert samples is None or np.array_equal(samples, whole)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        try:
+            for wait in np.geomspace(1e-4, 1e-1, 20):
+                samples = None
+                with contextlib.suppress(TimeoutError):
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, wait)
+                        samples = read(path)[0]
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                assert samples is None or np.array_equal(samples, whole)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            gc.collect()  # files that it left open
 
 
 def test_a_signal_while_it_is_closed_does_not_make_it_close_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1263,6 +1266,7 @@ def test_empty_array() -> None:
         (np.zeros(10, np.int64), RATE, "convert it to float"),
         (np.zeros(10, np.complex128), RATE, "convert it to float"),
         (np.zeros(10, bool), RATE, "convert it to float"),
+        (np.ma.masked_less(np.arange(-3.0, 3), 0), RATE, r"array has masked values.*; give array\.filled\(0\)"),
         (np.zeros(10), np.nan, "sample rate"),
         (np.zeros(10), "44100", "sample_rate is '44100'; give a number of Hz"),
         (np.zeros(10), [RATE, RATE], "give a number of Hz"),
@@ -1296,6 +1300,17 @@ class OnlyRead:
 
     def read(self, size: int) -> Any:
         return self._kind(self._file.read(size))
+
+
+class UnsureOfSeeking(OnlyRead):
+    """As a member of a tar file that is read as a stream, before Python 3.12."""
+
+    def seekable(self) -> bool:
+        return bool(self._file.nothing)  # type: ignore[attr-defined]
+
+
+def test_file_object_that_cannot_say_whether_it_can_seek() -> None:
+    np.testing.assert_array_equal(read(UnsureOfSeeking(encoded("FLAC")))[0], read(encoded("FLAC"))[0])
 
 
 def test_file_object_that_can_only_be_read() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,10 +15,12 @@ from typing import Any
 
 import fakes
 import pytest
+import soundfile
 
 import basic_transcribe
-from basic_transcribe import batch
-from basic_transcribe.errors import ModelError, OutputError
+from basic_transcribe import batch, decoders
+from basic_transcribe.audio import open_audio
+from basic_transcribe.errors import ModelError, OutputError, TranscribeError
 from basic_transcribe.manifest import parse, to_line
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.outputs import OutputSettings
@@ -124,6 +128,13 @@ def test_other_settings_need_overwrite(tmp_path: Path, changed: batch.Recipe) ->
     assert run([a], forced)["a.wav"].status == "done"
     assert (tmp_path / "a.mid").read_bytes() != before
     assert run([a], changed)["a.wav"].status == "skipped"
+
+
+def test_another_version_needs_overwrite_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = job(tmp_path / "a.wav")
+    run([a])
+    monkeypatch.setattr(basic_transcribe, "__version__", "0.0.0")
+    assert "or by another version, or damaged; give --overwrite" in run([a])["a.wav"].message
 
 
 def test_another_recording_needs_overwrite(tmp_path: Path) -> None:
@@ -363,6 +374,48 @@ def test_a_failed_write_is_an_output_error(tmp_path: Path, monkeypatch: pytest.M
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 
+@pytest.mark.parametrize(
+    ("extension", "part"),
+    [("wav", Part()), ("flac", Part(end=0.3)), ("ogg", Part(start=0.2)), ("mp3", Part()), ("m4a", Part())],
+)
+def test_nothing_of_a_recording_waits_for_the_collector_of_cycles(
+    tmp_path: Path, guitar: Path, extension: str, part: Part
+) -> None:
+    """Workers have it collect rarely, see :func:`processors.settle_in`."""
+    path = tmp_path / f"a.{extension}"
+    samples, rate = soundfile.read(guitar, frames=16_000, dtype="float32")
+    if extension == "m4a":
+        av: Any = pytest.importorskip("av")
+        with av.open(str(path), "w") as container:
+            track = container.add_stream("alac", rate=rate, layout="mono")
+            frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+            frame.sample_rate = rate
+            resampler = av.AudioResampler(track.format, "mono", rate, 4096)
+            for piece in (*resampler.resample(frame), *resampler.resample(None)):
+                container.mux(track.encode(piece))
+            container.mux(track.encode(None))
+    elif extension.upper() in soundfile.available_formats():
+        soundfile.write(path, samples, rate)
+    else:
+        pytest.skip(f"this libsndfile writes no {extension}")
+    kinds = (decoders.Decoded, decoders._Callbacks, decoders._Container, decoders._Sound, soundfile.SoundFile)
+
+    def alive() -> int:
+        return sum(isinstance(found, kinds) for found in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()  # what other tests keep
+        with open_audio(path, target_rate=16_000, part=part) as stream:
+            assert sum(map(len, stream))
+            assert alive() > before
+        del stream
+        assert alive() == before
+    finally:
+        gc.enable()
+
+
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
@@ -408,6 +461,44 @@ def test_processes_are_kept_for_the_next_list(tmp_path: Path) -> None:
         os.kill(min(seen[0]), signal.SIGKILL)
         assert [r.status for r in pool.run([job(tmp_path / f"{name}.wav") for name in "fghi"])] == ["done"] * 4
     assert not multiprocessing.active_children()
+
+
+def allow(processes: int, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Have the system start so many processes; the list gets them."""
+    start, started = batch._start, []
+
+    def limited(*arguments: Any) -> object:
+        if len(started) == processes:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(start(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(batch, "_start", limited)
+    return started
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_as_many_processes_work_as_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    started = allow(allowed, monkeypatch)
+    results = run([job(tmp_path / f"{i}.wav") for i in range(6)], processes=4)
+    assert [r.status for r in results.values()] == ["done"] * 6
+    assert len(started) == allowed
+    assert not multiprocessing.active_children()
+
+
+def test_without_processes_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow(0, monkeypatch)
+    remedy = "^no process can be started: Resource temporarily unavailable; try --jobs 1$"
+    with pytest.raises(TranscribeError, match=remedy):
+        run([job(tmp_path / f"{i}.wav") for i in range(2)], processes=2)
+
+
+def test_it_is_said_if_none_can_take_the_place_of_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow(1, monkeypatch)
+    with pytest.raises(TranscribeError, match="try --jobs 1"):
+        run([job(tmp_path / "a.wav", "kills"), job(tmp_path / "b.wav")], processes=2)
 
 
 def test_closing_the_results_stops_the_workers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import time
 import typing
+import urllib.request
 import wave
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pretty_midi
@@ -24,16 +27,18 @@ import soundfile
 from conftest import Run, is_worker
 from typer.testing import CliRunner
 
-from basic_transcribe import __version__, load_posteriors
+from basic_transcribe import __version__, batch, load_posteriors
 from basic_transcribe import cli as commands
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report, clock
 from basic_transcribe.errors import UsageError
 from basic_transcribe.flags import frequency_of, recipe_of, seconds_of
+from basic_transcribe.manifest import NAME, parse
 from basic_transcribe.options import PRESET_NAMES
-from basic_transcribe.outputs import WRITERS
+from basic_transcribe.outputs import WRITERS, OutputSettings
 from basic_transcribe.presets import PRESETS
-from basic_transcribe.types import BeatSettings
+from basic_transcribe.shaping import ShapeSettings
+from basic_transcribe.types import BeatSettings, MidiSettings
 
 
 def tone(path: Path, pitch: int = 69, seconds: float = 0.5) -> Path:
@@ -58,14 +63,16 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def started(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    folder: Path, environment: dict[str, str], *arguments: str, stderr: BinaryIO | int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command line at work, in a process group of its own; whatever is left of it is killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "basic_transcribe", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         start_new_session=True,
     )
     try:
@@ -173,16 +180,14 @@ def test_4_an_output_is_a_folder_or_its_name_too_long(cli: Run, tmp_path: Path) 
     assert (tmp_path / "c.mid").is_file()
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "jobs"),
-    [(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "1"), (signal.SIGINT, 130, "2"), (signal.SIGTERM, 143, "2")],
-)
-def test_130_and_143_stopped_by_a_signal(
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 129), ("SIGINT", 130), ("SIGTERM", 143)])
+def test_129_130_and_143_stopped_by_a_signal(
     cli: Run,
     tmp_path: Path,
     cli_environment: dict[str, str],
     endless: Path,
-    number: signal.Signals,
+    name: str,
     code: int,
     jobs: str,
 ) -> None:
@@ -191,13 +196,60 @@ def test_130_and_143_stopped_by_a_signal(
     with started(tmp_path, cli_environment, *arguments) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"a.wav: ")
-        os.killpg(process.pid, number)  # as a terminal does: the workers get it too
+        os.killpg(process.pid, signal.Signals[name])  # as a terminal does: the workers get it too
         out, err = process.communicate(timeout=60)
         assert process.returncode == code
-    assert lines(err) == [f"stopped by {number.name}, 1 not done; run again to go on"]
+    assert lines(err) == [f"stopped by {name}, 1 not done; run again to go on"]
     assert out.startswith(b"1 done, 0 up to date, 0 failed")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.mid"]
     assert cli("a.wav", "-o", "out").stdout == b"a.wav: out/a.mid is up to date\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_may_say_so_twice(cli_environment: dict[str, str]) -> None:
+    """By its shell and by the kernel; what is left to be done is done all the same."""
+    code = """if True:
+        import signal
+        from basic_transcribe.running import signals
+        signals.deferred = True
+        signals.install()
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+        print(signals.received == signal.SIGHUP)
+    """
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=cli_environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"True\n", b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_does_not_end_what_nohup_started(
+    endless: Path, tmp_path: Path, cli_environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "basic_transcribe", "live", "--file", str(endless)]
+    with subprocess.Popen(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command],
+        cwd=tmp_path,
+        env=cli_environment,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into Linux's /proc")
+def test_a_terminal_that_closes_leaves_the_workers_to_the_run() -> None:
+    worker = batch._start(Recipe(threads=1), ())
+    worker.pipe.recv()  # it is ready
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    worker.process.terminate()
+    worker.dismiss()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert ignored >> signal.SIGHUP - 1 & 1
+    assert ignored >> signal.SIGINT - 1 & 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in Linux's /proc")
@@ -698,28 +750,59 @@ def test_threads_are_counted(threads: int, said: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"2 at a time, {said}; settings: the defaults\n"
 
 
+def test_all_that_is_chosen_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    output = OutputSettings(MidiSettings(program=24), key="auto")
+    recipe = Recipe(
+        shape=ShapeSettings(polyphony=2), output=output, beats=BeatSettings(tempo=92.5), extras=(".csv", ".json")
+    )
+    Report(quiet=False, verbose=True, debug=False).settings(recipe, 1)
+    settings = "polyphony 2, program 24, key auto, beats, tempo 92.5, extras .csv .json"
+    assert capsys.readouterr().err == f"1 at a time, 1 thread each; settings: {settings}\n"
+
+
 def test_verbose_and_debug_say_more(cli: Run, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("not audio")
     assert b"1 at a time" in cli("a.wav", "--verbose").stderr
     assert b"Traceback" in cli("a.wav", "--debug").stderr
 
 
-def test_what_decoders_print_stays_out_of_standard_error(cli: Run, guitar: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def damaged(guitar: Path, tmp_path: Path) -> bytes:
+    """An MP3 file of which the decoder prints something."""
     if "MP3" not in soundfile.available_formats():
         pytest.skip("this libsndfile writes no MP3")
     samples, rate = soundfile.read(guitar)
-    soundfile.write(tmp_path / "a.mp3", samples, rate, format="MP3")
-    data = bytearray((tmp_path / "a.mp3").read_bytes())
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="MP3")
+    data = bytearray(buffer.getvalue())
     middle = len(data) // 2
     data[middle : middle + 600] = np.random.default_rng(0).bytes(600)
+    return bytes(data)
+
+
+def test_what_decoders_print_stays_out_of_standard_error(cli: Run, damaged: bytes, tmp_path: Path) -> None:
     for name in ("a.mp3", "b.mp3"):
-        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).write_bytes(damaged)
     for jobs in ("1", "2"):
         result = cli("a.mp3", "b.mp3", "--overwrite", "--jobs", jobs)
         assert result.returncode == 0, result.stderr
         assert [line for line in lines(result.stderr) if not line.startswith("warning: ")] == []
     assert b"error: gone.mp3: " in cli("gone.mp3").stderr
     assert b"MPEG" in cli("a.mp3", "--overwrite", "--debug", "--jobs", "1").stderr  # or the test would prove nothing
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no sh")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_decoders_print_goes_into_no_file_in_the_place_of_a_closed_stream(
+    damaged: bytes, tmp_path: Path, cli_environment: dict[str, str], jobs: int
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp3", "b.mp3"):
+        (tmp_path / "in" / name).write_bytes(damaged)
+    command = f"'{sys.executable}' -m basic_transcribe batch in out --jobs {jobs} 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, env=cli_environment, check=False).returncode == 0
+    told = [parse(line) for line in (tmp_path / "out" / NAME).read_bytes().splitlines()]
+    assert [entry and entry.status for entry in told] == ["done", "done"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -744,6 +827,46 @@ def test_a_closed_standard_output_ends_it_quietly(cli: Run, tmp_path: Path) -> N
     assert (result.returncode, result.stderr) == (141, b"")
     assert (tmp_path / "a.mid").exists()
     assert not (tmp_path / "b.mid").exists()
+
+
+@contextmanager
+def unwritable(kind: str) -> Iterator[BinaryIO]:
+    """A stream without room, or without a reader."""
+    if kind == "a pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "wb") as closed:
+            yield closed
+        return
+    if not os.path.exists(kind):
+        pytest.skip(f"no {kind}")
+    with open(kind, "wb", buffering=0) as full:
+        yield full
+
+
+@pytest.mark.parametrize("kind", ["/dev/full", "a pipe"])
+def test_4_what_cannot_be_said_on_standard_error_stops_nothing(cli: Run, tmp_path: Path, kind: str) -> None:
+    tone(tmp_path / "in/b.wav")
+    for name in ("a.wav", "c.wav"):
+        (tmp_path / "in" / name).write_text("not audio")
+    with unwritable(kind) as stream:
+        result = cli("batch", "in", "out", stdout=subprocess.PIPE, stderr=stream, capture_output=False)
+    assert result.returncode == 4
+    assert lines(result.stdout)[-1].startswith("1 done, 0 up to date, 2 failed: ")
+    assert (tmp_path / "out/b.mid").exists()
+
+
+@pytest.mark.parametrize("kind", ["/dev/full", "a pipe"])
+def test_web_answers_though_it_can_say_nothing(tmp_path: Path, cli_environment: dict[str, str], kind: str) -> None:
+    with (
+        unwritable(kind) as stream,
+        started(tmp_path, cli_environment, "web", "--verbose", "--no-browser", "--port", "0", stderr=stream) as process,
+    ):
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().split()[0]
+        for _ in range(2):
+            with urllib.request.urlopen(url + "/api/health", timeout=60) as answer:
+                assert answer.status == 200
 
 
 def test_no_standard_streams_at_all(tmp_path: Path, cli_environment: dict[str, str]) -> None:

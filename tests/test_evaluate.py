@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Run
+from fakes import transcription as fake_transcription
 
 from basic_transcribe import evaluate, scoring
 from basic_transcribe.cli import evaluate_app
 from basic_transcribe.errors import TranscribeError
-from basic_transcribe.exports import notes_to_csv
+from basic_transcribe.exports import notes_to_csv, notes_to_jams
 from basic_transcribe.midi import to_midi
 from basic_transcribe.types import Note, PitchBend, TrackerSettings
 
@@ -193,6 +194,68 @@ def test_find(tmp_path: Path) -> None:
     ]
     assert [Path(path).name for path, _ in found.remarks] == ["table.csv", tmp_path.name]
     assert [r.name for r in scoring.find(tmp_path, ["two"]).recordings] == ["deep/b"]
+
+
+def own(path: Path) -> Path:
+    """What the command line writes of a recording."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transcription = fake_transcription(TrackerSettings())
+    if path.suffix == ".csv":
+        path.write_text(notes_to_csv(transcription.notes))
+    elif path.suffix == ".jams":
+        path.write_text(notes_to_jams(transcription))
+    else:
+        path.write_bytes(to_midi(transcription.notes, fingerprint="1 input=x settings=y").data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark", "correct"),
+    [
+        (".csv", "column confidence", (b",confidence", b",sure")),
+        (
+            ".jams",
+            "annotation_tools",
+            (b'"annotation_tools": "basic_transcribe, model fake 1"', b'"annotation_tools": ""'),
+        ),
+        (".mid", "text event basic_transcribe", (b"basic_transcribe:", b"basic-transcribe:")),
+    ],
+)
+def test_transcriptions_are_no_references(tmp_path: Path, suffix: str, mark: str, correct: tuple[bytes, bytes]) -> None:
+    audio, path = write(tmp_path / "ref" / "a.wav"), own(tmp_path / "ref" / f"a{suffix}")
+    own(tmp_path / "ref" / f"gone{suffix}")  # its recording is
+    found = scoring.find(tmp_path / "ref")
+    assert (found.recordings, found.failures) == ([], [])
+    assert [path for path, _ in found.remarks] == [str(audio), str(tmp_path / "ref" / f"gone{suffix}")]
+    assert f"({path.name}) is beside it" in found.remarks[0][1]
+    assert found.remarks[0][1].endswith(f"remove its {mark}")
+    with pytest.raises(TranscribeError, match=r"ref: no recordings with references; .*a\.wav: only a transcription of"):
+        scoring.recordings(tmp_path / "ref")
+    content = path.read_bytes()
+    assert content.count(correct[0]) >= 1
+    path.write_bytes(content.replace(*correct))
+    assert [r.reference for r in scoring.find(tmp_path / "ref").recordings] == [path]
+
+
+def test_references_beside_transcriptions_count(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.mid"):
+        write(tmp_path / name)
+    own(tmp_path / "a.csv")
+    found = scoring.find(tmp_path)
+    assert [r.reference.name for r in found.recordings] == ["a.mid"]
+    assert found.remarks == []
+
+
+def test_estimates_may_have_any_case_and_notes_of_no_length(tmp_path: Path, mir_eval: None) -> None:
+    recording = scoring.Recording("set", "a", tmp_path / "a.wav", write(tmp_path / "a.mid"))
+    folder = tmp_path / "est" / "set"
+    write(folder / "b.mid").rename(folder / "a.MID")
+    assert evaluate.given_estimate(recording, tmp_path / "est").samefile(folder / "a.MID")
+    (folder / "a.csv").write_text(HEADER + "0,0,60\n0.5,0.9,61\n")
+    assert evaluate.score(recording, folder / "a.csv").values["P"] == 1
+    (folder / "a.csv").write_text(HEADER + "1,0.5,60\n")
+    with pytest.raises(TranscribeError, match=r"line 2: from 1 to 0\.5 s"):
+        evaluate.score(recording, folder / "a.csv")
 
 
 def test_given_estimates(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re
 import stat
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import exports
-from basic_transcribe.errors import OutputError, TranscribeError
+from basic_transcribe.errors import OutputError, TranscribeError, UsageError
 from basic_transcribe.exports import (
     JSON_SCHEMA,
     load_posteriors,
@@ -149,6 +150,21 @@ def test_json_refuses_what_it_cannot_express(value: float) -> None:
         notes_to_json(Recording(notes=(replace(NOTES[0], confidence=value),)))
 
 
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda: notes_to_csv(Recording()), r"notes is Recording\(.*; give notes, such as transcription\.notes"),  # type: ignore[arg-type]
+        (lambda: notes_to_json(NOTES), r"transcription is \(Note.*; give a Transcription, not its notes alone"),  # type: ignore[arg-type]
+        (lambda: notes_to_json(Recording(), None), r"part is None; give Part\("),  # type: ignore[arg-type]
+        (lambda: notes_to_json(Recording(), key="C"), r"key is 'C'; give Key\(\.\.\.\) or None"),  # type: ignore[arg-type]
+        (lambda: notes_to_jams(list(NOTES)), "give a Transcription"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_another_kind(use: Callable[[], str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        use()
+
+
 numbers = st.floats(0, 1000)
 fractions = st.floats(0, 1)
 bends = st.builds(
@@ -163,7 +179,7 @@ some_notes = st.builds(
 )
 some_beats = st.builds(
     lambda start, gaps, per_bar: Beats(tuple(np.cumsum([start, *gaps]).tolist()), per_bar, per_bar - 1),
-    *(numbers, st.lists(st.floats(0.01, 10), min_size=1, max_size=9), st.integers(1, 64)),
+    *(numbers, st.lists(st.floats(0.02, 10), min_size=1, max_size=9), st.integers(1, 64)),
 )
 some_recordings = st.builds(
     Recording,
@@ -337,7 +353,8 @@ def npz(**changes: Any) -> BytesIO:
 def test_npz_round_trip(tmp_path: Path, frames: int) -> None:
     original = posteriors(frames)
     (tmp_path / "p.npz").write_bytes(posteriors_to_npz(original))
-    for source in (tmp_path / "p.npz", str(tmp_path / "p.npz"), BytesIO(posteriors_to_npz(original))):
+    (entry,) = os.scandir(tmp_path)
+    for source in (tmp_path / "p.npz", str(tmp_path / "p.npz"), entry, BytesIO(posteriors_to_npz(original))):
         read = load_posteriors(source)
         for name in Posteriors.ARRAYS:
             np.testing.assert_array_equal(getattr(read, name), getattr(original, name))
@@ -367,6 +384,12 @@ def test_npz_needs_no_pickle_and_is_reproducible() -> None:
 
 def test_unchanged_helper_makes_a_valid_file() -> None:
     assert len(load_posteriors(npz())) == 7
+
+
+@pytest.mark.parametrize("source", [None, 5, b"p.npz", ["p.npz"]])
+def test_what_is_neither_a_path_nor_a_file_is_refused(source: Any) -> None:
+    with pytest.raises(UsageError, match=r"source is .*; give a path or a binary file object"):
+        load_posteriors(source)
 
 
 class Trap:
@@ -402,7 +425,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a ragged contour": {"contour": GOOD.contour[:, 1:]},
     "NaN": {"level": np.full((7, 88), np.nan, np.float32)},
     "infinity": {"note": np.full((7, 88), np.inf, np.float32)},
+    "a number that float32 cannot hold": {"level": np.full((7, 88), -1e300)},
     "no frame rate": {"frame_rate": np.float64(0)},
+    "minutes for each frame": {"frame_rate": np.float64(0.01)},
     "an endless frame rate": {"frame_rate": np.float64(np.inf)},
     "frame rates": {"frame_rate": np.array([80.0, 80.0])},
     "pitches beyond 127": {"lowest_pitch": np.int64(60)},

@@ -1,4 +1,4 @@
-"""The reliability table, row by row, through the command line: files are really broken, and nothing is lost.
+"""Every kind of trouble, numbered, through the command line: files are really broken, and nothing is lost.
 
 Each row is a test here, or one of ``ELSEWHERE``. Whatever a command here does, it has to leave the recordings as they
 were and no temporary file, and what it says on standard error are single lines: for a failure its path, what is wrong,

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,18 +125,29 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_held_out_recordings_are_not_trained_on(count: int, share: float) -> None:
     takes = [Take(str(i), np.zeros(10, np.float32), take(1, 3).notes) for i in range(count)]
-    training, heldout = finetune.split(takes, share, seed=3)
+    training, heldout = finetune.split(takes, share, 3, {})
     assert training
     assert heldout
     assert not {t.name for t in training} & {t.name for t in heldout}
     assert sorted([*training, *heldout], key=lambda t: int(t.name)) == takes
-    again = finetune.split(takes, share, seed=3)
-    assert [t.name for t in again[1]] == [t.name for t in heldout]
+    again = finetune.split(takes[::-1], share, 3, {})
+    assert {t.name for t in again[1]} == {t.name for t in heldout}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_checkpoint_was_trained_on_is_held_out_last(seed: int) -> None:
+    takes = [Take(str(i), np.zeros(10, np.float32), take(1, 3).notes) for i in range(10)]
+    training, heldout = finetune.split(takes, 0.2, 0, {})
+    trained = {t.name: t.duration for t in training}
+    assert finetune.split(takes, 0.2, seed, trained)[1] == heldout
+    more = [*takes, *(replace(t, name=f"new{t.name}") for t in takes)]
+    assert not {t.name for t in finetune.split(more, 0.2, seed, trained)[1]} & trained.keys()
+    assert len(finetune.split(takes, 0.4, seed, trained)[1]) == 4
 
 
 def test_a_single_recording_is_cut_in_time() -> None:
     whole = take(1, 10.0)
-    (head,), (tail,) = finetune.split([whole], 0.2, seed=0)
+    (head,), (tail,) = finetune.split([whole], 0.2, 0, {})
     assert head.duration == pytest.approx(tail.begin) == pytest.approx(8)
     np.testing.assert_array_equal(head.audio, whole.audio[: 8 * RATE])
     assert head.notes.intervals.max() <= 8 + 1e-4
@@ -228,6 +240,9 @@ def test_from_a_folder_to_a_model(
     printed = capsys.readouterr().out
     assert "held-out" in printed
     assert "MEAN" in printed
+    trained = torch.load(out / "last.pt", weights_only=True)["trained"]
+    assert trained.keys() < {"take1", "take2", "take3"}
+    assert list(trained.values()) == pytest.approx([14, 14])
     clips, _ = train.load_clips(out / "clips")
     assert len(clips) >= 4
     for clip in clips:
@@ -300,26 +315,52 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "train", interrupted)
 
 
-@pytest.mark.parametrize("again", [False, True])
 def test_an_earlier_run_is_not_taken_for_one_that_was_stopped(
-    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str], again: bool
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "songs", tmp_path / "run"
     for seed, where in ((1, "one"), (2, "two")):
         write(folder / where, take(seed, 3.0, name="take"), ".csv")
     soundfile.write(folder / "bare.wav", np.zeros(RATE), RATE)
     out.mkdir()
-    for name in ("model.onnx", "model.onnx.sha256"):
-        (out / name).write_text("old")
-    shutil.copyfile(finetune.newest_checkpoint(), out / "last.pt")
+    (out / "model.onnx").write_text("old")
     with pytest.raises(RuntimeError, match="stopped"):
-        finetune.finetune(options(folder, out, *(["--checkpoint", str(out / "last.pt")] if again else [])))
-    assert not [*out.glob("model.onnx*")]
-    assert (out / "last.pt").exists() is again
+        finetune.finetune(options(folder, out))
+    assert (out / "model.onnx").read_text() == "old"
     printed = capsys.readouterr().out
+    assert f"{out / 'model.onnx'} is an earlier run's until this one is done" in printed
     assert "recordings without a reference, left out: 1" in printed
     assert "one/take" in printed
     assert "two/take" in printed
+
+
+@pytest.mark.parametrize("option", ["--keep", "--data", "--checkpoint"])
+def test_a_wrong_path_costs_nothing(tmp_path: Path, quick: None, option: str) -> None:
+    folder, out = tmp_path / "songs", tmp_path / "run"
+    for seed in (1, 2):
+        write(folder, take(seed, 3.0), ".csv")
+    out.mkdir()
+    for name in ("before.onnx", "last.pt", "model.onnx", "model.onnx.sha256"):
+        (out / name).write_text("old")
+    with pytest.raises((UsageError, FileNotFoundError), match="gone"):
+        finetune.finetune(options(folder, out, option, str(tmp_path / "gone")))
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(
+        ("before.onnx", "last.pt", "model.onnx", "model.onnx.sha256"), "old"
+    )
+
+
+def test_held_out_recordings_that_were_trained_on_are_named(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (1, 2):
+        write(tmp_path / "songs", take(seed, 3.0), ".csv")
+    for trained in ({"take1": 3.0}, {"take1": 3.0, "take2": 3.0}):
+        state = train.State.begin(finetune.load_network(finetune.newest_checkpoint()))
+        state.trained = trained
+        state.save(tmp_path / "start.pt")
+        with pytest.raises(RuntimeError, match="stopped"):
+            finetune.finetune(options(tmp_path / "songs", tmp_path / "run", "--checkpoint", str(tmp_path / "start.pt")))
+        assert ("start.pt was trained on take" in capsys.readouterr().out) is (len(trained) == 2)
 
 
 def test_an_export_that_fails_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

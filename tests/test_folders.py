@@ -558,3 +558,20 @@ def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monke
     ]
     assert told.planned == len(told.results)
     assert lines(inside) == 6
+
+
+def test_a_folder_that_takes_the_place_of_another_is_searched(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def arrivals(folders: Sequence[Path], *_arguments: object) -> Iterator[list[tuple[Path, Path]]]:
+        (root,) = folders
+        yield []
+        (root / "new.wav").write_text("music")
+        (root / "b.wav").write_text("other music")
+        yield []
+
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+    told = report()
+    run(inside, fakes.recipe(overwrite=True), told=told, watch=True)
+    names = [Path(result.label).name for result in told.results]
+    assert names == ["a.wav", "b.wav", "c.mp3", "b.wav", "new.wav"]
+    assert {result.status for result in told.results} == {"done"}

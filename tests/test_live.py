@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basic_transcribe import live
-from basic_transcribe.errors import AudioError, UsageError
+from basic_transcribe.errors import AudioError, OutputError, UsageError
 from basic_transcribe.live import Event, Events, Microphone, MidiOut, Playback, input_devices, listen, open_port, run
 from basic_transcribe.model import Model
 from basic_transcribe.pipeline import Transcriber
@@ -33,14 +33,20 @@ def model() -> Model:
 
 
 class Port:
-    """A MIDI output that keeps what is sent."""
+    """A MIDI output that keeps what is sent, and can be made to fail."""
+
+    name = "Synth\n1"
 
     def __init__(self) -> None:
         self.sent: list[mido.Message] = []
         self.closed = False
+        self.failure: Exception | None = None
 
     def send(self, message: mido.Message) -> None:
         assert not self.closed
+        if self.failure is not None:
+            failure, self.failure = self.failure, None  # once
+            raise failure
         self.sent.append(message)
 
     def close(self) -> None:
@@ -290,6 +296,12 @@ def test_list_of_devices(sounddevice: SimpleNamespace) -> None:
     assert input_devices() == [r"1  Line\n2, 8 channels, 44100 Hz"]
 
 
+def test_no_device_to_list(sounddevice: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sounddevice, "query_devices", lambda: DEVICES[:1])
+    with pytest.raises(UsageError, match="no input device found; connect one"):
+        input_devices()
+
+
 def test_no_such_device(sounddevice: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"'Tuba'.*--list-devices"):
         Microphone("Tuba")
@@ -376,6 +388,35 @@ def test_no_note_is_left_on_by_an_interrupt(model: Model) -> None:
     with pytest.raises(Interrupt), MidiOut(port) as out:
         run(interrupt(iter(playback)), StreamingTranscriber(16000, model), [out])
     assert not port.sounding()
+    assert port.closed
+
+
+def chord() -> tuple[Port, MidiOut]:
+    """A port at which three notes sound."""
+    port = Port()
+    out = MidiOut(port)
+    for pitch in (60, 64, 67):
+        out(Event(1.0, pitch, 80))
+    return port, out
+
+
+@pytest.mark.parametrize("error", [OSError("error sending."), RuntimeError("error sending")])
+def test_a_port_that_fails_is_closed(error: Exception) -> None:
+    port, out = chord()
+    port.failure = error
+    line = r"^Synth\\n1: stopped: error sending; connect it and start again$"
+    with pytest.raises(OutputError, match=line), out:
+        out(Event(1.5, 60, 0))
+    assert not port.sounding()  # what failed is tried again
+    assert port.closed
+
+
+def test_all_notes_are_tried_to_end() -> None:
+    port, out = chord()
+    port.failure = OSError("gone")
+    with pytest.raises(OutputError, match="gone"), out:
+        pass
+    assert [str(message).split()[0] for message in port.sent[3:]] == ["note_off", "note_off", "control_change"]
     assert port.closed
 
 
@@ -509,15 +550,29 @@ def test_opposite_phase_is_told(sounddevice: SimpleNamespace, monkeypatch: pytes
     assert shown
 
 
+def test_what_is_wrong_with_a_recording_is_told(tmp_path: Path) -> None:
+    audio, rate = soundfile.read(GUITAR, dtype="float32")
+    soundfile.write(tmp_path / "clipped.flac", np.clip(50 * audio, -1, 1), rate)
+    whole = (tmp_path / "clipped.flac").read_bytes()
+    (tmp_path / "clipped.flac").write_bytes(whole[: len(whole) // 2])
+    remarks: list[str] = []
+    listen(file=tmp_path / "clipped.flac", fast=True, remark=remarks.append)
+    warnings = Transcriber(threads=1).transcribe(tmp_path / "clipped.flac").warnings
+    assert len(warnings) == 3  # damaged, cut short, clipped
+    assert remarks[1:-1] == [f"{tmp_path / 'clipped.flac'}: {warning}" for warning in warnings]
+
+
 def test_listening_can_be_stopped() -> None:
     calls = 0
+    remarks: list[str] = []
 
     def check() -> None:
         nonlocal calls
         calls += 1
-        if calls == 5:
+        if calls == 500:
             raise Interrupt
 
     with pytest.raises(Interrupt):
-        listen(file=GUITAR, fast=True, remark=lambda line: None, check=check)
-    assert calls == 5
+        listen(file=GUITAR, fast=True, remark=remarks.append, check=check)
+    assert calls == 500
+    assert remarks[-1].startswith("latency from onset to note-on: median ")

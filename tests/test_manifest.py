@@ -304,6 +304,48 @@ def _full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows neither moves nor removes what is open")
+def test_a_manifest_that_is_moved_or_removed_is_begun_anew(tmp_path: Path) -> None:
+    other, third = (replace(DONE, input=f"/in/{name}.wav", output=f"{name}.mid") for name in "bc")
+    with Manifest(tmp_path) as book:
+        book.append(DONE)
+        os.rename(tmp_path / NAME, tmp_path / "moved")
+        book.append(other)
+        assert list(manifest.read(tmp_path)) == [other]
+        (tmp_path / NAME).unlink()
+        book.append(third)
+        book.append(third)
+    assert (tmp_path / NAME).read_bytes() == 2 * manifest.to_line(third)
+    assert (tmp_path / "moved").read_bytes() == manifest.to_line(DONE)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows neither moves nor removes what is open")
+def test_what_takes_the_place_of_a_manifest_is_left_alone(tmp_path: Path) -> None:
+    with Manifest(tmp_path) as book:
+        (tmp_path / NAME).unlink()
+        (tmp_path / NAME).write_text("my own list")
+        with pytest.raises(OutputError, match="not written by this program"):
+            book.append(DONE)
+        (tmp_path / NAME).unlink()
+        book.append(DONE)
+    assert list(manifest.read(tmp_path)) == [DONE]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "free some space"), (errno.EACCES, "check access"), (errno.EROFS, "check access")],
+)
+def test_what_keeps_it_from_being_written_has_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match=f"cannot be written: {os.strerror(number)}; {remedy}, or choose another"):
+        Manifest(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"name,notes\n", b"[1, 2]", b'{"name": "a web page"}\n', None])
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / NAME

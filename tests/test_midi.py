@@ -19,6 +19,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import midi
+from basic_transcribe.errors import UsageError
 from basic_transcribe.midi import DRUMS, MPE_VOICES, read_fingerprint, to_midi
 from basic_transcribe.notelist import NoteList
 from basic_transcribe.types import Beats, Key, Marker, MidiSettings, Note, PitchBend
@@ -703,6 +704,8 @@ def test_a_steady_beat_is_one_tempo() -> None:
         (1.1, 1, [(0, 3, 4), (1440, 4, 4)]),
         (2.0, 0, [(0, 4, 4)]),
         (2.1, 3, [(0, 3, 4), (1440, 4, 4)]),  # a pick-up, then a bar
+        (1.63, 0, [(0, 3, 4), (1440, 4, 4)]),  # 3 beats for 3.26 are nearly of their tempo,
+        (1.7, 0, [(0, 1, 8), (240, 3, 4), (1680, 4, 4)]),  # for 3.4 they are not
         (0.8, 1, [(0, 1, 8), (240, 2, 4), (1200, 4, 4)]),  # 3/2 of a beat for 8/5, and one before the first bar
     ],
 )
@@ -772,15 +775,14 @@ def test_long_recordings_of_any_beat_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("beats", "end"),
     [
-        (Beats((0.0, 17.0)), 1),
-        (Beats((0.0, 1.0, 1.001)), 1),
-        (Beats((0.0, 1.0, 4e5)), 1),
+        (Beats((17.75, 33.75)), 1),  # the first of them
+        (Beats((0.009, 0.019, 0.029)), 1),
         (Beats((0.0, 0.00125), quarters=0.125), 90_000),
         (Beats((0.0, 0.01)), 100_000),
     ],
 )
 def test_impossible_beats_are_refused(beats: Beats, end: float) -> None:
-    with pytest.raises(ValueError, match="beats"):
+    with pytest.raises(UsageError, match="beats"):
         to_midi([flat(0, end, 60)], beats=beats)
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +337,8 @@ def test_external_data_is_not_followed(tmp_path: Path, location: str, monkeypatc
 def test_a_provider_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="unknown; it must be one of cpu, cuda"):
         Model(provider="gpu")
+    with pytest.raises(UsageError, match=r"provider \"\['cpu'\]\" is unknown"):
+        Model(provider=["cpu"])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"'directml' is not available: this ONNX Runtime has only .*CPUExecution"):
         Model(provider="directml")
     # One that the build has but the machine has not is passed over by ONNX Runtime in silence.
@@ -354,6 +362,98 @@ def test_a_program_around_us_may_have_limited_memory_before(monkeypatch: pytest.
     monkeypatch.setattr(onnxruntime, "create_and_register_allocator", broken)
     with pytest.raises(RuntimeError, match="out of order"):
         limit_memory()
+
+
+class Session:
+    """Stands for ONNX Runtime's, and fails."""
+
+    def __init__(self, failure: Callable[[], None]) -> None:
+        self._failure = failure
+
+    def run(self, *_: object) -> None:
+        self._failure()
+        raise RuntimeError("done")
+
+
+def test_runs_at_a_time_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, runs = Model(threads=1), threading.Semaphore(1)
+    monkeypatch.setattr(model_room, "_runs", runs)
+    left: list[bool] = []
+    model._session = Session(lambda: left.append(runs.acquire(blocking=False)))  # type: ignore[assignment]
+    with pytest.raises(ModelError, match="it does not run: done"):
+        model.run(np.zeros(10, np.float32))
+    assert left == [False]
+    assert runs.acquire(blocking=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_runs_of_other_threads_do_not_count_after_a_fork() -> None:
+    code = """
+import os, signal
+from basic_transcribe import model
+while model._runs.acquire(blocking=False):
+    pass
+child = os.fork()
+if not child:
+    os._exit(0 if model._runs.acquire(blocking=False) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
+
+
+def test_too_little_memory_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = [
+        RuntimeError(
+            "bfc_arena.cc:360 AllocateRawInternal: Available memory of 1 is smaller than requested bytes of 2"
+        ),
+        RuntimeError("bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 9"),
+        MemoryError("std::bad_alloc"),
+    ]
+    model = Model(threads=1)
+    for reason in reasons:
+        monkeypatch.setattr(model, "_session", Session(partial(throw, reason)))
+        with pytest.raises(
+            ModelError, match=r"onnx' ran out of memory; use fewer threads, or transcribe fewer [a-z ]+$"
+        ):
+            model.run(np.zeros(10, np.float32))
+
+
+def test_posteriors_that_are_kept_take_none_of_the_memory_for_runs(model: Model) -> None:
+    posteriors = model.run(np.zeros(sum(model.context) + 7 * model.hop, np.float32))
+    for name in Posteriors.ARRAYS:
+        assert getattr(posteriors, name).flags.owndata
+
+
+def throw(error: Exception) -> None:
+    raise error
+
+
+def test_what_the_handler_of_a_signal_raises_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LateError(Exception):
+        pass
+
+    model = Model(threads=1)
+    for error in (LateError, TimeoutError):
+        monkeypatch.setattr(model, "_session", Session(partial(throw, error())))
+        with pytest.raises(error):
+            model.run(np.zeros(10, np.float32))
+
+
+def test_a_copy_is_loaded_anew_from_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.onnx").write_bytes(default_model_path().read_bytes())
+    monkeypatch.chdir(tmp_path)
+    model = Model("m.onnx", threads=3, block_seconds=1.0)
+    monkeypatch.chdir("/")
+    pickled = [pickle.loads(pickle.dumps(model, protocol)) for protocol in range(6)]
+    for other in (*pickled, copy.copy(model), copy.deepcopy(model)):
+        assert other._session is not model._session
+        assert (other.sha256, other.threads, other.block_frames) == (model.sha256, 3, model.block_frames)
+
+
+@pytest.mark.parametrize("path", [5, b"m.onnx", ["m.onnx"]])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(UsageError, match=r"model is .*; give a path"):
+        Model(path)
 
 
 def test_nothing_is_reported_to_anyone() -> None:

@@ -623,6 +623,13 @@ def test_hands_keep_their_lines() -> None:
     assert {s.text for s in found.symbols} == {"quarter"}
 
 
+def test_chords_around_middle_c_stay_in_one_hand() -> None:
+    """One that could be shared is not, where the chords before and after it are not."""
+    chords = [(48, 52, 55), (55, 60, 64), (48, 52, 55)]
+    found = score(line(*((i, 1, pitch) for i, chord in enumerate(chords) for pitch in chord), (3, 1, 84)), EVEN)
+    assert [s.pitch for s in found.symbols if s.staff == 2 and s.pitch] == [p for chord in chords for p in chord]
+
+
 def test_held_notes_have_a_voice_of_their_own() -> None:
     moving = [(i, 1, 72 + i) for i in range(4)]
     below = score(line((0, 4, 60), *moving), EVEN)
@@ -688,7 +695,7 @@ def test_divisions_that_make_no_score() -> None:
 
 def test_beats_too_close() -> None:
     with pytest.raises(UsageError, match="more than 20000 bars"):
-        notes_to_musicxml(scale([60, 62]), beats=Beats((0, 1e-9)))
+        notes_to_musicxml(line((0, 1, 60), (600, 1, 60)), beats=Beats((0, 0.01), per_bar=1))
 
 
 def test_verovio_draws_every_note() -> None:

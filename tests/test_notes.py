@@ -137,7 +137,7 @@ def test_notes_of_one_pitch_do_not_overlap(recipe: Recipe, chosen: TrackerSettin
     for pitch in {n.pitch for n in notes}:
         line = [n for n in notes if n.pitch == pitch]
         for before, after in pairwise(line):
-            assert before.offset <= after.onset
+            assert before.onset < before.offset <= after.onset
 
 
 @EXAMPLES
@@ -383,6 +383,19 @@ def test_onsets_are_placed_between_frames(fraction: float) -> None:
     (note,) = track_notes(p, SETTINGS)
     # A parabola through a triangle is off by a little; a whole frame without it.
     assert note.onset * RATE == pytest.approx(20 + fraction, abs=0.2)
+
+
+@pytest.mark.parametrize("monophonic", [False, True])
+@pytest.mark.parametrize("delay", [-20.0, 0.0, 8.0])
+@pytest.mark.parametrize("fraction", [-0.4, 0.0, 0.4])
+def test_notes_struck_again_are_placed_between_frames(fraction: float, delay: float, monophonic: bool) -> None:
+    p = empty(100)
+    draw(p, 20, 80, 62, onset=0)
+    for onset in (20, 40 + fraction, 60 + fraction):
+        p.onset[:, 2] += np.clip(1 - np.abs(np.arange(100) - onset) / 3, 0, 1)
+    notes = track_notes(p, replace(SETTINGS, onset_delay=delay, monophonic=monophonic))
+    onsets = [n.onset * RATE - delay / 1000 * RATE for n in notes]
+    assert onsets[1:] == pytest.approx([40 + fraction, 60 + fraction], abs=0.2)
 
 
 def test_velocity_rises_with_the_level() -> None:

@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +79,32 @@ def test_the_page_is_in_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         for path in (path for path in PAGE.rglob("*") if path.is_file()):
             assert wheel.read(path.relative_to(ROOT).as_posix()) == path.read_bytes()
+
+
+def test_what_node_installs_is_in_no_sdist(tmp_path: Path) -> None:
+    pytest.importorskip("build", reason="needs build, of the extra dev")
+    pytest.importorskip("hatchling", reason="needs hatchling")
+    project = tmp_path / "project"
+    package = ("LICENSE", "README.md", "basic_transcribe/__init__.py", "basic_transcribe/page/LICENSES.txt")
+    for name in (*package, "pyproject.toml", ".gitignore", "web/.gitignore", "web/package.json"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    installed = project / "web" / "node_modules" / "library" / "index.js"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(project)]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        names = sdist.getnames()
+    assert any(name.endswith("/web/package.json") for name in names)
+    assert [name for name in names if "node_modules" in name] == []
+
+
+def test_the_licences_of_the_page_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    licences = (PAGE / "LICENSES.txt").read_text(encoding="utf-8")
+    assert set(project["license"].split(" AND ")) == set(re.findall(r"^\S.*\): ([\w.-]+)", licences, re.MULTILINE))
+    assert "basic_transcribe/page/LICENSES.txt" in project["license-files"]
 
 
 # ------------------------------------------------------------------------------------------------------------- browser

@@ -6,7 +6,9 @@ import csv
 import io
 import pickle
 from collections.abc import Sequence
+from copy import copy as shallow_copy_of
 from copy import deepcopy as copy_of
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +25,7 @@ from basic_transcribe.model import Model
 from basic_transcribe.pipeline import Transcriber, Transcription, transcribe
 from basic_transcribe.shaping import ShapeSettings
 from basic_transcribe.tracking import track_notes
-from basic_transcribe.types import Beats, BeatSettings, Float32, Note, TrackerSettings
+from basic_transcribe.types import Beats, BeatSettings, Float32, Marker, Note, TrackerSettings
 
 RATE = 22050
 
@@ -225,6 +227,8 @@ def test_the_grid_that_notes_are_moved_to_is_that_of_the_midi_file(
         (lambda t, r: r.to_midi("out.mid"), "settings is 'out.mid'; give MidiSettings"),
         (lambda t, r: r.shaped({"quantize": 1}), r"settings is \{'quantize': 1\}; give ShapeSettings\(\.\.\.\)$"),
         (lambda t, r: r.shaped(ShapeSettings(), [0, 1, 2]), "beats is .*; give Beats"),
+        (lambda t, r: t.transcribe("a.wav", progress=5), "progress is 5; give a function of two arguments, or None"),
+        (lambda t, r: Transcriber(5), "model is 5; give a path"),
         (lambda t, r: Transcriber(threads=-1), "threads is -1; at least one must work"),
         (lambda t, r: Transcriber(threads=2.5), "threads is 2.5; give a whole number"),
     ],
@@ -232,6 +236,41 @@ def test_the_grid_that_notes_are_moved_to_is_that_of_the_midi_file(
 def test_arguments_of_another_kind(use: Any, words: str, transcriber: Transcriber, result: Transcription) -> None:
     with pytest.raises(UsageError, match=words):
         use(transcriber, result)
+
+
+def test_numbers_that_become_0_are_no_errors(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:
+    with np.errstate(all="raise"):
+        found = transcriber.transcribe(guitar, beats=BeatSettings())
+        assert found.posteriors is None
+        assert found.notes == result.notes
+        assert result.posteriors is not None
+        assert transcriber.track(result.posteriors, beats=BeatSettings()).beats is not None
+
+
+def test_results_of_one_recording_are_equal(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:
+    assert transcriber.transcribe(guitar, keep_posteriors=True) == result
+    assert transcriber.transcribe(guitar) != result
+    for unhashable in (result, result.shaped(ShapeSettings())):
+        with pytest.raises(TypeError, match="unhashable type: 'Transcription'"):
+            hash(unhashable)
+
+
+def test_markers_are_those_of_the_notes_there_are(result: Transcription) -> None:
+    doubt, note = ShapeSettings(mark_below=0.8), Marker(1.0, "my own")
+    once = result.shaped(doubt)
+    assert len(once.markers) > 5
+    assert once.shaped(doubt).markers == once.markers
+    assert replace(once, markers=(note, *once.markers)).shaped(ShapeSettings()).markers == tuple(
+        sorted((note, *once.markers), key=lambda m: m.time)
+    )
+    fewer = once.shaped(ShapeSettings(scale="D dorian", scale_mode="drop"))
+    assert 0 < len(fewer.notes) < len(result.notes)
+    assert fewer.markers == fewer.shaped(doubt).markers != once.markers
+    moved = once.shaped(ShapeSettings(quantize=Fraction(1, 4)), Beats((0.05, 0.6, 1.15)))
+    assert {marker.time for marker in moved.markers} <= {note.onset for note in moved.notes}
+    off = once.shaped(ShapeSettings(scale="D dorian", scale_mode="mark"))
+    assert set(once.markers) < set(off.markers)
+    assert {m.text[0] for m in off.shaped(ShapeSettings(scale="D dorian")).markers} <= {"?"}
 
 
 def test_short_descriptions(transcriber: Transcriber, result: Transcription) -> None:
@@ -245,6 +284,20 @@ def test_a_transcriber_can_be_sent_to_another_process(transcriber: Transcriber, 
     for copy in (pickle.loads(pickle.dumps(transcriber)), copy_of(transcriber)):
         assert copy.model.threads == 1
         assert copy.transcribe(audio, RATE).notes == transcriber.transcribe(audio, RATE).notes
+
+
+class Named(Transcriber):
+    def __init__(self, name: str) -> None:
+        super().__init__(threads=1)
+        self.name = name
+
+
+def test_a_copy_is_of_the_same_class() -> None:
+    named = Named("a")
+    for copy in (shallow_copy_of(named), copy_of(named), *(pickle.loads(pickle.dumps(named, p)) for p in range(6))):
+        assert type(copy) is Named
+        assert copy.name == "a"
+        assert copy.model.threads == 1
 
 
 # ---------------------------------------------------------------- velocity, held notes, repeated notes

@@ -206,8 +206,8 @@ def scene(
 
 @pytest.mark.parametrize(
     ("number", "code", "send"),
-    [(signal.SIGINT, 130, os.killpg), (signal.SIGTERM, 143, os.kill)],
-    ids=["ctrl-c in a terminal", "a service manager"],
+    [(signal.SIGINT, 130, os.killpg), (signal.SIGTERM, 143, os.kill), (signal.SIGHUP, 129, os.killpg)],
+    ids=["ctrl-c in a terminal", "a service manager", "a terminal that is closed"],
 )
 def test_a_stopped_run_is_gone_on_with(
     scene: Scene, undisturbed: dict[str, bytes], number: signal.Signals, code: int, send: Callable[[int, int], None]

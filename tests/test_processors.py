@@ -109,6 +109,24 @@ def test_a_failure_comes_out_and_ends_the_work() -> None:
 
 
 @pytest.mark.parametrize(
+    "last", ["threading.Thread(target=lambda: (main.join(), late())).start()", "atexit.register(late)"]
+)
+def test_work_is_done_when_python_starts_no_threads_any_more(last: str) -> None:
+    code = f"""
+import atexit, threading
+from basic_transcribe.processors import in_order
+main = threading.main_thread()
+def late():
+    print(list(in_order(lambda i: -i, range(9), 3)))
+{last}
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == str([-i for i in range(9)]), result.stderr
+
+
+@pytest.mark.parametrize(
     ("group", "files", "limit"),
     [
         ("0::/", {"cpu.max": "100000 100000\n"}, 1),

@@ -113,6 +113,15 @@ def test_what_a_stopped_run_did_not_tell_is_seen_in_the_output(tmp_path: Path) -
     assert "of audio and 2 of unknown length" in page.texts[""]
 
 
+def test_a_recording_without_sound_has_a_length(tmp_path: Path) -> None:
+    """Also when it is up to date, and when its output is gone."""
+    (tmp_path / "a.mid").write_bytes(to_midi([]).data)
+    done = Entry("/music/a.wav", "a.mid", "done", seconds=0.0, notes=0)
+    page = parsed(done, replace(done, status="skipped"), replace(done, output="gone.mid"), root=tmp_path)
+    assert [row[3:6] for row in page.rows[1:]] == [["0:00.0", "0", ""]] * 3
+    assert "unknown" not in page.texts[""]
+
+
 def test_a_page_of_nothing() -> None:
     assert len(parsed().rows) == 1
 

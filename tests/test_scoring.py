@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import mido
 import numpy as np
 import pretty_midi
 import pytest
@@ -123,6 +124,79 @@ def test_sounding_pitch_is_the_mean_of_the_bend_in_its_range(tmp_path: Path) -> 
     notes = scoring.load_midi(str(tmp_path / "bent.mid"))
     assert notes.pitch.tolist() == [60, 62]
     assert notes.sounding == pytest.approx([61.5, 62.0], abs=1e-3)
+
+
+BEATS = 480  # ticks
+
+
+def midi_file(path: Path, *tracks: list[tuple[int, mido.Message | mido.MetaMessage]]) -> Path:
+    """A file of messages at ticks; half a second is a beat unless they say otherwise."""
+    midi = mido.MidiFile(ticks_per_beat=BEATS)
+    for events in tracks:
+        since = np.diff([0, *(tick for tick, _ in events)]).tolist()
+        midi.tracks.append(
+            mido.MidiTrack(message.copy(time=time) for time, (_, message) in zip(since, events, strict=True))
+        )
+    midi.save(path)
+    return path
+
+
+def note(start: int, pitch: int = 60) -> list[tuple[int, mido.Message]]:
+    """A note of a beat."""
+    return [(start, mido.Message("note_on", note=pitch)), (start + BEATS, mido.Message("note_off", note=pitch))]
+
+
+def controls(tick: int, *pairs: tuple[int, int]) -> list[tuple[int, mido.Message]]:
+    return [(tick, mido.Message("control_change", control=control, value=value)) for control, value in pairs]
+
+
+HALF_BENT = [(0, mido.Message("pitchwheel", pitch=4096))]
+RPN_0, NRPN, NO_RPN = [(101, 0), (100, 0)], [(99, 1), (98, 8)], [(101, 127), (100, 127)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "semitones"),
+    [
+        ([*RPN_0, (6, 12)], 12),
+        ([*RPN_0, (6, 1), (38, 50)], 1.5),
+        ([*RPN_0, (6, 12), *NRPN, (6, 80), (38, 3)], 12),  # data of another parameter
+        ([*RPN_0, (6, 12), *NO_RPN, (6, 80), (38, 3)], 12),
+        ([*NRPN, (6, 80)], 2),
+        ([(101, 0), (100, 6), (6, 15), *RPN_0, (6, 24)], 24),
+    ],
+)
+def test_bend_range_is_that_of_registered_parameter_0(
+    tmp_path: Path, pairs: list[tuple[int, int]], semitones: float
+) -> None:
+    path = midi_file(tmp_path / "a.mid", [*controls(0, *pairs), *HALF_BENT, *note(0)])
+    assert scoring.load_midi(path).sounding == pytest.approx([60 + semitones / 2])
+
+
+def test_bend_range_holds_until_the_next(tmp_path: Path) -> None:
+    events = [*controls(0, *RPN_0, (6, 12)), *HALF_BENT, *note(0), *controls(2 * BEATS, (6, 4)), *note(2 * BEATS)]
+    assert scoring.load_midi(midi_file(tmp_path / "a.mid", events)).sounding == pytest.approx([66, 62])
+
+
+def test_what_no_note_number_can_say_is_refused_in_midi_as_in_csv(tmp_path: Path) -> None:
+    events = [*controls(0, *RPN_0, (6, 96)), (0, mido.Message("pitchwheel", pitch=8191)), *note(0, 100)]
+    with pytest.raises(TranscribeError, match=r"a\.mid: note at 0\.000 s: pitch 100, bent by 95\.98"):
+        scoring.load_notes(midi_file(tmp_path / "a.mid", events))
+
+
+def test_tempi_of_all_tracks_count(tmp_path: Path) -> None:
+    slow, fast = (mido.MetaMessage("set_tempo", tempo=tempo) for tempo in (1_000_000, 250_000))
+    tracks = [(0, slow)], [*note(0), *note(2 * BEATS)], [(BEATS, fast)]
+    notes = scoring.load_midi(midi_file(tmp_path / "a.mid", *tracks))
+    assert notes.intervals == pytest.approx(np.array([[0, 1], [1.25, 1.5]]))
+    assert scoring.load_midi(midi_file(tmp_path / "b.mid", note(0), [(0, slow)])).intervals.tolist() == [[0, 1]]
+
+
+def test_smpte_frames_are_not_taken_for_beats(tmp_path: Path) -> None:
+    path = midi_file(tmp_path / "a.mid", note(0))
+    data = path.read_bytes()
+    path.write_bytes(data[:12] + b"\xe7\x28" + data[14:])
+    with pytest.raises(TranscribeError, match=r"a\.mid: counts in SMPTE frames; export it with ticks"):
+        scoring.load_notes(path)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import json
 import multiprocessing
 import re
 import shutil
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +31,7 @@ from basic_transcribe.errors import AudioError, UsageError
 from basic_transcribe.exports import notes_to_csv
 from basic_transcribe.midi import read_fingerprint, to_midi
 from basic_transcribe.model import Model, default_model_path
-from basic_transcribe.types import TrackerSettings
+from basic_transcribe.types import Note, TrackerSettings
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -43,6 +45,7 @@ NEEDS = {
     "lowest": (),
     "music": (),
     "plot": ("matplotlib",),
+    "prepare": (),
     "render": ("torch", "scipy"),
     "score_beats": ("mir_eval",),
     "train": ("torch", "scipy"),
@@ -85,7 +88,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return [work(item) for item in items]
 
     @contextmanager
-    def pool(processes: int) -> Iterator[SimpleNamespace]:
+    def pool(*_: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(map=run)
 
     get, here = multiprocessing.get_context, SimpleNamespace(Pool=pool)
@@ -99,7 +102,7 @@ def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> sc
     soundfile.write(path, samples, rate)
     settings = TrackerSettings(onset_threshold=threshold)
     notes = Transcriber(threads=1).transcribe(path, settings=settings).notes
-    path.with_suffix(".csv").write_text(notes_to_csv(notes))
+    path.with_suffix(".csv").write_text(notes_to_csv(notes).replace("confidence", "was_confidence"))
     return scoring.Recording(path.parent.name, path.stem, path, path.with_suffix(".csv"))
 
 
@@ -116,7 +119,7 @@ def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> sc
         ("disturb", "songs spoiled --conditions hall,storm", "no such condition: storm; give some of untouched"),
         ("evaluate", "songs --onset-threshold 7", "onset"),
         ("evaluate", "songs --peers gone.csv", "gone.csv: No such file"),
-        ("evaluate", "songs --peers songs/broken/a.csv", "system, set, F50, Foff"),
+        ("evaluate", "songs --peers songs/broken/a.csv", "system, set, name, F50, Foff"),
         ("export", "gone.pt model.onnx --version 1", "gone.pt: No such file"),
         ("export", "songs/broken/a.wav model.onnx --version 1", "songs/broken/a.wav: no checkpoint"),
         ("heldout", "score songs", "a.bends.npz: No such file"),
@@ -150,8 +153,13 @@ def test_what_cannot_be_read_is_one_line(
         ("calibrate", "songs --work work --jobs 0", "--jobs"),
         ("evaluate", "songs --jobs 0", "--jobs"),
         ("export", "gone.pt gone/model.onnx --version 1", "gone is not a folder"),
+        ("prepare", "--data songs --out banks", "instruments is not a folder"),
+        ("prepare", "--data songs --out banks --fonts timgm=gone.sf2", "'timgm=gone.sf2' is not NAME=PATH"),
         ("render", "synth --data . --out out", "--banks and --library"),
         ("render", "guitar --data . --out out", "guitarset"),
+        ("train", "songs --out run --steps 0", "--steps"),
+        ("train", "songs --out run --batch 0", "--batch"),
+        ("train", "songs --out run --save-every 0", "--save-every"),
         ("tune_presets", "songs --work work --presets foo", "not foo"),
     ],
 )
@@ -178,19 +186,33 @@ def test_evaluation(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert mean.endswith("0.250 / 0.125")
 
 
-@pytest.mark.parametrize("ours", [False, True])
-def test_references_are_not_overwritten(main: Main, tmp_path: Path, ours: bool) -> None:
+def test_references_are_not_overwritten(main: Main, tmp_path: Path) -> None:
     recording = guitar(tmp_path / "ref" / "mine" / "a.wav")
     reference = recording.reference.with_suffix(".mid")
     notes = scoring.load_notes(recording.reference)
     assert len(notes)
     transcription = Transcriber(threads=1).transcribe(recording.audio)
-    reference.write_bytes(to_midi(transcription.notes, fingerprint="1 input=x settings=y" if ours else "").data)
+    reference.write_bytes(to_midi(transcription.notes).data)
     recording.reference.unlink()
     before = reference.read_bytes()
     message = main("evaluate", "ref", "--jobs", "1", "--out", "ref")
     assert "ref/mine/a.mid: this output would replace a reference" in message
     assert reference.read_bytes() == before
+
+
+def test_peers_are_averaged_over_the_same_recordings() -> None:
+    evaluate = script("evaluate")
+    recordings = [scoring.Recording(*key.split("/"), Path("a.wav"), Path("a.csv")) for key in ("a/x", "a/y", "b/x")]
+    f50 = {"a/x": 0.2, "a/y": 0.4, "a/left out": 0.9, "b/x": 0.5}
+    scores = {tuple(key.split("/")): {"F50": value, "Foff": value / 2} for key, value in f50.items()}
+    peers = {"whole": scores, "part": {key: value for key, value in scores.items() if key != ("a", "y")}}
+
+    def columns(*sets: str) -> list[str]:
+        return [cell.strip() for cell in evaluate.peer_columns(peers, recordings, sets).split("|")[1:]]
+
+    assert columns("a") == ["0.300 / 0.150", "-"]
+    assert columns("b") == ["0.500 / 0.250", "0.500 / 0.250"]
+    assert columns("a", "b") == ["0.400 / 0.200", "-"]
 
 
 def test_files_of_others_are_not_overwritten(main: Main, tmp_path: Path) -> None:
@@ -273,6 +295,24 @@ def test_plot(main: Main, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- export
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_what_is_not_finite_is_not_exported(monkeypatch: pytest.MonkeyPatch, quantised: bool) -> None:
+    export = script("export")
+
+    class Graph:
+        context = 0, 0
+
+        def __call__(self, audio: Any) -> list[Any]:
+            return [export.torch.zeros(1, audio.shape[1] // export.frontend.HOP + 1, 88)] * len(export.OUTPUTS)
+
+    def run(_: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [np.full_like(output.numpy(), np.nan) for output in Graph()(inputs["audio"])]
+
+    monkeypatch.setattr(export.onnxruntime, "InferenceSession", lambda *_, **__: SimpleNamespace(run=run))
+    with pytest.raises(RuntimeError, match="differ by nan"):
+        export.check(Graph(), Path("draft.onnx"), quantised=quantised)
+
+
 @pytest.mark.parametrize("when", ["export", "check"])
 def test_a_failed_export_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     export, path = script("export"), tmp_path / "model.onnx"
@@ -346,9 +386,115 @@ def test_shards_of_another_kind_are_not_taken_for_these(tmp_path: Path) -> None:
     assert not render.there_already(path, options)
     shard(path, render.choices(options))
     assert render.synth_shard((options, 0)) == "synth_01_0000.npz: there already"
-    for name, value in (("heldout", True), ("scenario", "piano")):
-        with pytest.raises(UsageError, match="is there already, rendered with --scenario any"):
+    for name, value in (("heldout", True), ("scenario", "piano"), ("scenario", "any")):
+        with pytest.raises(UsageError, match="is there already, rendered with no --scenario"):
             render.synth_shard((argparse.Namespace(**(vars(options) | {name: value})), 0))
+    path.write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"synth_01_0000\.npz: damaged; delete it"):
+        render.synth_shard((options, 0))
+
+
+def test_fewer_recordings_than_shards(tmp_path: Path) -> None:
+    render = script("render")
+    (tmp_path / "irs" / "room").mkdir(parents=True)
+    (tmp_path / "guitarset").mkdir()
+    soundfile.write(tmp_path / "irs" / "room" / "a.flac", np.ones(100), 22050)
+    soundfile.write(tmp_path / "guitarset" / "a.ogg", np.zeros(22050), 22050)
+    (tmp_path / "guitarset" / "a.csv").write_text("onset_s,offset_s,midi_pitch\n0.2,0.5,60\n")
+    options = argparse.Namespace(kind="guitar", data=tmp_path, guitar_shift=0.0, seed=1, out=tmp_path)
+    assert render.guitar_shard((options, 0)) == "guitar_01_0_0.npz: 1 clips"
+    assert render.guitar_shard((options, 1)) == "guitar_01_0_1.npz: no recordings for it"
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["guitar_01_0_0.npz"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK and no more", "no library"),
+        (None, "no pieces of jsfakes, nottingham, openscore_lieder, openscore_quartets; let music.py"),
+    ],
+)
+def test_a_library_that_is_damaged_or_not_whole_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    music, path = script("music"), tmp_path / "library.npz"
+    if content is None:
+        np.savez_compressed(path, **{"pop909/001": np.zeros((30, 6), np.float32)})
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"library\.npz: {reason}"):
+        music.load_library(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pieces_that_cannot_be_read_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    music, path = script("music"), tmp_path / "a.mid"
+    data = to_midi([Note(0.0, 1.0, 60, 80, 1.0)]).data
+    second = 22 + int.from_bytes(data[18:22], "big")
+    path.write_bytes(
+        data[:14] + data[second:] + data[14:second]
+    )  # tempi in the second track, which pretty_midi warns of
+    assert len(music._try_read(path)) == 1
+    path.write_bytes(b"")
+    assert len(music._try_read(path)) == 0
+    assert capsys.readouterr().out == f"{path}: left out: EOFError \n"
+
+
+def test_fonts_that_are_missing_are_named(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = script("prepare")
+    fonts = {name: tmp_path / f"{name}.sf2" for name in ("here", "gone", "other")}
+    for name in ("here", "other"):
+        fonts[name].touch()
+    monkeypatch.setattr(prepare, "DEBIAN_FONTS", {name: str(fonts[name]) for name in ("here", "gone")})
+    (tmp_path / "instruments").mkdir()
+    message = main("prepare", "--data", tmp_path, "--out", tmp_path / "banks")
+    assert message.startswith(f"prepare.py: no SoundFont gone ({fonts['gone']}); install it")
+    assert not (tmp_path / "banks").exists()
+    given = prepare.parse_font(f"gone={fonts['other']}")
+    assert prepare.chosen_fonts(dict([given])) == {"here": fonts["here"], "gone": fonts["other"]}
+    assert prepare.chosen_fonts(dict([prepare.parse_font("gone=")])) == {"here": fonts["here"]}
+
+
+def test_training_that_diverges_is_one_line(main: Main, tmp_path: Path) -> None:
+    script("train")
+    shard(tmp_path / "clips" / "synth_01_0000.npz", "")
+    message = main("train", "clips", *"--out run --steps 20 --batch 1 --frames 40 --lr 1e38".split())
+    assert re.fullmatch(r"train\.py: training diverged at step \d+; lower --lr", message)
+
+
+def test_training_of_another_network_does_not_go_on(main: Main, tmp_path: Path) -> None:
+    train, shrink = script("train"), importlib.import_module("shrink")
+    shard(tmp_path / "clips" / "synth_01_0000.npz", "")
+    Path("run").mkdir()
+    train.State.begin(train.Network(**shrink.SMALL)).save(Path("run/last.pt"))
+    message = main("train", "clips", "--out", "run", "--resume")
+    assert message.startswith("train.py: run/last.pt: no training of this network; give the --init")
+
+
+@pytest.mark.parametrize(("save_every", "saved"), [(2, "last.pt has step 2"), (4, "nothing was saved")])
+def test_training_that_is_stopped_says_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every: int, saved: str
+) -> None:
+    train, checkpoint = script("train"), tmp_path / "last.pt"
+    state = SimpleNamespace(step=0, save=Path.touch)
+
+    def stopped(state: Any, *_: object) -> Iterator[dict[str, float]]:
+        for state.step in (1, 2, 3):
+            yield {}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "take_steps", stopped)
+    with pytest.raises(UsageError, match=rf"stopped after step 3; .*{saved}"):
+        train.train(state, [], [], train.Options(), checkpoint, save_every)
+    assert checkpoint.exists() is (save_every == 2)
+
+
+def test_ctrl_c_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    shared = importlib.import_module("shared")
+    with pytest.raises(SystemExit) as caught, shared.errors_in_one_line():
+        raise KeyboardInterrupt
+    assert str(caught.value).endswith(": stopped")
+    with shared.workers(1) as pool, pytest.raises(BrokenProcessPool):
+        pool.submit(signal.raise_signal, signal.SIGINT).result()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -15,11 +20,11 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basic_transcribe.errors import AudioError, UsageError
-from basic_transcribe.model import Model
+from basic_transcribe.errors import AudioError, ModelError, UsageError
+from basic_transcribe.model import Model, Window
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.streaming import StreamingTranscriber
-from basic_transcribe.types import Float32, Note, TrackerSettings
+from basic_transcribe.types import Float32, Note, Posteriors, TrackerSettings
 
 GUITAR, RATE = soundfile.read(Path(__file__).parent / "data" / "guitar.flac", dtype="float32")
 SHORT = GUITAR[: 3 * RATE]
@@ -288,6 +293,39 @@ def test_nothing_follows_a_flush(model: Model) -> None:
             again()
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ModelError("m: no memory; use less")])
+def test_nothing_follows_a_chunk_that_was_broken_off(error: Any, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    streaming, runs = StreamingTranscriber(RATE, model, block_seconds=0.5), 0
+
+    def run(_: object, window: Window) -> Posteriors:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            raise error
+        return Model.run(model, window.audio).slice(0, window.frames)
+
+    monkeypatch.setattr(streaming._feed, "_run", run.__get__(model))
+    with pytest.raises((KeyboardInterrupt, ModelError)):
+        streaming.push(SHORT)
+    for again in (streaming.flush, lambda: streaming.push(SHORT)):
+        with pytest.raises(UsageError, match="part of its sound is lost; make a new StreamingTranscriber"):
+            again()
+
+
+def test_masked_values_are_refused_and_forgotten(model: Model, whole: list[Note]) -> None:
+    streaming = StreamingTranscriber(RATE, model)
+    with pytest.raises(UsageError, match=r"chunk has masked values.*; give chunk\.filled\(0\)"):
+        streaming.push(np.ma.masked_less(SHORT, 0))
+    notes = streaming.push(SHORT) + streaming.flush()
+    assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=p) for p in range(6))])
+def test_a_stream_cannot_be_copied(copied: Callable[[object], object], model: Model) -> None:
+    with pytest.raises(TypeError, match="StreamingTranscriber cannot be copied"):
+        copied(StreamingTranscriber(RATE, model))
+
+
 def test_what_is_like_an_array_is_taken(model: Model, whole: list[Note]) -> None:
     for audio in (SHORT.tolist(), np.ma.masked_array(SHORT), SHORT.view(np.matrix).T):
         streaming = StreamingTranscriber(RATE, model)
@@ -306,12 +344,25 @@ def test_what_is_like_an_array_is_taken(model: Model, whole: list[Note]) -> None
         ({"block_seconds": 1e9}, "at most 60"),
         ({"block_seconds": -1}, "must be positive"),
         ({"block_seconds": "1"}, "give a number of seconds"),
+        ({"model": Transcriber}, r"model is <class .*; give a path, or the \.model of a Transcriber"),
+        ({"model": b"m.onnx"}, "model is b'm.onnx'; give a path"),
         ({"settings": {"onset_threshold": 0.4}}, r"settings is .*; give TrackerSettings\(\.\.\.\) or None"),
     ],
 )
 def test_impossible_arguments(arguments: dict[str, Any], words: str, model: Model) -> None:
     with pytest.raises(UsageError, match=words):
         StreamingTranscriber(**({"sample_rate": RATE, "model": model} | arguments))
+
+
+def test_numbers_that_become_0_are_no_errors(model: Model) -> None:
+    with np.errstate(all="raise"):
+        assert stream(SHORT.astype(np.float64) * 1e-300, [4096], model) == []  # type: ignore[arg-type]
+
+
+def test_numbers_of_any_kind(model: Model) -> None:
+    assert StreamingTranscriber(Fraction(RATE), model, block_seconds=Decimal("0.5")).latency == (  # type: ignore[arg-type]
+        StreamingTranscriber(RATE, model, block_seconds=0.5).latency
+    )
 
 
 def test_the_model_may_be_a_file(model: Model) -> None:

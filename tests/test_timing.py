@@ -211,6 +211,24 @@ def test_a_hint_that_is_only_near_leaves_the_tempo_to_the_music(tempo: float, of
     assert beats.tempo == pytest.approx(tempo, rel=0.01)
 
 
+@pytest.mark.parametrize("tempo", [71.3, 97.37, 113.9, 131.1])
+@pytest.mark.parametrize("rhythm", [(1.0,), (2.0,), (1.5, 0.5, 2.0)])
+@pytest.mark.parametrize("seconds", [15, 100])
+def test_few_notes_have_sensible_rhythms(tempo: float, rhythm: tuple[float, ...], seconds: int) -> None:
+    """Not such as 1.625 beats a note; the tempo may be half or double. Half notes at 71 are taken for three beats."""
+    rng = np.random.default_rng(0)
+    count = int(seconds * tempo / 60 / np.mean(rhythm))
+    times = 0.4 + 60 / tempo * np.concatenate([[0], np.cumsum(np.resize(rhythm, count))])
+    notes = [Note(t + rng.normal(0, 0.005), t + 0.5, 60 + k % 5, 80, 0.9) for k, t in enumerate(times.tolist())]
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes)
+    assert beats is not None
+    ratio = beats.tempo / tempo
+    assert min(abs(ratio - x) for x in (0.5, 1, 1.5 if rhythm == (2.0,) else 1, 2)) < 0.01
+    if ratio > 0.9:
+        halves = 2 * beat_position(beats, [n.onset for n in notes])
+        assert np.abs(halves - np.round(halves)).max() < 0.1
+
+
 @pytest.mark.parametrize("tempo", [130, 150, 170])
 @pytest.mark.parametrize(
     "bars",

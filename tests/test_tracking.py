@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,3 +294,22 @@ def test_a_model_without_bins_knows_no_voice() -> None:
     coarse = replace(p, contour=p.contour.reshape(len(p), PITCHES, -1).max(axis=2))
     assert coarse.bins_per_semitone == 1
     assert track_notes(coarse, FOUND_OUT) == track_notes(coarse, ALL)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((None, FOUND_OUT), "posteriors is None; give Posteriors(...)"),
+        ((empty(4), {}), "settings is {}; give TrackerSettings(...)"),
+        ((empty(4), FOUND_OUT, -3), "duration is -3 s; it must not be negative"),
+        ((empty(4), FOUND_OUT, np.nan), "duration is nan s; it must not be negative"),
+        ((empty(4), FOUND_OUT, "3"), "duration is '3'; give a number"),
+    ],
+)
+def test_arguments_of_another_kind(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        track_notes(*arguments)
+    assert str(caught.value) == said

@@ -13,7 +13,17 @@ import pytest
 
 from basic_transcribe.errors import UsageError
 from basic_transcribe.shaping import ShapeSettings
-from basic_transcribe.types import Beats, BeatSettings, Key, MidiSettings, Note, Part, PitchBend, TrackerSettings
+from basic_transcribe.types import (
+    Beats,
+    BeatSettings,
+    Key,
+    MidiSettings,
+    Note,
+    Part,
+    PitchBend,
+    Posteriors,
+    TrackerSettings,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,15 @@ from basic_transcribe.types import Beats, BeatSettings, Key, MidiSettings, Note,
         (Beats, {"times": [[0, 1], [2, 3]]}, "times is [0, 1]; give a number"),
         (Beats, {"times": [0, "1", 2]}, "times is '1'; give a number"),
         (Beats, {"times": (0, 1, 2), "per_bar": 2.5}, "per_bar is 2.5; give a whole number"),
+        (
+            Beats,
+            {"times": (0, 100)},
+            "beats up to 100 s are 100 to 100 s per quarter note apart; give 0.01 to 16, up to",
+        ),
+        (Beats, {"times": (0, 1, 1.001)}, "beats up to 1.001 s are 0.001 to 1 s per quarter note apart"),
+        (Beats, {"times": (0, 5e-324)}, "beats up to"),
+        (Beats, {"times": (0, 30), "quarters": 1.5}, "beats up to 30 s are 20 to 20 s"),
+        (Beats, {"times": (4e5, 4e5 + 1)}, "beats up to 400001 s are 1 to 1 s per quarter note apart"),
         (Key, {"tonic": 13, "mode": "major"}, "key is 13 major; give 0 (C) to 11 (B), and major or minor"),
         (Key, {"tonic": 0, "mode": "dorian"}, "key is 0 dorian"),
         (Key, {"tonic": "C", "mode": "major"}, "tonic is 'C'; give a whole number"),
@@ -115,6 +134,17 @@ class Named(TrackerSettings):
 def test_a_subclass_may_have_fields_of_its_own() -> None:
     named = Named(onset_threshold=np.float32(0.5), labels=("x",))  # type: ignore[arg-type]
     assert (type(named.onset_threshold), named.labels) == (float, ("x",))
+
+
+def test_posteriors_are_equal_by_value() -> None:
+    def posteriors(value: float = 0.5, rate: float = 86.0) -> Posteriors:
+        note = np.full((3, 2), value, np.float32)
+        return Posteriors(note, note, note, np.zeros((3, 6), np.float32), note, rate, 21)
+
+    assert posteriors() == posteriors()
+    assert hash(posteriors()) == hash(posteriors())
+    for other in (posteriors(0.6), posteriors(rate=87.0), posteriors().slice(0, 2), posteriors().tuned(20.0), None):
+        assert posteriors() != other
 
 
 def test_notes_that_bend_can_be_members_of_sets() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import watch
-from basic_transcribe.errors import UsageError
+from basic_transcribe.errors import TranscribeError, UsageError
 from basic_transcribe.watch import Settling
 
 
@@ -118,6 +119,52 @@ def test_folders_are_called_what_the_user_calls_them(tmp_path: Path, monkeypatch
     write(Path("real/a.wav"), 1, 1)
     write(Path("other/b.wav"), 1, 1)
     assert sorted(take(lots, 2)) == ["a.wav", "b.wav"]
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def move(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.mkdir()
+
+
+def link_elsewhere(folder: Path) -> None:
+    other = folder.with_name("other")
+    other.mkdir()
+    folder.with_name("new").symlink_to(other)
+    folder.with_name("new").replace(folder)
+
+
+@pytest.mark.parametrize("exchange", [remove, move, link_elsewhere])
+def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Path, exchange: Callable[[Path], None]) -> None:
+    pytest.importorskip("watchfiles")
+    folder = tmp_path / "watched"
+    if exchange is link_elsewhere:
+        (tmp_path / "first").mkdir()
+        folder.symlink_to("first")
+    else:
+        (folder / "sub").mkdir(parents=True)
+    lots = arrivals(folder)
+    assert next(lots) == []
+    write(folder / "old.wav", 1, 1)
+    assert take(lots, 1) == ["old.wav"]
+    exchange(folder)
+    assert next(lots) == []  # so it is searched
+    write(folder / "new.wav", 1, 1)
+    assert take(lots, 1) == ["new.wav"]
+
+
+def test_a_folder_that_is_gone_ends_it(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    (tmp_path / "watched").mkdir()
+    lots = arrivals(tmp_path / "watched")
+    assert next(lots) == []
+    (tmp_path / "watched").rmdir()
+    with pytest.raises(TranscribeError, match="watched: gone while it was watched; start again when it is back"):
+        next(lots)
 
 
 def test_it_ends_when_told_to(tmp_path: Path) -> None:

@@ -212,7 +212,13 @@ def test_every_answer_keeps_the_page_apart_from_others(server: Server, method: s
 
 def test_files_of_the_page(server: Server) -> None:
     for path, asset in ASSETS.items():
-        for accepted, encoding in (("gzip, br", "gzip"), ("identity", None), ("gzip;q=0", None)):
+        for accepted, encoding in (
+            ("gzip, br", "gzip"),
+            ("identity", None),
+            ("gzip;q=0", None),
+            ("gzip;q=0, *", None),
+            ("*", "gzip"),
+        ):
             reply = ask(server, "GET", f"/{path}", Accept_Encoding=accepted)
             assert reply.headers["Content-Type"] == asset.media_type
             assert reply.headers["Content-Encoding"] == (encoding if asset.packed else None)
@@ -492,6 +498,14 @@ def test_size(fake: Fake) -> None:
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"Connection: close" in answer
         assert len(fake.files) == 1
+
+
+def test_clients_of_http_1_0_are_not_asked_to_go_on(server: Server) -> None:
+    """They would take it for the answer (RFC 9110, 10.1.1)."""
+    request = head(server, "Content-Length: 1", "Expect: 100-continue") + b"x"
+    with dialled(server) as connection:
+        connection.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_permission_to_send_is_given(server: Server) -> None:
@@ -854,6 +868,23 @@ def test_a_form_gives_its_file_however_it_comes_in(content: bytes, cuts: list[in
     assert parser.filename == "Lied für Elise.wav"
 
 
+@pytest.mark.parametrize(
+    ("parameter", "name"),
+    [
+        ('filename="b%22q%0D%0A.flac"', 'b"q\r\n.flac'),  # as browsers write quotes and line ends
+        ('filename="100%25 %2f.flac"', "100%25 %2f.flac"),  # but nothing else
+        ("filename*=UTF-8''b%C3%BC%22.flac", 'bü".flac'),
+        ("filename=\"a.flac\"; filename*=utf-8'de'b%C3%BC.flac", "a.flac"),
+        ("filename*=UTF-16''b.flac", ""),
+    ],
+)
+def test_names_in_forms(parameter: str, name: str) -> None:
+    parser = _Form(b"edge", lambda _: None)
+    parser.push(f'--edge\r\nContent-Disposition: form-data; name="file"; {parameter}\r\n\r\nx\r\n--edge--\r\n'.encode())
+    parser.finish()
+    assert parser.filename == name
+
+
 @given(st.data())
 def test_a_damaged_form_is_read_or_refused(data: st.DataObject) -> None:
     body = bytearray(form(b"content")[0])
@@ -977,8 +1008,9 @@ def test_a_port_that_is_taken(page: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it(cli_environment: dict[str, str], number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_signals_end_it(cli_environment: dict[str, str], name: str) -> None:
+    number = signal.Signals[name]
     command = [sys.executable, "-m", "basic_transcribe", "web", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli_environment) as process:
         assert process.stdout is not None
@@ -1000,6 +1032,23 @@ def test_the_address_of_a_server_that_listens_everywhere(fake: Fake, capsys: pyt
         assert server.allows(socket.gethostname())
         assert not server.allows("evil.example")
     assert "everyone who can reach this computer" in capsys.readouterr().err
+
+
+def test_names_that_are_allowed(fake: Fake) -> None:
+    names = ["Music.example.", "box", "2001:DB8::1"]
+    with web._server("127.0.0.1", 0, names, ASSETS, fake, Limits(), False, False) as server:  # type: ignore[arg-type]
+        for host in ("music.example:9106", "BOX", "[2001:db8::1]:80"):
+            assert server.allows(host)
+        assert not server.allows("[2001:db8::2]:80")
+
+
+@pytest.mark.parametrize(
+    "name", ["http://music.example/", "box.example:9106", "[2001:db8::1]", "*.example", "müsik.example", ""]
+)
+def test_names_that_no_request_has(fake: Fake, name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        web._server("127.0.0.1", 0, [name], ASSETS, fake, Limits(), False, False).__enter__()  # type: ignore[arg-type]
+    assert str(refused.value).startswith(f"--allow-host is {name!r}; give a name alone")
 
 
 def test_another_port_where_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:

@@ -2,7 +2,9 @@
 // was taken with the notes that Python finds. Variables: PAGE, SITE (addresses), RECORDING, LONG (files), OUT (folder).
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 
 import { launch, open } from './browser.mjs';
@@ -315,7 +317,90 @@ test('a take from the microphone is not lost without a question', async () => {
   const [download] = await Promise.all([page.waitForEvent('download'), offer.click()]);
   assert.match(download.suggestedFilename(), /^recording.*\.wav$/);
   assert.equal(await other.guarded(), false);
+
+  // Nor is what is being recorded, by Escape; the microphone is let go.
+  await other.record();
+  await page.keyboard.press('Escape');
+  assert.equal(await other.get('recorder').isVisible(), false);
+  assert.equal(await page.evaluate(() => window.microphones[0].getTracks()[0].readyState), 'ended');
+  assert.equal(await other.guarded(), true);
+  const [taken] = await Promise.all([page.waitForEvent('download'), offer.click()]);
+  assert.ok((await readFile(await taken.path())).length > 44 + 2 * 40_000);
+  assert.equal(await page.title(), 'guitar.flac');
   assert.deepEqual(other.complaints, []);
+  await other.context.close();
+});
+
+test('what is loaded works without the server; what could not be loaded is tried again', async () => {
+  let isGone = () => false;
+  const server = createServer(async ({ url }, response) => {
+    if (isGone(url)) return response.destroy();
+    const { headers, body } = await fetch(new URL(url, PAGE));
+    const kept = [...headers].filter(([name]) => !/^(content-(encoding|length)|connection|transfer-encoding)$/.test(name));
+    response.writeHead(200, Object.fromEntries(kept));
+    Readable.fromWeb(body).pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  const other = await open(browser, `http://127.0.0.1:${server.address().port}/`);
+  const { page } = other;
+  const alert = page.getByRole('alert');
+  await other.drop(RECORDING);
+  await other.until('ready');
+  isGone = () => true;
+  await other.record();
+  await other.get('recorder-stop').click();
+  await page.waitForFunction(() => /^recording/.test(document.title) && document.body.dataset.state === 'ready');
+  await other.take('take-sound', OUT, 'take.wav');
+
+  isGone = (url) => url === '/worker.js';
+  await page.reload();
+  assert.match(await alert.innerText(), /^worker\.js could not be loaded; check the connection/);
+  await other.drop(RECORDING);
+  await alert.getByText(/^guitar\.flac: worker\.js .* check the connection/).waitFor();
+  isGone = () => false;
+  await other.drop(RECORDING);
+  await page.waitForFunction(() => document.body.dataset.state === 'ready');
+  assert.equal(await other.notes(), found);
+  await other.context.close();
+  server.close();
+  server.closeAllConnections();
+});
+
+test('it fits screens of all sizes', async () => {
+  const other = await open(browser, PAGE);
+  const { page } = other;
+  await other.drop(RECORDING);
+  await other.until('ready');
+  const sizes = [[320, 568], [390, 844], [768, 1024], [820, 1180], [900, 700], [844, 390], [932, 430]];
+  for (const [width, height] of sizes) {
+    await page.setViewportSize({ width, height });
+    const size = `${width} by ${height}`;
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= width, `${wide} px wide on ${size}`);
+    for (const [id, least] of [['play', 40], ['balance', 72], ['stage', 200]]) {
+      const box = await other.get(id).boundingBox();
+      assert.ok(box.width >= least, `${id} on ${size}: ${box.width} px`);
+      assert.ok(box.x + box.width <= width && box.y + box.height <= height, `${id} is beyond ${size}`);
+    }
+    const [logo, song] = await Promise.all(['.brand svg', '.song'].map((part) => page.locator(part).boundingBox()));
+    assert.ok(logo.x + logo.width <= song.x, `the logo is covered on ${size}`);
+  }
+  await other.context.close();
+});
+
+test('states are seen where the system chooses the colours', async () => {
+  const other = await open(browser, PAGE);
+  await other.page.emulateMedia({ forcedColors: 'active' });
+  await other.drop(RECORDING);
+  await other.until('ready');
+  const [card, tool, follow] = await Promise.all(
+    ['.work', '.segmented label:has(:checked)', '#follow'].map((selector) => {
+      return other.page.locator(selector).evaluate((element) => getComputedStyle(element).backgroundColor);
+    }),
+  );
+  assert.notEqual(tool, card);
+  assert.notEqual(follow, card);
   await other.context.close();
 });
 

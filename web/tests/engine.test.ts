@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 
 import { Engine, Line } from '../src/engine/engine.ts';
-import type { Port } from '../src/engine/protocol.ts';
+import type { Port, Reply } from '../src/engine/protocol.ts';
 import { EngineError, type Note, type Progress } from '../src/engine/types.ts';
 import type { Network } from '../src/worker/model.ts';
 import { serve, Service } from '../src/worker/service.ts';
@@ -14,11 +14,17 @@ import { wav } from './sounds.ts';
 
 const RATE = 22050;
 
-/** An engine whose worker is in this thread. */
-async function engineWith(network: Network): Promise<Engine> {
+/** An engine whose worker is in this thread. `hear` is called with each reply, before the engine hears it. */
+async function engineWith(network: Network, hear?: (reply: Reply) => void): Promise<Engine> {
   const { port1, port2 } = new MessageChannel();
   serve(port2 as unknown as Port, (_base, threads) => Promise.resolve([new Service(network), threads]));
-  return Engine.connect(new Line(port1 as unknown as Port, () => port1.close()), 'http://page/', 1);
+  const engine = Engine.connect(new Line(port1 as unknown as Port, () => port1.close()), 'http://page/', 1);
+  const { onmessage } = port1 as unknown as Port;
+  (port1 as unknown as Port).onmessage = (event) => {
+    hear?.(event.data as Reply);
+    onmessage?.(event);
+  };
+  return engine;
 }
 
 /** Sound whose samples are, for the network above, the posteriors of a note every second. */
@@ -97,6 +103,25 @@ test('cancelling stops within a block, and leaves what was there', async () => {
   waiting.abort();
   await assert.rejects(second, { name: 'AbortError' });
   assert.deepEqual((await first).notes, notes);
+  engine.dispose();
+});
+
+test('a recording that is cancelled when its result is on the way leaves what was there', async () => {
+  let control: AbortController | null = null;
+  const engine = await engineWith(new EchoNetwork(), ({ kind }) => kind === 'done' && control?.abort());
+  const { notes } = await engine.transcribe({ samples: [pulses(5)], sampleRate: RATE });
+  const { width } = await engine.spectrogram();
+  control = new AbortController();
+  const late = engine.transcribe({ samples: [pulses(9)], sampleRate: RATE }, { signal: control.signal });
+  await assert.rejects(late, { name: 'AbortError' });
+  control = null;
+  assert.equal((await engine.spectrogram()).width, width);
+  assert.deepEqual(await engine.track(engine.defaults), notes);
+  // Nor does what was asked of it before come from another.
+  const next = engine.transcribe({ samples: [pulses(9)], sampleRate: RATE });
+  assert.equal((await engine.spectrogram()).width, width);
+  assert.ok((await next).notes.length > notes.length);
+  assert.ok((await engine.spectrogram()).width > width);
   engine.dispose();
 });
 

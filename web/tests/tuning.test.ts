@@ -126,7 +126,8 @@ test('times are those of the recording, whatever its tuning; it stays when notes
   const music = inventedChords(35, 0, rate, seconds).map((x, i) => 0.2 * x + (i % rate < rate / 2 ? 0.7 : 0));
   const told: number[] = [];
   const tell = ({ tuning }: { tuning: number }): unknown => told.push(tuning);
-  const result = await service.transcribe(wav([music], rate, 'float32'), tell, () => false);
+  const [result, keep] = await service.transcribe(wav([music], rate, 'float32'), tell, () => false);
+  keep();
   assert.ok(Math.abs(result.tuning - 35) < 1);
   assert.ok(told.length && told.every((tuning) => tuning === result.tuning));
   assert.ok(Math.abs(result.duration - seconds) < 1e-4);

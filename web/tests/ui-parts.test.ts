@@ -128,7 +128,13 @@ test('a bend is taken up where its note is', () => {
 
 // ---------------------------------------------------------------- session
 
-function listening(engine: FakeEngine): { session: Session; events: string[]; tracked: (readonly Note[])[] } {
+interface Listening {
+  session: Session;
+  events: string[];
+  tracked: (readonly Note[])[];
+}
+
+function listening(engine: FakeEngine, start = () => Promise.resolve(engine)): Listening {
   const events: string[] = [];
   const tracked: (readonly Note[])[] = [];
   const told: SessionEvents = {
@@ -140,7 +146,7 @@ function listening(engine: FakeEngine): { session: Session; events: string[]; tr
     onTracked: (notes) => tracked.push(notes),
     onError: (error) => events.push(`error ${String(error)}`),
   };
-  return { session: new Session(Promise.resolve(engine), told), events, tracked };
+  return { session: new Session(start, told), events, tracked };
 }
 
 test('notes come while it works, then all there is', async () => {
@@ -179,6 +185,19 @@ test('while notes are found again only the last settings asked for are remembere
   await first;
   assert.deepEqual(engine.tracked, [asked[0], asked[3]]);
   assert.equal(tracked.length, 2);
+});
+
+test('an engine that did not start is started again', async () => {
+  const engine = new FakeEngine();
+  let starts = 0;
+  const { session, events } = listening(engine, () => {
+    return starts++ ? Promise.resolve(engine) : Promise.reject(new Error('no connection'));
+  });
+  await assert.rejects(session.ready(), /no connection/);
+  assert.equal(await session.open(new Blob()), true);
+  assert.equal(await session.open(new Blob()), true);
+  assert.equal(starts, 2);
+  assert.ok(!events.some((event) => event.startsWith('error')));
 });
 
 test('what goes wrong is told', async () => {

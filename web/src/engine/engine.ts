@@ -1,6 +1,6 @@
 /** The page's side of the engine: a worker that does all heavy work, and the decoders that only a page has. */
 
-import { unpack, type Call, type Calls, type Loaded, type Port, type Reply } from './protocol.ts';
+import { unpack, type Call, type Calls, type Loaded, type Port, type Reply, type Request } from './protocol.ts';
 import {
   EngineError,
   type EngineOptions,
@@ -53,7 +53,11 @@ export class Engine {
     const line = new Line(worker, () => worker.terminate());
     worker.onerror = (event) => {
       event.preventDefault();
-      line.fail(new EngineError('the worker could not be started; use a current Firefox, Chrome, Edge or Safari'));
+      // A script that fails says why; one that could not be fetched does not.
+      const failure = event.message
+        ? 'the worker could not be started; use a current Firefox, Chrome, Edge or Safari'
+        : 'worker.js could not be loaded; check the connection, then try again';
+      line.fail(new EngineError(failure));
     };
     const threads = options.threads ?? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1);
     return Engine.connect(line, base, threads);
@@ -89,18 +93,22 @@ export class Engine {
       if (notes.numbers.length) onNotes?.(unpack(notes));
       onProgress?.(progress);
     });
-    const result = answer.then(({ notes, ...rest }) => ({ ...rest, notes: unpack(notes) }));
-    if (!signal) return result;
+    let abort = (): void => undefined;
     const aborted = new Promise<never>((_, reject) => {
-      const abort = (): void => {
-        this.#line.cancel(id);
-        reject(signal.reason as Error);
+      abort = () => {
+        this.#line.tell('cancel', id);
+        reject(signal?.reason as Error);
       };
-      signal.addEventListener('abort', abort, { once: true });
-      const done = (): void => signal.removeEventListener('abort', abort);
-      result.then(done, done);
     });
-    return Promise.race([result, aborted]);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      const { notes, ...rest } = await Promise.race([answer, aborted]);
+      signal?.throwIfAborted();
+      this.#line.tell('keep', id);
+      return { ...rest, notes: unpack(notes) };
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
   }
 
   /** The notes of the last recording with other settings. */
@@ -156,8 +164,9 @@ export class Line {
     return [id, answer];
   }
 
-  cancel(id: number): void {
-    this.#port.postMessage({ id, call: 'cancel' });
+  /** Say something of what was asked; there is no answer. */
+  tell(call: 'cancel' | 'keep', id: number): void {
+    this.#port.postMessage({ id, call } satisfies Request);
   }
 
   /** Whatever is asked, or will be, rejects. */

@@ -20,7 +20,9 @@ export type Call = keyof Calls;
 
 export type Request =
   | { [C in Call]: { id: number; call: C; arguments: Parameters<Calls[C]> } }[Call]
-  | { id: number; call: 'cancel' };
+  | { id: number; call: 'cancel' }
+  /** The result of a request to transcribe has come, and was not cancelled. */
+  | { id: number; call: 'keep' };
 
 export type Reply =
   | { id: number; kind: 'done'; value: ReturnType<Calls[Call]> }

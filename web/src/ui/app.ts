@@ -6,7 +6,7 @@ import { byId, onClick, press, setText } from './dom.ts';
 import { SHORTEST, clampVelocity, heldShift, movedNote, stretchedNote } from './document.ts';
 import type { RollNote } from './document.ts';
 import { Editor } from './editor.ts';
-import type { Tools } from './engine-api.ts';
+import type { Listener, Tools } from './engine-api.ts';
 import { startFiles } from './files.ts';
 import { Gestures } from './gestures.ts';
 import type { Tool } from './gestures.ts';
@@ -76,7 +76,6 @@ export function startApp(tools: Tools): void {
   let speed = '';
   let asked = 0; // when a slider was last moved
 
-  const engine = tools.createEngine();
   const editor = new Editor((notes, settings) => tools.shape(notes, settings, roll.scene.tuning), ANY);
   const roll = new Roll({
     back: byId('layer-back', 'canvas'),
@@ -93,7 +92,14 @@ export function startApp(tools: Tools): void {
   });
   const bar = new TransportBar(transport, () => toggleLoop());
   const settings = new SettingsPanel(editor, ANY, () => transport.position());
-  const session = new Session(engine, {
+  const start = async (): Promise<Listener> => {
+    const engine = await tools.createEngine();
+    defaults = engine.defaults;
+    settings.setDefaults(defaults);
+    editor.begin(defaults);
+    return engine;
+  };
+  const session = new Session(start, {
     onProgress: (progress) => showProgress(progress),
     onNotes: (notes) => editor.setFound(notes),
     onResult: (result) => finish(result),
@@ -208,9 +214,13 @@ export function startApp(tools: Tools): void {
     session.cancel();
     putBack?.();
     putBack = null;
-    const offer = lost ? { label: 'Save the sound', do: () => take.sound(lost) } : undefined;
-    if (kind === 'error' || offer) tell(said, kind, offer);
+    if (lost) offer(lost, said, kind);
+    else if (kind === 'error') tell(said, kind);
   };
+
+  /** Of a recording that is not open, the sound at least can be had. */
+  const offer = (lost: Song, said: string, kind: 'note' | 'error'): void =>
+    tell(said, kind, { label: 'Save the sound', do: () => take.sound(lost) });
 
   const cancel = (): void => {
     giveUp(`${song?.name ?? 'The recording'} was not transcribed.`, 'note');
@@ -263,15 +273,6 @@ export function startApp(tools: Tools): void {
     giveUp(`${name}: ${reason(error)}`, 'error');
     say(`${name} was not opened`);
   };
-
-  engine.then(
-    (ready) => {
-      defaults = ready.defaults;
-      settings.setDefaults(defaults);
-      editor.begin(defaults);
-    },
-    (error: unknown) => tell(reason(error), 'error'),
-  );
 
   // ---------------------------------------------------------------- what is shown
 
@@ -508,7 +509,13 @@ export function startApp(tools: Tools): void {
     (file, others) => void open(file, others),
     () => tell('That was no file. Drop a recording.', 'error'),
   );
-  const startRecording = startRecorder((file) => transcribe(file, true));
+  const startRecording = startRecorder(
+    (file) => transcribe(file, true),
+    (file) => {
+      const lost = { name: file.name, file, tuning: 0, recorded: true, saved: false };
+      offer(lost, `${file.name} was not transcribed.`, 'note');
+    },
+  );
   // Asked before, not after: then there would be a take to lose as well.
   const record = async (): Promise<void> => {
     if (await mayGo()) startRecording();
@@ -599,6 +606,7 @@ export function startApp(tools: Tools): void {
     overview.redraw();
   });
   setPhase('empty');
+  session.ready().catch((error: unknown) => tell(reason(error), 'error'));
 }
 
 /** Leave a figure on the page, for tests and the curious. */

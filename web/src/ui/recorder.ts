@@ -16,13 +16,27 @@ interface Take {
   levels: number[];
 }
 
-/** Binds the dialog; the function it returns opens it. */
-export function startRecorder(done: (recording: File) => void): () => void {
+/** Binds the dialog; the function it returns opens it. `cancelled` is given what was heard until Escape was pressed. */
+export function startRecorder(done: (recording: File) => void, cancelled: (recording: File) => void): () => void {
   const dialog = byId('recorder', 'dialog');
   const stop = byId('recorder-stop', 'button');
   let take: Take | null = null;
   let opening = 0;
 
+  // The last one that could be had stays: when the page has been loaded, the server may go.
+  let context = newContext();
+  context.then((idle) => idle.suspend()).catch(() => undefined);
+  const nextContext = (): Promise<AudioContext> => {
+    const before = context;
+    context = newContext().then(
+      (next) => {
+        before.then((last) => last.close()).catch(() => undefined);
+        return next;
+      },
+      () => before,
+    );
+    return context;
+  };
   const end = (): Take | null => {
     const ended = take;
     ended?.stop();
@@ -31,11 +45,11 @@ export function startRecorder(done: (recording: File) => void): () => void {
     if (dialog.open) dialog.close();
     return ended;
   };
-  const finish = (): void => {
+  const finish = (then: (recording: File) => void): void => {
     const ended = end();
     if (!ended?.samples) return;
     const parts = [wavHeader(ended.samples, ended.sampleRate), ...ended.pieces];
-    done(new File(parts, `${stamp(new Date())}.wav`, { type: 'audio/wav' }));
+    then(new File(parts, `${stamp(new Date())}.wav`, { type: 'audio/wav' }));
   };
   const hear = (piece: Float32Array): void => {
     if (!take) return;
@@ -44,7 +58,7 @@ export function startRecorder(done: (recording: File) => void): () => void {
     take.levels.push(piece.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0));
     setText(byId('recorder-time'), clock(take.samples / take.sampleRate));
     drawLevels(take.levels);
-    if (take.samples > LONGEST * take.sampleRate) finish();
+    if (take.samples > LONGEST * take.sampleRate) finish(done);
   };
   const broken = (): void => {
     take?.stop();
@@ -58,7 +72,7 @@ export function startRecorder(done: (recording: File) => void): () => void {
     dialog.showModal();
     drawLevels([]);
     try {
-      const begun = await begin(hear, broken);
+      const begun = await begin(nextContext, hear, broken);
       if (mine !== opening) return begun.stop();
       take = begun;
       stop.disabled = false;
@@ -69,33 +83,53 @@ export function startRecorder(done: (recording: File) => void): () => void {
       if (mine === opening) setText(byId('recorder-text'), refusal(error));
     }
   };
-  stop.addEventListener('click', finish);
+  stop.addEventListener('click', () => finish(done));
   onClick('recorder-discard', () => void end());
-  dialog.addEventListener('cancel', () => void end());
+  dialog.addEventListener('cancel', () => finish(cancelled));
   return () => void open();
 }
 
-async function begin(hear: (piece: Float32Array) => void, broken: () => void): Promise<Take> {
+/** One that has the module which captures. */
+async function newContext(): Promise<AudioContext> {
+  const context = new AudioContext();
+  try {
+    await context.audioWorklet.addModule(new URL('capture.js', document.baseURI).href);
+  } catch {
+    void context.close();
+    throw new Error('capture.js could not be loaded; check the connection');
+  }
+  return context;
+}
+
+async function begin(
+  nextContext: () => Promise<AudioContext>,
+  hear: (piece: Float32Array) => void,
+  broken: () => void,
+): Promise<Take> {
   if (!navigator.mediaDevices) throw new DOMException('', 'NotSupportedError');
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
-  const context = new AudioContext();
-  const stop = (): void => {
+  const stopTracks = (): void => {
     for (const track of stream.getTracks()) track.stop();
-    if (context.state !== 'closed') void context.close();
   };
   stream.getAudioTracks()[0].addEventListener('ended', broken); // unplugged or forbidden; not by `stop`
   try {
-    await context.audioWorklet.addModule(new URL('capture.js', document.baseURI).href);
+    const context = await nextContext();
+    const source = context.createMediaStreamSource(stream);
     const capture = new AudioWorkletNode(context, 'capture', { numberOfOutputs: 0 });
     capture.port.onmessage = (event: MessageEvent<Float32Array>) => hear(event.data);
-    context.createMediaStreamSource(stream).connect(capture);
+    source.connect(capture);
     await context.resume();
+    const stop = (): void => {
+      stopTracks();
+      source.disconnect();
+      context.suspend().catch(() => undefined);
+    };
+    return { stop, pieces: [], samples: 0, sampleRate: context.sampleRate, levels: [] };
   } catch (error) {
-    stop();
+    stopTracks();
     throw error;
   }
-  return { stop, pieces: [], samples: 0, sampleRate: context.sampleRate, levels: [] };
 }
 
 function refusal(error: unknown): string {

@@ -16,16 +16,28 @@ export interface SessionEvents {
 }
 
 export class Session {
-  private readonly engine: Promise<Listener>;
+  private readonly start: () => Promise<Listener>;
+  private engine: Promise<Listener> | null = null;
   private readonly events: SessionEvents;
   private abort: AbortController | null = null;
   private round = 0;
   private tracking = false;
   private wanted: TrackerSettings | null = null;
 
-  constructor(engine: Promise<Listener>, events: SessionEvents) {
-    this.engine = engine;
+  constructor(start: () => Promise<Listener>, events: SessionEvents) {
+    this.start = start;
     this.events = events;
+  }
+
+  /** The engine; where it could not be started, it is each time anew. */
+  async ready(): Promise<Listener> {
+    const engine = (this.engine ??= this.start());
+    try {
+      return await engine;
+    } catch (error) {
+      if (this.engine === engine) this.engine = null;
+      throw error;
+    }
   }
 
   /** Transcribe a recording; false if it was cancelled or went wrong. */
@@ -37,7 +49,7 @@ export class Session {
     const finished: Note[] = [];
     this.wanted = null;
     try {
-      const engine = await this.engine;
+      const engine = await this.ready();
       abort.signal.throwIfAborted();
       const result = await engine.transcribe(file, {
         signal: abort.signal,
@@ -74,7 +86,7 @@ export class Session {
     if (this.tracking) return;
     this.tracking = true;
     try {
-      const engine = await this.engine;
+      const engine = await this.ready();
       while (this.wanted) {
         const [asked, round]: [TrackerSettings, number] = [this.wanted, this.round];
         this.wanted = null;

@@ -16,23 +16,28 @@ const FAINT = 0.7; // of the threshold: what reaches it is a candidate
 /** Thrown when the page wants no more of a recording. */
 class Cancelled extends Error {}
 
+/** What is tracked and shown. */
+interface Open {
+  recording: Recording | null;
+  settings: FullSettings;
+  notes: Note[];
+}
+
 export class Service {
   readonly #network: Network;
-  #recording: Recording | null = null;
-  #settings: FullSettings;
-  #notes: Note[] = [];
+  #open: Open;
 
   constructor(network: Network) {
     this.#network = network;
-    this.#settings = defaultsOf(network.meta);
+    this.#open = { recording: null, settings: defaultsOf(network.meta), notes: [] };
   }
 
-  /** Transcribe with the model's settings. Until it is done, an earlier recording stays. */
+  /** Transcribe with the model's settings. An earlier recording stays until the function it returns is called. */
   async transcribe(
     source: Blob | Samples,
     tell: (progress: Progress, finished: Note[]) => void,
     cancelled: () => boolean,
-  ): Promise<Result> {
+  ): Promise<[Result, keep: () => void]> {
     const { meta } = this.#network;
     const sound = await open(source);
     const warnings: string[] = [];
@@ -68,30 +73,31 @@ export class Service {
     notes.push(...tracker.finish());
     await breath();
     if (cancelled()) throw new Cancelled();
-    this.#recording = recording;
-    this.#settings = settings;
-    this.#notes = inOrder(notes, duration);
+    const heard = { recording, settings, notes: inOrder(notes, duration) };
     warnings.unshift(...sound.warnings);
-    return { duration, notes: this.#notes, tuning, warnings, silences: sound.silences, peaks: peaks.finish() };
+    const result = { duration, tuning, warnings, silences: sound.silences, peaks: peaks.finish() };
+    return [{ ...result, notes: heard.notes }, () => (this.#open = heard)];
   }
 
   track(settings: Partial<FullSettings>): Note[] {
     const known = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
-    this.#settings = { ...defaultsOf(this.#network.meta), ...known };
-    this.#notes = this.#recording ? trackNotes(this.#recording, this.#settings) : [];
-    return this.#notes;
+    const { recording } = this.#open;
+    const tracker = { ...defaultsOf(this.#network.meta), ...known };
+    this.#open = { recording, settings: tracker, notes: recording ? trackNotes(recording, tracker) : [] };
+    return this.#open.notes;
   }
 
   /** Notes that a lower threshold would add to those tracked last. */
   candidates(): Note[] {
-    if (!this.#recording) return [];
-    const lower = { ...this.#settings, onsetThreshold: FAINT * this.#settings.onsetThreshold };
-    return without(trackNotes(this.#recording, lower), this.#notes);
+    const { recording, settings, notes } = this.#open;
+    if (!recording) return [];
+    const lower = { ...settings, onsetThreshold: FAINT * settings.onsetThreshold };
+    return without(trackNotes(recording, lower), notes);
   }
 
   spectrogram(): ReturnType<typeof pictureOf> {
     const { meta } = this.#network;
-    return pictureOf(this.#recording ?? new Recording(gridOf(meta)));
+    return pictureOf(this.#open.recording ?? new Recording(gridOf(meta)));
   }
 
   get loaded(): Omit<Loaded, 'threads'> {
@@ -100,13 +106,17 @@ export class Service {
   }
 }
 
-/** Answer the requests of a port, one after the other; only cancelling does not wait. */
+/**
+ * Answer the requests of a port, one after the other; only cancelling does not wait. The page says of each recording that
+ * is done whether it keeps it: it may have cancelled it while the result was on its way.
+ */
 export function serve(port: Port, load: (base: string, threads: number) => Promise<[Service, number]>): void {
   const cancelled = new Set<number>();
+  const done = new Map<number, () => void>();
   let service: Service | null = null;
   let last = Promise.resolve();
 
-  const answer = async (request: Exclude<Request, { call: 'cancel' }>): Promise<[Reply, Transferable[]]> => {
+  const answer = async (request: Exclude<Request, { call: 'cancel' | 'keep' }>): Promise<[Reply, Transferable[]]> => {
     const { id } = request;
     if (request.call === 'load') {
       const [loaded, threads] = await load(...request.arguments);
@@ -119,7 +129,9 @@ export function serve(port: Port, load: (base: string, threads: number) => Promi
         if (cancelled.has(id)) throw new Cancelled();
         const tell = (progress: Progress, notes: Note[]): void =>
           port.postMessage({ id, kind: 'progress', progress, notes: pack(notes) } satisfies Reply);
-        const { notes, ...rest } = await service.transcribe(...request.arguments, tell, () => cancelled.has(id));
+        const [result, keep] = await service.transcribe(...request.arguments, tell, () => cancelled.has(id));
+        done.set(id, keep);
+        const { notes, ...rest } = result;
         const value = { ...rest, notes: pack(notes) };
         return [{ id, kind: 'done', value }, [value.peaks.buffer as ArrayBuffer, ...buffersOf(value.notes)]];
       }
@@ -136,12 +148,17 @@ export function serve(port: Port, load: (base: string, threads: number) => Promi
 
   port.onmessage = (event: MessageEvent) => {
     const request = event.data as Request;
+    const { id } = request;
     if (request.call === 'cancel') {
-      cancelled.add(request.id);
+      if (!done.delete(id)) cancelled.add(id);
       return;
     }
     last = last.then(async () => {
-      const { id } = request;
+      if (request.call === 'keep') {
+        done.get(id)?.();
+        done.delete(id);
+        return;
+      }
       try {
         port.postMessage(...(await answer(request)));
       } catch (error) {

@@ -88,21 +88,26 @@ export class NoteTracker {
         return;
       }
       if (end <= frame) this.#close(pitch, current, end);
-      else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame);
+      else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame, this.#onset(events, i));
       else return;
     }
     if (kind !== OFFSET) this.#begin(events, i);
+  }
+
+  /** Seconds at which a note begins. */
+  #onset(events: Events, event: number): number {
+    const frames = events.frame[event]! + events.fraction[event]!;
+    return frames / this.#recording.grid.frameRate + this.#settings.onsetDelay / 1000;
   }
 
   #begin(events: Events, event: number): void {
     const { grid } = this.#recording;
     const frame = events.frame[event]!;
     const pitch = events.pitch[event]!;
-    const onset = (frame + events.fraction[event]!) / grid.frameRate + this.#settings.onsetDelay / 1000;
     const begun = {
       pitch,
       frame,
-      onset: Math.max(onset, this.#ended[pitch]!),
+      onset: Math.max(this.#onset(events, event), this.#ended[pitch]!),
       velocity: velocityOf(events.level[event]!, grid.lowestPitch + pitch),
       confidence: Math.min(1, events.confidence[event]!),
     };
@@ -128,11 +133,11 @@ export class NoteTracker {
     return Infinity;
   }
 
-  /** Finish the open note of a pitch by frame `end`, unless it is too short. */
-  #close(pitch: number, note: Open, end: number): void {
+  /** Finish the open note of a pitch by frame `end` and the time `latest`, unless it is too short. */
+  #close(pitch: number, note: Open, end: number, latest = Infinity): void {
     this.#open.delete(pitch);
     if (note.offsetMass > 0) end = Math.min(note.offsetFrame, end);
-    const offset = end / this.#recording.grid.frameRate;
+    const offset = Math.max(note.onset, Math.min(end / this.#recording.grid.frameRate, latest));
     this.#ended[pitch] = offset;
     const whole = finished(note, end, offset, this.#recording, this.#settings);
     if (whole) this.#finished.push(whole);
