@@ -492,13 +492,12 @@ class Pool:
         self, recipe: Recipe, processes: int = 1, progress: Progress | None = None, *, keep: bool = False
     ) -> None:
         self._recipe, self._processes, self._progress, self._keep = recipe, processes, progress, keep
-        self._here = processes == 1
         self._workers: dict[Any, _Worker] = {}  # by pipe
         self._transcriber: Transcriber | None = None
 
     def run(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
         """Do all jobs; results and errors as of :func:`run_jobs`."""
-        return self._run_here(jobs) if self._here else self._run_there(jobs)
+        return self._run_here(jobs) if self._processes == 1 else self._run_there(jobs)
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -520,9 +519,10 @@ class Pool:
     def _run_there(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
         waiting = deque(jobs)
         attempts: Counter[str] = Counter()
-        workers, left = self._workers, len(jobs)
+        workers, left, processes = self._workers, len(jobs), self._processes
         while left:
-            self._fill_up(left)
+            if not self._fill_up(min(processes, left)):
+                processes = len(workers)  # as many as the system allows
             self._share_out(waiting)
             for pipe in connection.wait(list(workers)):
                 worker = workers[pipe]
@@ -560,24 +560,24 @@ class Pool:
                     if self._progress:
                         self._progress(worker.jobs[0], seconds, total)
 
-    def _fill_up(self, jobs: int) -> None:
-        """Start processes, as many as there is work for and the system allows.
+    def _fill_up(self, processes: int) -> bool:
+        """Start processes until there are so many; False if the system does not allow it.
 
         Raises
         ------
         TranscribeError
             If it allows none.
         """
-        while len(self._workers) < min(self._processes, jobs):
+        while len(self._workers) < processes:
             try:
                 worker = _start(self._recipe, self._workers.values())
             except OSError as error:
                 if not self._workers:
                     reason = error.strerror or error
                     raise TranscribeError(f"no process can be started: {reason}; try --jobs 1") from error
-                self._processes = len(self._workers)
-            else:
-                self._workers[worker.pipe] = worker
+                return False
+            self._workers[worker.pipe] = worker
+        return True
 
     def _share_out(self, waiting: deque[Job]) -> None:
         for held in (0, 1):

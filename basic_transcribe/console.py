@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from .errors import OutputError, TranscribeError, printable
 
@@ -86,6 +86,25 @@ def silence(*streams: TextIO | None) -> None:
                 os.dup2(nothing.fileno(), stream.fileno())
 
 
+class _Terminal:
+    """Standard error for progress bars, which end no run where the terminal has gone."""
+
+    def write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+        except OSError:
+            silence(sys.stderr)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            silence(sys.stderr)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class Bars:
     """Progress bars on standard error while it is a terminal: one per recording at work, one for all."""
 
@@ -105,7 +124,7 @@ class Bars:
             TaskProgressColumn(show_speed=False),
             TextColumn("{task.fields[done]}", markup=False),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(file=cast(TextIO, _Terminal())),
             transient=True,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )

@@ -84,7 +84,7 @@ def given_estimate(recording: Recording, folder: Path) -> Path:
         If there is none, or it is the reference.
     """
     stem = folder / recording.set_name / recording.name
-    for path in (stem.with_name(stem.name + e) for known in ESTIMATE_EXTENSIONS for e in (known, known.upper())):
+    for path in (stem.with_name(stem.name + e) for lower in ESTIMATE_EXTENSIONS for e in (lower, lower.upper())):
         if path.is_file():
             if path.samefile(recording.reference):
                 raise TranscribeError(f"{path}: this estimate is the reference itself; give another folder")

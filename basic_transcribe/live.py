@@ -143,6 +143,8 @@ class Playback:
         From each onset to its note-on, in seconds; those that the end of the recording hastened are left out.
     warnings : sequence of str
         What a careful listener should know of the recording; complete when it has ended.
+    position : float
+        Seconds of sound given out so far.
 
     Raises
     ------
@@ -170,7 +172,7 @@ class Playback:
         self._path, self._part, self._fast = path, Part(channel=channel), fast
         self._clock, self._sleep = clock, sleep
         self._begun = 0.0  # on the clock
-        self._position = 0.0  # seconds of sound given out
+        self.position = 0.0
         self._playing = False
 
     def __iter__(self) -> Iterator[Float32]:
@@ -184,8 +186,8 @@ class Playback:
                 for start in range(0, len(block), size):
                     chunk = block[start : start + size]
                     samples += len(chunk)
-                    self._position = samples / self.sample_rate
-                    ahead = self._begun + self._position - self._clock()
+                    self.position = samples / self.sample_rate
+                    ahead = self._begun + self.position - self._clock()
                     if ahead > 0 and not self._fast:
                         self._sleep(ahead)
                     yield chunk
@@ -193,7 +195,7 @@ class Playback:
 
     def __call__(self, event: Event) -> None:
         if event.velocity and self._playing:
-            now = self._position if self._fast else self._clock() - self._begun
+            now = self.position if self._fast else self._clock() - self._begun
             self.delays.append(now - event.time)
 
     def summary(self) -> str:
@@ -348,7 +350,7 @@ class MidiOut:
         with ExitStack() as stack:  # in reverse order, each of them even if others fail
             stack.callback(self._port.close)
             stack.callback(self._send, Message("control_change", control=ALL_NOTES_OFF))
-            for pitch in sorted(self._held, reverse=True):
+            for pitch in sorted(self._held):
                 stack.callback(self._send, Message("note_off", note=pitch))
 
     def _send(self, message: Any) -> None:
@@ -451,9 +453,11 @@ def listen(
         if playback:
             for warning in playback.warnings:
                 remark(f"{playback.name}: {warning}")
-            remark(playback.summary())
+            if playback.position:
+                remark(playback.summary())
 
     with ExitStack() as stack:
+        stack.callback(tell_of_source)  # when notes have ended and devices are closed
         if isinstance(source, Microphone):
             stack.enter_context(source)
         sinks: list[Sink] = [playback] if playback else []
@@ -462,7 +466,6 @@ def listen(
         if show is not None:
             sinks.append(lambda event: show(str(event)))
         remark(f"{source.name}, {source.sample_rate:g} Hz; a note is known within {1000 * transcriber.latency:.0f} ms")
-        stack.callback(tell_of_source)
         run(_checked(source, attend), transcriber, sinks, count_damaged)
 
 

@@ -100,7 +100,7 @@ class Transcription:
     def shaped(self, settings: ShapeSettings, beats: Beats | None = None) -> Transcription:
         """The same with other notes: merged, thinned, moved to a scale or a grid. See :class:`ShapeSettings`.
 
-        Markers of notes that are left out or changed by it go.
+        Markers go whose notes it leaves out, or gives another onset or pitch.
 
         Parameters
         ----------

@@ -91,11 +91,16 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
     with ThreadPoolExecutor(threads - 1) as pool:
         coming: deque[tuple[Item, Future[Result]]] = deque()
 
+        alone = False
+
         def begun(item: Item) -> Future[Result]:
-            try:
-                return pool.submit(work, item)
-            except RuntimeError:  # Python ends: the threads that still run may start no others
-                return _outcome(work, item)
+            nonlocal alone
+            if not alone:
+                try:
+                    return pool.submit(work, item)
+                except RuntimeError:  # no more threads can be started: Python ends, or there are too many
+                    alone = True
+            return _outcome(work, item)
 
         def help_out() -> bool:
             """Do the first that no other thread has begun; False if there is none."""

@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -152,7 +152,8 @@ def _reported(
         report.problem(error)
         return report.exit_code
     except Stop as stop:
-        (stopped or report.stopped)(signal.Signals(stop.signum).name)
+        with suppress(OutputError):  # the terminal may have gone, which is why
+            (stopped or report.stopped)(signal.Signals(stop.signum).name)
         return 128 + stop.signum
     close()
     return report.exit_code

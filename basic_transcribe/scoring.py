@@ -12,11 +12,12 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,8 @@ def _mark(path: Path) -> str:
                 with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
                     return "column confidence" if next(csv.reader(file), []) == list(CSV_HEADER) else ""
             case ".jams":
-                return "annotation_tools" if b'"annotation_tools": "basic_transcribe' in path.read_bytes() else ""
+                ours = re.search(rb'"annotation_tools"\s*:\s*"basic_transcribe', path.read_bytes())
+                return "annotation_tools" if ours else ""
     except (OSError, csv.Error):  # whoever reads the notes says so
         return ""
     return "text event basic_transcribe" if read_fingerprint(path) else ""
@@ -220,7 +222,7 @@ def load_notes(path: Path, *, estimated: bool = False) -> Notes:
     ----------
     path : Path
     estimated : bool
-        Let notes of a CSV last no time, as those of a MIDI file may; they are lengthened a little.
+        Accept notes of a CSV that last no time, as those of a MIDI file may; they are lengthened a little.
 
     Raises
     ------
@@ -331,7 +333,7 @@ def _is_number(text: str) -> bool:
     return "_" not in text  # which Python allows between digits
 
 
-def load_midi(source: str | Path | BinaryIO) -> Notes:
+def load_midi(path: Path) -> Notes:
     """Read the notes of a MIDI file as a synthesiser would play them; drums are ignored.
 
     Raises
@@ -342,7 +344,7 @@ def load_midi(source: str | Path | BinaryIO) -> Notes:
         If it is no MIDI file, counts in SMPTE frames, or a note is impossible.
     """
     rows: list[_Row] = []
-    for instrument in (i for i in _parsed(source).instruments if not i.is_drum and i.notes):
+    for instrument in (i for i in _parsed(path).instruments if not i.is_drum and i.notes):
         start = np.array([n.start for n in instrument.notes])
         end = np.array([n.end for n in instrument.notes])
         bends = mean_bends(instrument, start, end).tolist()
@@ -352,22 +354,24 @@ def load_midi(source: str | Path | BinaryIO) -> Notes:
     return _checked(sorted(rows, key=lambda row: row[1:]))
 
 
-def _parsed(source: str | Path | BinaryIO) -> pretty_midi.PrettyMIDI:
+def _parsed(path: Path) -> pretty_midi.PrettyMIDI:
     import mido
     import pretty_midi
 
     try:
-        midi = mido.MidiFile(source) if isinstance(source, str | Path) else mido.MidiFile(file=source)
-        if midi.ticks_per_beat >= 0:
-            # pretty_midi takes tempi from the first track alone, but some programs write them elsewhere.
-            if any(message.type == "set_tempo" for track in midi.tracks[1:] for message in track):
-                midi.tracks.insert(0, _tempi(midi.tracks))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return pretty_midi.PrettyMIDI(mido_object=midi)
+        midi = mido.MidiFile(path)
+        frames = midi.ticks_per_beat < 0
+        # pretty_midi takes tempi from the first track alone, but some programs write them elsewhere.
+        if any(message.type == "set_tempo" for track in midi.tracks[1:] for message in track):
+            midi.tracks.insert(0, _tempi(midi.tracks))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = None if frames else pretty_midi.PrettyMIDI(mido_object=midi)
     except (EOFError, ValueError, LookupError, ArithmeticError, mido.KeySignatureError) as error:
         raise ValueError(f"damaged MIDI file ({type(error).__name__} {error}); export it again") from error
-    raise ValueError("counts in SMPTE frames; export it with ticks per quarter note")
+    if parsed is None:
+        raise ValueError("counts in SMPTE frames; export it with ticks per quarter note")
+    return parsed
 
 
 def _tempi(tracks: list[mido.MidiTrack]) -> mido.MidiTrack:

@@ -127,7 +127,7 @@ class StreamingTranscriber:
 
     @ignoring_underflow
     def push(self, samples: NDArray[np.floating[Any]]) -> list[Note]:
-        """Take the next samples; return the notes that are finished by them.
+        """Take the next samples; return the notes that are finished by them. One thread at a time may push.
 
         Parameters
         ----------

@@ -41,7 +41,9 @@ STEPS = 1.03  # ratio of neighbouring tempi
 INERTIA = 100.0  # cost of changing the tempo by a factor of e from one beat to the next
 SWITCH = 8.0  # cost of changing the feel
 HINT_OCTAVES = 0.2  # the same around a tempo that is told
-LONGEST_QUARTER = 12.0  # seconds, of beats near a hint: a MIDI file must be able to hold them, though they drift
+LONGEST_NEAR_HINT = (
+    12.0  # seconds a quarter note, of beats near a hint: a MIDI file must be able to hold them, though they drift
+)
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event
@@ -352,7 +354,7 @@ class _Search:
 
     def near(self, tempo: float) -> _Search:
         """The same around a tempo that is told."""
-        slowest = max(tempo / 1.4, 60 / (LONGEST_QUARTER * self.quarters))
+        slowest = max(tempo / 1.4, 60 / (LONGEST_NEAR_HINT * self.quarters))
         fastest = 1.4 * max(tempo, slowest)
         return replace(self, slowest=slowest, fastest=fastest, usual=tempo, octaves=HINT_OCTAVES, hinted=True)
 
@@ -402,7 +404,8 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
     usual = float(np.median(np.diff(beats)))
     drifting = _explained(search, beats)
     enough = max(drifting - DRIFT * len(beats), SHARE * drifting)
-    best, length = enough + total * float(search.prior(usual)), None
+    best = least = enough + total * float(search.prior(usual))
+    length = None
     # All tempi are tried, since among few onsets the Viterbi path has any length near the usual one.
     spectra = np.fft.rfft(search.streams, BINS_OF_CYCLE * total, axis=0)
     shortest, longest = (60 * search.rate / tempo for tempo in (search.fastest, search.slowest))
@@ -414,13 +417,13 @@ def _best(search: _Search, beats: Float64) -> tuple[Float64, bool] | None:
         i = int(scores.argmax())
         if scores[i] > best:
             best, length = scores[i], float(lengths[i])
-    if length is None:
-        return (beats, False) if drifting > 0 or search.hinted else None
-    frames = np.flatnonzero(search.streams.any(axis=1))
-    fit = _fit(_shapes(search, length), frames / length, search.streams[frames])
-    if fit.max() <= 0 and not search.hinted:
-        return None
-    return np.arange(fit.argmax() / BINS * length, total, length), True
+    if length is not None:
+        frames = np.flatnonzero(search.streams.any(axis=1))
+        fit = _fit(_shapes(search, length), frames / length, search.streams[frames])
+        if fit.max() + total * search.prior(length) > least:  # without the leeway of the spectrum
+            first = fit.argmax() / BINS * length
+            return np.arange(first, max(total, first + 1.5 * length), length), True  # at least two
+    return (beats, False) if drifting > 0 or search.hinted else None
 
 
 def _explained(search: _Search, beats: Float64) -> float:

@@ -210,16 +210,42 @@ def test_a_terminal_that_closes_may_say_so_twice(cli_environment: dict[str, str]
     """By its shell and by the kernel; what is left to be done is done all the same."""
     code = """if True:
         import signal
-        from basic_transcribe.running import signals
-        signals.deferred = True
+        from basic_transcribe.running import Stop, signals
         signals.install()
-        for _ in range(2):
+        try:
             signal.raise_signal(signal.SIGHUP)
-        print(signals.received == signal.SIGHUP)
+        except Stop as stop:
+            print(stop.signum == signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        print("done")
     """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=cli_environment, capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"True\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"True\ndone\n", b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("arguments", [["in", "-o", "out"], ["batch", "in", "out"]], ids=["plain", "batch"])
+def test_129_a_terminal_that_closes(
+    arguments: list[str], endless: Path, tmp_path: Path, cli_environment: dict[str, str]
+) -> None:
+    """Neither the progress bars nor what is said of the end can be written any more."""
+    import pty
+
+    (tmp_path / "in").mkdir()
+    shutil.copy(endless, tmp_path / "in")
+    tone(tmp_path / "in/a.wav")
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        os.execve(
+            sys.executable, [sys.executable, "-m", "basic_transcribe", *arguments, "--jobs", "2"], cli_environment
+        )
+    seen = b""
+    while b"a.wav: " not in seen:
+        seen += os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")

@@ -782,7 +782,7 @@ def test_long_recordings_of_any_beat_can_be_read() -> None:
     ],
 )
 def test_impossible_beats_are_refused(beats: Beats, end: float) -> None:
-    with pytest.raises(UsageError, match="beats"):
+    with pytest.raises(UsageError, match="beat"):
         to_midi([flat(0, end, 60)], beats=beats)
 
 

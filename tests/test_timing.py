@@ -337,6 +337,15 @@ def test_any_notes_give_well_formed_beats_or_none(
         assert beats.times[-1] >= max(frames / FRAME_RATE, notes[-1].onset if notes else 0) - 1e-6
 
 
+@pytest.mark.parametrize(("seed", "count", "hint"), [(2, 6, 21.0), (13, 4, 33.0), (20, 4, 33.0)])
+def test_a_recording_not_much_longer_than_a_beat_has_two(seed: int, count: int, hint: float) -> None:
+    onsets = np.cumsum(np.random.default_rng(seed).uniform(0.2, 0.8, count))
+    notes = [Note(float(t), float(t) + 0.2, 60, 80, 0.9) for t in onsets]
+    beats = estimate_beats(silence(onsets[-1] + 0.3), FRAME_RATE, notes, tempo_hint=hint)
+    assert beats is not None
+    assert beats.tempo == pytest.approx(hint, rel=0.4)
+
+
 @pytest.mark.parametrize("hint", [0.0, -1.0, 1e9, float("nan")])
 def test_an_impossible_hint_is_refused(hint: float) -> None:
     with pytest.raises(UsageError, match="between 4 and 1000 beats per minute"):
