@@ -56,6 +56,13 @@ def complain(text: str) -> None:
         _unheard = True
 
 
+def complain_of(error: TranscribeError, *, debug: bool) -> None:
+    """Say what went wrong, after its traceback if that is wanted."""
+    if debug:
+        complain("".join(traceback.format_exception(error)).rstrip())
+    complain(f"error: {printable(error)}")
+
+
 _unheard = False
 
 
@@ -213,9 +220,7 @@ class Report:
 
     def problem(self, error: TranscribeError) -> None:
         """Something that is wrong, but not with an input."""
-        if self.debug:
-            complain("".join(traceback.format_exception(error)).rstrip())
-        self.error(str(error))
+        complain_of(error, debug=self.debug)
         self.exit_code = max(self.exit_code, error.exit_code)
 
     def preview(self, result: Result) -> None:

@@ -122,7 +122,7 @@ class Transcription:
         markers = {*self.markers, *shaped.markers}
         if self.markers:  # those of notes that are not as they were
             markers -= remarks(self.notes) - remarks(shaped.notes)
-        kept = tuple(sorted(markers, key=lambda m: (m.time, m.text)))
+        kept = tuple(sorted(markers))
         return replace(self, notes=shaped.notes, beats=beats, markers=kept)
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:

@@ -278,7 +278,7 @@ def _identity(path: str | Path, status: os.stat_result) -> Identity:
     return os.path.normcase(os.path.realpath(path))  # some disks on Windows number no files
 
 
-def _identity_of(path: str | Path) -> Identity | None:
+def identity_of(path: str | Path) -> Identity | None:
     """The same; None if there is nothing."""
     try:
         return _identity(path, os.stat(path))
@@ -434,8 +434,8 @@ def _known(source: Path, entry: Entry | None) -> Entry | None:
     path = absolute(source)
     if entry is None or entry.input == path:
         return entry
-    identity = _identity_of(path)
-    same = identity is not None and identity == _identity_of(entry.input)
+    identity = identity_of(path)
+    same = identity is not None and identity == identity_of(entry.input)
     return replace(entry, input=path) if same else entry
 
 
@@ -506,13 +506,13 @@ class _Names:
         # A folder spelt otherwise, or reached by a link, has files of the same names: only those are looked at.
         names = {folded(found[i].source.name) for i in new}
         earlier: dict[Identity | None, Entry] = {
-            _identity_of(entry.input): entry
+            identity_of(entry.input): entry
             for entry in self._entries
             if names and entry.output is not None and folded(os.path.basename(entry.input)) in names
         }
         earlier.pop(None, None)
         for i in new if earlier else ():
-            known[i] = earlier.get(_identity_of(found[i].source))
+            known[i] = earlier.get(identity_of(found[i].source))
         return known
 
     def _listed(self, output: PurePosixPath) -> tuple[Path, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from .console import Bars, Report, complain, silence, unheard
+from .console import Bars, Report, complain, complain_of, silence, unheard
 from .errors import OutputError, TranscribeError, UsageError, printable, temporary_folder
 
 if TYPE_CHECKING:
@@ -104,9 +103,7 @@ def exit_with(run: Callable[[], int], *, debug: bool = False) -> NoReturn:
     try:
         code = run()
     except TranscribeError as error:
-        if debug:
-            complain("".join(traceback.format_exception(error)).rstrip())
-        complain(f"error: {printable(error)}")
+        complain_of(error, debug=debug)
         code = error.exit_code
     except Stop as stop:
         code = 128 + stop.signum

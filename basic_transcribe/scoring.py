@@ -183,8 +183,8 @@ def _holds_notes(path: Path) -> bool:
     return True
 
 
-def recordings(root: Path, sets: Sequence[str] | None = None) -> list[Recording]:
-    """The recordings that :func:`find` finds.
+def find_some(root: Path, sets: Sequence[str] | None = None) -> Found:
+    """As :func:`find`, where nothing may fail or be missing.
 
     Raises
     ------
@@ -199,7 +199,12 @@ def recordings(root: Path, sets: Sequence[str] | None = None) -> list[Recording]
         empty = printable(root.joinpath(*sorted(set(sets or ()) - folders)[:1]))
         why = "".join(f" ({printable(path)}: {remark})" for path, remark in found.remarks[:1])
         raise TranscribeError(f"{empty}: no recordings with references; check the path{why}")
-    return found.recordings
+    return found
+
+
+def recordings(root: Path, sets: Sequence[str] | None = None) -> list[Recording]:
+    """The recordings that :func:`find_some` finds; it raises the same."""
+    return find_some(root, sets).recordings
 
 
 def load_reference(path: Path) -> Notes:

@@ -159,7 +159,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     ]
     if scale and settings.scale_mode == "mark":
         markers += [_off_scale(note) for note in shaped if note.pitch not in scale]
-    return Shaped(tuple(shaped), tuple(sorted(markers, key=lambda m: (m.time, m.text))))
+    return Shaped(tuple(shaped), tuple(sorted(markers)))
 
 
 def remarks(notes: Iterable[Note]) -> set[Marker]:

@@ -41,9 +41,7 @@ STEPS = 1.03  # ratio of neighbouring tempi
 INERTIA = 100.0  # cost of changing the tempo by a factor of e from one beat to the next
 SWITCH = 8.0  # cost of changing the feel
 HINT_OCTAVES = 0.2  # the same around a tempo that is told
-LONGEST_NEAR_HINT = (
-    12.0  # seconds a quarter note, of beats near a hint: a MIDI file must be able to hold them, though they drift
-)
+LONGEST_NEAR_HINT = 12.0  # seconds a quarter note, near a hint: though it drifts, a MIDI file must be able to hold it
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event

@@ -430,7 +430,7 @@ class Key:
         return f"{'FCGDAEB'[place % 7]}{('b', '', '#')[place // 7 + 1]} {self.mode}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Marker:
     """A remark at a moment of the recording: a time in seconds and a text."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from .errors import TranscribeError, UsageError
-from .plan import is_recording
+from .plan import identity_of, is_recording
 
 SETTLED = 1.0  # seconds for which neither size nor time of a complete recording changes
 TICK = 200  # milliseconds between two looks at those that wait
@@ -115,7 +115,7 @@ def _until_replaced(
         def is_set(self) -> bool:
             return stopped()
 
-    identities = [_identity(folder) for folder in folders]
+    identities = [identity_of(folder) for folder in folders]
     # Links resolved, for some systems tell of changes by such paths. Outer folders first.
     roots = {Path(os.path.realpath(folder)): folder for folder in sorted(folders, key=lambda f: len(f.parts))}
     settling = Settling(settled)
@@ -133,7 +133,7 @@ def _until_replaced(
             now = time.monotonic()
             # One that is removed and made again may well get the same number.
             removed = any(change == Change.deleted and Path(name) in roots for change, name in happened)
-            if removed or [_identity(folder) for folder in folders] != identities:
+            if removed or [identity_of(folder) for folder in folders] != identities:
                 return
             for path in (path for change, name in happened if change != Change.deleted for path in _files(Path(name))):
                 root = next((root for root in roots if path.is_relative_to(root)), None)
@@ -148,15 +148,6 @@ def _until_replaced(
         where = ", ".join(map(str, folders))
         message = f"{where}: cannot be watched: {error}; run batch without --watch from time to time"
         raise TranscribeError(message) from error
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another of its name; None if it is gone."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _files(path: Path) -> list[Path]:

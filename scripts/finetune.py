@@ -378,8 +378,9 @@ def finetune(args: argparse.Namespace) -> None:
     trained: dict[str, float] = torch.load(start, map_location="cpu", weights_only=True).get("trained", {})
     rooms = material(args.data)
     kept = [clip for pool in train.load_clips(args.keep) for clip in pool] if args.keep else []
-    takes = [read_take(recording) for recording in scoring.recordings(args.folder)]
-    for path, remark in scoring.find(args.folder).remarks:
+    found = scoring.find_some(args.folder)
+    takes = [read_take(recording) for recording in found.recordings]
+    for path, remark in found.remarks:
         print(f"{printable(path)}: {remark}")
     training, heldout = split(takes, args.holdout, args.seed, trained)
     check_notes(training, heldout, args.folder)

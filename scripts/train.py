@@ -363,8 +363,8 @@ def train(
             if state.step % 50 == 0:
                 seconds = time.time() - began
                 speed = (state.step - first) * options.batch * options.frames / FRAME_RATE / seconds
-                losses_now = {k: round(v / 50, 4) for k, v in running.items()}
-                print(state.step, f"{seconds:.0f} s", losses_now, f"{speed:.0f}x", flush=True)
+                means = {k: round(v / 50, 4) for k, v in running.items()}
+                print(state.step, f"{seconds:.0f} s", means, f"{speed:.0f}x", flush=True)
                 running = dict.fromkeys(WEIGHTS, 0.0)
             if state.step % save_every == 0 or state.step == options.steps:
                 state.save(checkpoint)

@@ -17,7 +17,7 @@ const FAINT = 0.7; // of the threshold: what reaches it is a candidate
 class Cancelled extends Error {}
 
 /** What is tracked and shown. */
-interface Open {
+interface Shown {
   recording: Recording | null;
   settings: FullSettings;
   notes: Note[];
@@ -25,7 +25,7 @@ interface Open {
 
 export class Service {
   readonly #network: Network;
-  #open: Open;
+  #open: Shown;
 
   constructor(network: Network) {
     this.#network = network;
