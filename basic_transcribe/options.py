@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -23,8 +26,61 @@ NOTES, TIME, MIDI, FILES, PARTS, RUN, WHICH = (
 SECTIONS = ("Arguments", "Options", WHICH, PARTS, NOTES, TIME, MIDI, FILES, RUN)  # in this order
 
 
+_WHOLE, _DECIMAL = re.compile(r"[+-]?\d{1,9}", re.ASCII), re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
+
+class _Plainly:
+    """What typer makes of the values of an option or argument, without pydantic for those that leave no doubt.
+
+    Since 0.29 typer has pydantic convert them, even what was not given; to load that takes longer than to transcribe
+    ten seconds of sound.
+
+    Parameters
+    ----------
+    parameter : typer.core.TyperArgument or typer.core.TyperOption
+    """
+
+    def __init__(self, parameter: Any) -> None:
+        self._descriptor, self._thorough = parameter.type_descriptor, parameter.get_runtime_param
+        info = self._descriptor.parameter_info
+        self._least = -math.inf if info.min is None else info.min
+        self._most = math.inf if info.max is None else info.max
+        self._anywhere = info.file_okay and info.dir_okay
+        self._anywhere &= not (info.exists or info.writable or info.resolve_path)
+
+    def __call__(self) -> _Plainly:
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as the command wants it."""
+        kind = self._descriptor.annotation
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if isinstance(value, str) and self._is_plain(kind, value):
+            return kind(value)
+        if kind == list[str] and isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+            return list(value)
+        return self._thorough().coerce(value, param=param, ctx=ctx)
+
+    def _is_plain(self, kind: Any, text: str) -> bool:
+        if kind is Path:
+            return self._anywhere and (os.access(text, os.R_OK) or not os.path.exists(text))
+        if kind in (int, float):
+            plain = (_WHOLE if kind is int else _DECIMAL).fullmatch(text)
+            return plain is not None and self._least <= kind(text) <= self._most
+        return kind is str
+
+
 class Sectioned(typer.core.TyperCommand):
     """Shows options under the headings of their help panels, which without rich would be one long list."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)
+        for parameter in parameters:
+            thorough = getattr(parameter, "get_runtime_param", None)
+            if thorough is not None and not isinstance(thorough, _Plainly):
+                parameter.get_runtime_param = _Plainly(parameter)
+        return parameters
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

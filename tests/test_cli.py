@@ -24,6 +24,8 @@ import numpy as np
 import pretty_midi
 import pytest
 import soundfile
+import typer.core
+import typer.main
 from conftest import Run, is_worker
 from typer.testing import CliRunner
 
@@ -1020,3 +1022,34 @@ def test_bends_that_are_asked_for_are_looked_for(mode: str) -> None:
 
 def test_the_presets_of_the_help_are_those_there_are() -> None:
     assert tuple(sorted(PRESETS)) == PRESET_NAMES
+
+
+@pytest.mark.parametrize("app", ["app", "batch_app", "evaluate_app", "live_app"])
+def test_values_are_what_typer_itself_makes_of_them(app: str) -> None:
+    """Without pydantic, which newer versions of typer would load to convert them."""
+    command = typer.main.get_command(getattr(commands, app))
+    context = command.make_context("test", [], resilient_parsing=True)
+    if not hasattr(typer.core.TyperOption, "get_runtime_param"):
+        pytest.skip("this typer does without pydantic")
+
+    def outcome(convert: typing.Any, parameter: typing.Any, value: object) -> tuple[type, str]:
+        try:
+            converted = convert.coerce(value, param=parameter, ctx=context)
+        except Exception as error:
+            return type(error), str(error)
+        return type(converted), repr(converted)  # NaN is not equal to itself
+
+    texts = "|a b|7|-7|+7|007|0|1_0| 7|7.50|.5|5.|1e3|nan|inf|\u0667|1111111111111111".split("|")
+    for parameter in command.get_params(context):
+        several = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+        thorough = type(parameter).get_runtime_param(parameter)
+        for value in [None, *(((), ("a",), ("a", "-1")) if several else texts)]:
+            assert outcome(parameter.get_runtime_param(), parameter, value) == outcome(thorough, parameter, value)
+
+
+def test_pydantic_stays_out_of_it(tmp_path: Path) -> None:
+    code = "import sys; from basic_transcribe.cli import main\ntry: main()\nfinally: print('pydantic' in sys.modules)"
+    recording = tone(tmp_path / "a.wav")
+    options = ["--output-dir", str(tmp_path / "out"), "--onset-threshold", "0.5", "--jobs", "1", "--csv"]
+    command = [sys.executable, "-c", code, str(recording), *options]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout.endswith("False\n")
