@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -12,6 +13,10 @@ def main() -> None:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there are other handlers: no traceback of an import
+    if getattr(sys, "frozen", False):  # PyInstaller's programs, which start their workers by running themselves
+        import multiprocessing
+
+        multiprocessing.freeze_support()
     from .cli import main as run  # here, since the workers of a batch import this module and need none of that
 
     run()

@@ -32,18 +32,18 @@ from .decoders import (
     to_float,
 )
 from .errors import AudioError, UsageError, printable
-from .tuning import LISTENED, MOST_LISTENED, estimate_tuning, ratio_of
+from .tuning import TuningEstimator, ratio_of
 from .types import Float32, Part, number
 
 __all__ = ["AUDIO_EXTENSIONS", "AV_EXTENSIONS", "AudioInfo", "AudioStream", "open_audio", "probe"]
 
 AUDIO_EXTENSIONS = frozenset(
-    ".aif .aifc .aiff .au .bwf .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
+    ".aif .aifc .aiff .au .bwf .caf .flac .mp2 .mp3 .mpa .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
 )
 """Extensions, lower case, of what the core reads."""
 AV_EXTENSIONS = frozenset(
-    ".3gp .aac .ac3 .ape .asf .avi .flv .m4a .m4b .m4v .mka .mkv .mov .mp4 .mpeg .mpg .ts .tta"
-    " .webm .wma .wmv .wv".split()
+    ".3g2 .3gp .aac .ac3 .amr .ape .asf .avi .dff .dsf .flv .m2ts .m4a .m4b .m4v .mka .mkv .mov .mp4 .mpeg .mpg .mts"
+    " .mxf .ts .tta .webm .wma .wmv .wv".split()
 )
 """Extensions, lower case, of what needs the extra ``av``."""
 
@@ -52,7 +52,11 @@ MAX_SAMPLE = 1e6  # 120 dB above full scale is damage, and its square may overfl
 SILENCE = 1e-3
 CANCELLED = 10**-1.5  # the mono sum lies this much (15 dB) below the sum of unrelated channels
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 1e-3
-QUIET, INAUDIBLE = 1e-2, 1e-5  # of the loudest sample; the model hears nothing below a mean square of -50 dB
+INAUDIBLE = 1e-5  # of the loudest sample
+QUIET = 1e-2  # of the loudest tenth of a second; below it notes get lost
+FLOOR = 1e-5  # mean square, -50 dB; the model hears nothing below
+UNUSED = 1e-4  # of the loudest channel's mean square, 40 dB: what is below is silent beside it
+FADE_SECONDS = 0.02  # in which a channel that begins to sound gets its share
 SPOOL_BYTES, SPOOL_PIECE = 2**26, 2**16
 RESAMPLED_AT_ONCE = 2**16  # samples; they stay in the processor's cache
 
@@ -146,7 +150,7 @@ class AudioStream:
             heard: list[Float32] = []
             if self._tuning is None:
                 blocks = self._resampled(self._remembered(held), 0.0)
-                self._tuning = estimate_tuning(_listened_to(blocks, heard, self._target_rate), self._target_rate)
+                self._tuning = _tuning_of(blocks, heard, self._target_rate)
                 if not self._tuning:
                     held.clear()
                     self._blocks = _preceded(heard, blocks)
@@ -159,7 +163,7 @@ class AudioStream:
         """What is decoded, which is held until the tuning is known."""
         for block in self._mono:
             if self._tuning is None:
-                held.append(block)
+                held.append(_put_aside(block))
             yield block
 
     def _resampled(self, blocks: Iterator[Float32], tuning: float) -> Generator[Float32, None, None]:
@@ -175,7 +179,7 @@ class AudioStream:
         used = np.flatnonzero(weights)
         mix = Mix(len(used), rate, start) if part.channel == "mix" and len(used) > 1 else None
         frames = clipped = over = 0
-        loudest = 0.0
+        loudest, loudness = 0.0, _Loudness(rate)
         for whole in decoded.blocks(start, stop):
             block = whole if len(used) == whole.shape[1] else np.ascontiguousarray(whole[:, used])
             peak = _peak(block)
@@ -194,12 +198,14 @@ class AudioStream:
                 peak = _peak(mono)  # between channels that are the same there is nothing at the side
             loudest = max(loudest, peak)
             if len(mono):
+                loudness.push(mono)
                 yield mono
         decoded.verify()
         if start and not frames:
             raise AudioError(_nothing_left(decoded, part))
         if mix:
             if len(rest := mix.finish()):
+                loudness.push(rest)
                 yield rest
             if mix.warning:
                 self.warnings.append(mix.warning)
@@ -216,10 +222,10 @@ class AudioStream:
             )
         elif loudest < INAUDIBLE:
             self.warnings.append("silence: there is nothing to hear")
-        elif loudest < QUIET:
+        elif (level := loudness.finish()) < QUIET:
             self.warnings.append(
-                f"very quiet: the loudest sample is {-20 * math.log10(loudest):.0f} dB below full scale; notes may be"
-                " missing, so raise its level"
+                f"very quiet: its loudest tenth of a second is {-20 * math.log10(max(level, INAUDIBLE)):.0f} dB below"
+                " full scale; notes may be missing, so raise its level"
             )
         # Where damage ended it, the header knows better than the last sample that could be read.
         length = max(decoded.seconds, self.info.duration or 0)
@@ -240,8 +246,10 @@ class AudioStream:
 class Mix:
     """The mean of two or more channels, or one of the louder for each second in which they cancel each other.
 
-    Seconds are counted from the first sample on, so it does not matter in which blocks these come. Use either
-    :meth:`mono` and :meth:`finish` or, where nobody can wait for a second to end, :meth:`prompt`.
+    A channel that is silent beside the others is left out of the mean until the first second in which it is not: it
+    would make them softer. It is not left out again, so there are few steps in level. Seconds are counted from the
+    first sample on, so it does not matter in which blocks these come. Use either :meth:`mono` and :meth:`finish` or,
+    where nobody can wait for a second to end, :meth:`prompt`.
 
     Parameters
     ----------
@@ -253,7 +261,11 @@ class Mix:
     """
 
     def __init__(self, channels: int, rate: float, start: int = 0) -> None:
-        self._mean = np.full(channels, 1 / channels, np.float32)
+        self._mean = np.full(channels, 1 / channels, np.float32)  # weights
+        self._before = self._mean  # those that are faded out
+        self._fade = self._faded = 0  # samples that this takes, and took so far
+        self._sounded = np.zeros(channels, bool)
+        self._loudest = 0.0  # mean square of a channel so far
         self._second = min(round(rate), BLOCK_VALUES // channels)
         self._rate, self._start = rate, start
         self._held = np.zeros((0, channels), np.float32)  # less than a second
@@ -286,7 +298,7 @@ class Mix:
             self._heard[self._filled : self._filled + len(piece)] = piece
             self._filled, done = self._filled + len(piece), done + len(piece)
             if self._filled == self._second:
-                self._judge(self._heard, self._heard @ self._mean)
+                self._judge(self._heard)
                 self._filled = 0
         return mono
 
@@ -310,22 +322,42 @@ class Mix:
         return mono
 
     def _one(self, second: Float32) -> Float32:
-        mono = second @ self._mean
         # A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
-        if 2 * len(second) >= self._second or not self._position:
-            self._judge(second, mono)
-        return self._taken(second, mono)
+        judged = 2 * len(second) >= self._second or not self._position
+        return self._taken(second, self._judge(second) if judged else second @ self._mean)
 
-    def _judge(self, second: Float32, mono: Float32) -> None:
+    def _judge(self, second: Float32) -> Float32:
+        """Find out how to mix this second; its mean."""
         energy = np.array([float(channel @ channel) for channel in second.T])
+        self._leave_out_silent(energy / len(second))
+        mono = second @ self._mean
+        energy[self._mean == 0] = 0
         # From a second to the next it must not go to and fro.
         limit = 3 * CANCELLED if self._cancels else CANCELLED
-        self._cancels = _cancels(float(mono @ mono), energy, limit) and _peak(second) > SILENCE
+        self._cancels = _cancels(float(mono @ mono), energy[self._mean > 0], limit) and _peak(second) > SILENCE
         if self._cancels and (self._first is None or energy[self._louder] < energy.max() / 2):
             self._louder = int(np.argmax(energy))
+        return mono
+
+    def _leave_out_silent(self, power: NDArray[np.float64]) -> None:
+        self._loudest = max(self._loudest, float(power.max()))
+        if self._loudest < FLOOR:  # noise, maybe, and others may fade in
+            return
+        self._sounded |= power >= UNUSED * self._loudest
+        used, count = np.count_nonzero(self._mean), np.count_nonzero(self._sounded)
+        if used == count:
+            return
+        self._before, self._mean = self._mean, (self._sounded / count).astype(np.float32)
+        # To become louder in a moment would be an onset; that of a new channel must not be lost.
+        fade = self._second if count < used else round(FADE_SECONDS * self._rate)
+        self._fade, self._faded = fade if self._position else 0, 0
 
     def _taken(self, samples: Float32, mono: Float32) -> Float32:
-        """What these samples become."""
+        """What these samples become, of which this is the mean."""
+        if (left := min(self._fade - self._faded, len(samples))) > 0:
+            share = np.arange(self._faded, self._faded + left, dtype=np.float32) / np.float32(self._fade)
+            mono[:left] += (1 - share) * (samples[:left] @ (self._before - self._mean))
+            self._faded += left
         if self._cancels:
             mono = samples[:, self._louder]
             self._first = self._position if self._first is None else self._first
@@ -386,6 +418,29 @@ def _flat_and_beyond(block: Float32) -> tuple[int, int]:
     return int(np.count_nonzero(equal[1:] & equal[:-1])), int(np.count_nonzero(size > 1))
 
 
+class _Loudness:
+    """Of the loudest tenth of a second, the median of the peaks of its ten parts, which clicks do not raise."""
+
+    def __init__(self, rate: float) -> None:
+        self._part = round(rate / 100)
+        self._rest = np.zeros(0, np.float32)
+        self._level = 0.0
+
+    def push(self, block: Float32) -> None:
+        if self._level >= QUIET:  # more is not asked
+            return
+        samples = np.concatenate([self._rest, block])
+        whole = len(samples) - len(samples) % (10 * self._part)
+        if whole:
+            peaks = np.abs(samples[:whole]).reshape(-1, 10, self._part).max(axis=2)
+            self._level = max(self._level, float(np.median(peaks, axis=1).max()))
+        self._rest = samples[whole:]
+
+    def finish(self) -> float:
+        """Of what is shorter than that, the loudest sample."""
+        return self._level or (_peak(self._rest) if len(self._rest) else 0.0)
+
+
 def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> bool:
     # The mean of n unrelated channels has 1/n of their mean energy.
     return mixed_energy * len(energy) < limit * float(energy.mean())
@@ -394,25 +449,24 @@ def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> 
 def _preceded(first: list[Float32], rest: Iterator[Float32]) -> Generator[Float32, None, None]:
     """Blocks that are let go of one by one, and those after them."""
     while first:
-        yield first.pop(0)
+        yield np.ascontiguousarray(first.pop(0))
     yield from rest
 
 
-def _listened_to(blocks: Iterator[Float32], heard: list[Float32], rate: int) -> Float32:
-    """What comes first, as much as tells the tuning, which is also put aside in ``heard``: silence does not count."""
-    pieces: list[Float32] = []
-    rest = np.zeros(0, np.float32)
-    sounding = 0
+def _put_aside(block: Float32) -> Float32:
+    """The same; of silence, which may last for hours, no more than its length."""
+    return block if block.any() else np.broadcast_to(np.float32(0), block.shape)
+
+
+def _tuning_of(blocks: Iterator[Float32], heard: list[Float32], rate: int) -> float:
+    """The tuning that is found in what comes first, which is put aside in ``heard``."""
+    estimator = TuningEstimator(rate)
     for block in blocks:
-        heard.append(block)
-        rest = np.concatenate([rest, block])
-        while len(rest) >= rate and sounding < LISTENED and len(pieces) < MOST_LISTENED:
-            pieces.append(rest[:rate])
-            sounding += _peak(pieces[-1]) > SILENCE
-            rest = rest[rate:]
-        if sounding >= LISTENED or len(pieces) >= MOST_LISTENED:
-            return np.concatenate(pieces)
-    return np.concatenate([*pieces, rest])
+        heard.append(_put_aside(block))
+        estimator.push(block)
+        if estimator.is_enough:
+            break
+    return estimator.finish()
 
 
 def _resample(blocks: Iterator[Float32], rate: float, target_rate: float) -> Generator[Float32, None, None]:
@@ -475,8 +529,8 @@ def open_audio(
         Sample rate of the blocks, in Hz.
     part : Part, optional
         The excerpt, cut at the samples nearest to its start and end, and the channel; all of the recording and the mean
-        of its channels if omitted. ``left``, ``right`` and ``mid`` of a mono recording are its one channel; of more
-        than two channels, ``left`` and ``right`` are the first two.
+        of its channels, but for silent ones, if omitted. ``left``, ``right`` and ``mid`` of a mono recording are its
+        one channel; of more than two channels, ``left`` and ``right`` are the first two.
     tuning : float, optional
         Cents by which the recording's A lies above 440 Hz, which the blocks, played at ``target_rate``, make up for;
         their time runs slower or faster then. None finds it out from the first seconds.

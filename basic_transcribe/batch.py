@@ -6,16 +6,19 @@ that it need not wait. Its death costs at most the one in hand, which is tried o
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import signal
+import stat
 import sys
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import connection, get_context
 from pathlib import Path
@@ -30,7 +33,7 @@ from .plan import Job, Result, absolute
 from .processors import settle_in, single_threaded
 from .shaping import ShapeSettings
 from .tuning import hertz_of
-from .types import BeatSettings, Part, TrackerSettings
+from .types import Beats, BeatSettings, Part, TrackerSettings
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 2
 LEFT_TO_THE_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
+TOGETHER = 10 * 10**9  # nanoseconds between the MIDI file and the others of one run; whoever edits them takes longer
+MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}  # EINVAL: no name of a file, on Windows
 
 Progress = Callable[[Job, float, "float | None"], None]
 Outcome = TypeVar("Outcome")
@@ -119,6 +124,13 @@ def fingerprint(digest: str, settings: str) -> str:
     return f"1 input={digest} settings={settings}"
 
 
+def stamped(entry: Entry) -> Entry:
+    """An entry as it is told by this version, now."""
+    from . import __version__
+
+    return replace(entry, version=__version__, time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a recording needs.
@@ -154,7 +166,8 @@ class Task:
         self.job, self.recipe = job, recipe
         self.entry = Entry(absolute(job.source), None, "failed", fingerprint=settings)  # filled in as it goes on
         self._state: tuple[int, int, int] | None = None
-        self._current: dict[str, str] = {}  # digests, by extension, of outputs found up to date, or written
+        self._there: dict[str, int] = {}  # bytes, by extension, of the outputs that were there
+        self._current: dict[str, tuple[str, int]] = {}  # digest and bytes of those found up to date, or written
 
     def run(self, transcriber: Transcriber, progress: Progress | None = None) -> Result:
         """Transcribe the recording and write its outputs, unless they are up to date. Failures are returned."""
@@ -191,12 +204,26 @@ class Task:
         for_good : bool
             The same recording will fail again with the same settings.
         """
-        files, older = self._digests()
-        entry = replace(self.entry, message=message, files=files, older=older)
+        entry = self._told(message=message)
         if not for_good:
             entry = replace(entry, fingerprint="")
         details = traceback.format_exc() if sys.exc_info()[0] else ""
-        return Result(self.job.label, "failed", message, exit_code, details=details, entry=entry)
+        reason = self.job.reason(message)
+        return Result(self.job.label, "failed", message, exit_code, reason=reason, details=details, entry=entry)
+
+    def _told(self, **changes: Any) -> Entry:
+        """The entry with these changes and what is known of the outputs now."""
+        files, older = self._earlier()
+        sizes = dict(self.job.known.sizes) if files and self.job.known is not None else {}
+        digests = {extension: digest for extension, (digest, _) in self._current.items()}
+        entry = replace(
+            self.entry,
+            files=files | digests,
+            older={e: digest for e, digest in older.items() if e not in digests},
+            sizes=sizes | {extension: size for extension, (_, size) in self._current.items()},
+            **changes,
+        )
+        return stamped(entry)
 
     def _run(self, transcriber: Transcriber, progress: Progress | None) -> Result:
         job, recipe = self.job, self.recipe
@@ -211,13 +238,10 @@ class Task:
         with _uninterrupted():
             for extension, data in contents.items():
                 write_atomic(job.output(extension), data)
-                self._current[extension] = hashlib.sha256(data).hexdigest()
-        files, older = self._digests()
+                self._current[extension] = hashlib.sha256(data).hexdigest(), len(data)
         seconds, notes = transcription.duration, len(transcription.notes)
         warnings = (*transcription.warnings, *warnings)
-        entry = replace(
-            self.entry, status="done", seconds=seconds, notes=notes, warnings=warnings, files=files, older=older
-        )
+        entry = self._told(status="done", seconds=seconds, notes=notes, warnings=warnings)
         written = str(job.output(step.wanted[0]))
         heard = _heard(transcription, recipe)
         return Result(job.label, "done", written, 0, notes, seconds, heard, warnings, entry=entry)
@@ -238,6 +262,8 @@ class Task:
         status = os.stat(job.source)
         self._state = _state(status)
         self.entry = replace(self.entry, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        sizes = {extension: _size(job.output(extension)) for extension in self.recipe.extensions}
+        self._there = {extension: size for extension, size in sizes.items() if size is not None}
         if known is not None and self._same(known, "input", "size", "mtime_ns", "fingerprint"):
             if known.status == "failed" and not retry:
                 return self._failed_before(known)
@@ -256,20 +282,32 @@ class Task:
         return all(getattr(known, name) == getattr(self.entry, name) for name in names)
 
     def _missing(self) -> list[str]:
-        return [extension for extension in self.recipe.extensions if not self.job.output(extension).exists()]
+        return [extension for extension in self.recipe.extensions if extension not in self._there]
 
     def _failed_before(self, known: Entry) -> Result:
         message = f"failed before: {known.message.removesuffix('; try again with --retry-failed')}"
-        return Result(self.job.label, "failed", f"{message}; try again with --retry-failed", 1, entry=known)
+        message = f"{message}; try again with --retry-failed"
+        return Result(self.job.label, "failed", message, 1, reason=self.job.reason(message), entry=known)
 
     def _up_to_date(self, entry: Entry) -> Result:
-        return Result(self.job.label, "skipped", f"{self.job.output('.mid')} is up to date", entry=entry)
+        """Outputs of another size than was written are somebody's work, or torn: who made them so can tell."""
+        job, sizes = self.job, entry.sizes
+        changed = tuple(
+            f"{job.output(e)} has been changed since it was written ({sizes[e]} bytes, now {size}), left alone; "
+            "remove it to have it made again"
+            for e, size in self._there.items()
+            if sizes.get(e, size) != size
+        )
+        return Result(job.label, "skipped", f"{job.output('.mid')} is up to date", warnings=changed, entry=entry)
 
     def _adopted(self) -> Entry:
         """The entry of outputs that are up to date, though the manifest did not know."""
         known = self.job.known
-        files, older = self._digests()
-        entry = replace(self.entry, status="skipped", seconds=None, notes=None, files=files, older=older)
+        files, older = self._earlier()
+        for extension in self.recipe.extras:
+            if extension not in {*files, *older} and 0 <= self._lag(extension) < TOGETHER:
+                self._current[extension] = self._digest(extension)
+        entry = self._told(status="skipped", seconds=None, notes=None)
         if known is not None and self._same(known, "sha256", "fingerprint"):
             entry = replace(entry, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
         return entry
@@ -282,11 +320,6 @@ class Task:
         if self._same(known, "sha256", "fingerprint"):
             return dict(known.files), dict(known.older)
         return {}, known.older | known.files
-
-    def _digests(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The same as it is now."""
-        files, older = self._earlier()
-        return files | self._current, {e: digest for e, digest in older.items() if e not in self._current}
 
     def _outdated(self) -> Step:
         """The outputs to write, going by what the MIDI file says it was made from.
@@ -346,7 +379,11 @@ class Task:
 
     def _aged(self, extension: str) -> bool:
         """Whether an output is older than the MIDI file, which is written first: of another run, or a copy."""
-        return self.job.output(extension).stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
+        return self._lag(extension) < 0
+
+    def _lag(self, extension: str) -> int:
+        """How long after the MIDI file an output was written, in nanoseconds."""
+        return self.job.output(extension).stat().st_mtime_ns - self.job.output(".mid").stat().st_mtime_ns
 
     def _look_again(self, contents: Mapping[str, bytes]) -> None:
         """See before they are written whether outputs would replace others: transcribing takes long.
@@ -361,17 +398,19 @@ class Task:
         files, older = self._earlier()
         for extension, data in contents.items():
             path = self.job.output(extension)
-            if path.exists() and not self._is(extension, (older | files).get(extension)) and path.read_bytes() != data:
+            in_place = _size(path) is not None and not self._is(extension, (older | files).get(extension))
+            if in_place and path.read_bytes() != data:
                 raise _InTheWay(
                     f"{path} exists already, made otherwise, perhaps by another run; give --overwrite to replace it"
                 )
 
     def _is(self, extension: str, digest: str | None) -> bool:
         """Whether an output is as an earlier run left it."""
-        return digest is not None and self._digest(extension) == digest
+        return digest is not None and self._digest(extension)[0] == digest
 
-    def _digest(self, extension: str) -> str:
-        return hashlib.sha256(self.job.output(extension).read_bytes()).hexdigest()
+    def _digest(self, extension: str) -> tuple[str, int]:
+        data = self.job.output(extension).read_bytes()
+        return hashlib.sha256(data).hexdigest(), len(data)
 
     def _change(self) -> str:
         known = self.job.known
@@ -382,6 +421,17 @@ class Task:
         if not self._same(known, "fingerprint"):
             return "other settings, model or version"
         return "failed before" if known.status == "failed" else "its MIDI file is missing"
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of an output; None if it is missing, or an empty file: nobody's work, but what full disks leave."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno not in MISSING:
+            raise
+        return None
+    return None if stat.S_ISREG(status.st_mode) and not status.st_size else status.st_size
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
@@ -407,7 +457,7 @@ def _heard(transcription: Transcription, recipe: Recipe) -> str:
     if transcription.tuning and transcription.settings.tuning is None:
         heard.append(f"tuned to A = {hertz_of(transcription.tuning):.1f} Hz")
     if transcription.beats is not None:
-        heard.append(f"{transcription.beats.tempo:.0f} beats a minute")
+        heard.append(_tempo(transcription.beats))
     key = transcription.key if recipe.output.key == "auto" else None
     if key is not None:
         heard.append(f"{key.name} (confidence {key.confidence:.2f})")
@@ -435,17 +485,25 @@ def _transcribe(
 
 
 def shaped(transcription: Transcription, recipe: Recipe) -> Transcription:
-    """A transcription with the notes that a recipe makes of it, on its beats or those of the recipe's tempo."""
-    shape = recipe.shape
-    if shape.quantize is not None and recipe.beats is not None and transcription.beats is None:
-        shape = replace(shape, quantize=None)
-        remark = "notes are not quantised for want of a beat; give --tempo BPM"
-        transcription = replace(transcription, warnings=(*transcription.warnings, remark))
+    """A transcription with the notes that a recipe makes of it, on its beats or on the grid of the recipe's tempo."""
+    from .pipeline import NO_BEAT
+
+    shape, beats = recipe.shape, transcription.beats
+    grid = beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
+    if recipe.beats is not None and beats is None:
+        told = f"{NO_BEAT}, {_tempo(grid)}"
+        warnings = [told if warning == NO_BEAT else warning for warning in transcription.warnings]
+        if shape.quantize is not None:
+            shape = replace(shape, quantize=None)
+            warnings.append("notes are not quantised for want of a beat; give --tempo BPM")
+        transcription = replace(transcription, warnings=tuple(warnings))
     if shape == ShapeSettings():
         return transcription
-    return transcription.shaped(
-        shape, transcription.beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
-    )
+    return replace(transcription.shaped(shape, grid), beats=beats)  # in what was heard there are none but those
+
+
+def _tempo(beats: Beats) -> str:
+    return f"{round(beats.tempo, 1):g} beats a minute"
 
 
 # ----------------------------------------------------------------------------------------------------------- processes
@@ -622,7 +680,7 @@ def _lost(job: Job, settings: str, exitcode: int | None) -> Result:
         entry = replace(entry, size=status.st_size, mtime_ns=status.st_mtime_ns)
     except OSError:
         pass
-    return Result(job.label, "failed", message, 1, entry=entry)
+    return Result(job.label, "failed", message, 1, entry=stamped(entry))
 
 
 def _start(recipe: Recipe, others: Iterable[_Worker]) -> _Worker:

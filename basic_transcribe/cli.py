@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Report, complain, mute_libraries, say
-from .errors import UsageError, printable
+from .console import Report, complain, mute_libraries, say, silence
+from .errors import OutputError, UsageError, printable
 from .flags import in_and_out, over, recipe_of, report_of, shard_of, tracker_flags
 from .options import (
     FILES,
@@ -57,6 +57,7 @@ def main() -> None:
         mute_libraries()
     signals.install()
     try:
+        _check_empty(sys.argv[1:])
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name in SUBCOMMANDS:
             _subcommand(name)(sys.argv[2:], prog_name=f"basic-transcribe {name}")
@@ -64,6 +65,13 @@ def main() -> None:
             app(sys.argv[1:], prog_name="basic-transcribe")  # without them, on Windows, it would expand all of them
     except Stop as stop:
         sys.exit(128 + stop.signum)
+    except UsageError as error:
+        complain(f"error: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:  # a --help that cannot be printed; commands see to their own output
+        silence(sys.stdout)
+        complain(f"error: standard output cannot be written: {error.strerror}; send it elsewhere")
+        sys.exit(OutputError.exit_code)
 
 
 SUBCOMMANDS = {
@@ -88,6 +96,25 @@ def _subcommand(name: str) -> Callable[..., Any]:
     return found
 
 
+def _check_empty(arguments: Sequence[str]) -> None:
+    """An empty argument is a variable of the shell that is not set; as a path it would be the current folder.
+
+    Raises
+    ------
+    UsageError
+        If there is one. What follows ``--`` is somebody else's.
+    """
+    before = ""
+    for text in arguments:
+        if text == "--":
+            return
+        if not text or (text.startswith("--") and text.endswith("=")):
+            name = (text or before).rstrip("=")
+            name = name if name.startswith("-") else "an argument"
+            raise UsageError(f"{name} is empty, perhaps a variable that is not set; give a value")
+        before = text
+
+
 def _globbed(inputs: Sequence[str]) -> list[str]:
     """Inputs with * and ? replaced by the files that match, which on Windows no shell does."""
     if not WINDOWS:
@@ -100,7 +127,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from . import __version__
 
-        print(f"basic-transcribe {__version__}")
+        print(f"basic-transcribe {__version__}", flush=True)
         raise typer.Exit
 
 

@@ -76,7 +76,10 @@ def mute_libraries() -> None:
 
     They write to descriptor 2, which leads nowhere from now on; ``sys.stderr`` gets a copy of what it was.
     """
-    if sys.stderr is None or sys.stderr.fileno() != 2:
+    try:
+        if sys.stderr is None or sys.stderr.fileno() != 2:
+            return
+    except (AttributeError, OSError, ValueError):  # somebody's own stream, that is no file
         return
     kept = os.dup(2)
     encoding = sys.stderr.encoding
@@ -225,19 +228,18 @@ class Report:
 
     def preview(self, result: Result) -> None:
         """What would become of an input."""
-        if result.status != "done":
+        if result.status == "failed":
             self.result(result)
             return
         self.results.append(result)
+        self._warn(result)
         self.say(f"{printable(result.label)}: {printable(result.message)}")
 
     def result(self, result: Result) -> None:
         self.results.append(replace(result, entry=None, details=""))  # there may be very many
         self.exit_code = max(self.exit_code, result.exit_code)
         label = printable(result.label)
-        if not self.quiet:
-            for warning in result.warnings:
-                complain(f"warning: {label}: {printable(warning)}")
+        self._warn(result)
         if result.status == "failed":
             self.error(f"{result.label}: {result.message}")
             if self.debug and result.details:
@@ -246,8 +248,13 @@ class Report:
             found = f"{count(result.notes, 'note')} in {clock(result.seconds)}"
             heard = f", {result.heard}" if result.heard else ""
             self.say(f"{label}: {found}{heard}: {printable(result.message)}")
-        else:
+        elif self.verbose or not self.batch:  # of a large folder, another run would say little else
             self.say(f"{label}: {printable(result.message)}")
+
+    def _warn(self, result: Result) -> None:
+        if not self.quiet:
+            for warning in result.warnings:
+                complain(f"warning: {printable(result.label)}: {printable(warning)}")
 
     def summary(self) -> None:
         if len(self.results) > 1 or self.batch:
@@ -268,17 +275,19 @@ class Report:
     def _reasons(self) -> None:
         """Why inputs failed, once more: what was said at the time has scrolled away."""
         if self.batch:
-            reasons = Counter(result.message for result in self.results if result.status == "failed")
+            reasons = Counter(r.reason or r.message for r in self.results if r.status == "failed")
             for reason, times in reasons.most_common(REASONS):
                 self.say(f"{times} failed: {printable(reason)}")
 
     def _totals(self) -> str:
         done = [r for r in self.results if r.status == "done"]
         skipped = sum(r.status == "skipped" for r in self.results)
+        warned = sum(bool(r.warnings) for r in self.results)
+        remarked = f", {warned} with warnings" if warned else ""
         audio, elapsed = sum(r.seconds for r in done), time.monotonic() - self.started
         speed = f" ({audio / elapsed:.0f} times real time)" if audio else ""
         return (
-            f"{len(done)} done, {skipped} up to date, {len(self.results) - len(done) - skipped} failed: "
+            f"{len(done)} done, {skipped} up to date, {len(self.results) - len(done) - skipped} failed{remarked}: "
             f"{count(sum(r.notes for r in done), 'note')} in {clock(audio)} of audio in {clock(elapsed)}{speed}"
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 import sys
 import threading
 import traceback
@@ -38,6 +39,10 @@ MOST_SILENCE = 60  # seconds put in one place; a damaged timestamp may ask for a
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 HEAD_BYTES = 2**16
+WRAP = 2**32  # bytes, what the sizes of WAV cannot tell
+EXTENSIBLE = 0xFFFE  # the format that is told later in its chunk
+MOST_CHUNKS = 1000
+LEAST_UNREAD = 0.25  # seconds
 UNKNOWN_SIZE = 2**40  # bytes or frames; headers that do not know write more
 _READ_ERRORS = (OSError, EOFError, zlib.error)  # of a disk, and of a gzip file that is cut or damaged
 
@@ -58,7 +63,11 @@ _CONTAINERS = [
         (rb"FLV\x01", "flv"),
         (rb"\xff[\xf0\xf1\xf8\xf9]", "aac"),
         (rb"\x0bw", "ac3"),
-        (rb"G.{187}G", "mpegts"),
+        (rb"(?:....)?G.{187}(?:....)?G", "mpegts"),  # 192 bytes a packet in those of cameras
+        (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01", "mxf"),
+        (rb"#!AMR", "amr"),
+        (rb"DSD \x1c", "dsf"),
+        (rb"FRM8.{8}DSD ", "iff"),
         (rb"\0\0\x01\xba", "mpeg"),
         (rb"MAC ", "ape"),
         (rb"TTA1", "tta"),
@@ -67,6 +76,8 @@ _CONTAINERS = [
 ]
 _CHUNKS = re.compile(rb"RIFF....WAVE|FORM....AIF[CF]", re.DOTALL)  # the beginning of WAV and AIFF
 _MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]")  # of layers 3 and 2, not of AAC
+_TAG = re.compile(rb"\0?(ID3|TAG|APETAGEX|LYRICSBEGIN|<\?xml)")
+_AU_ENCODINGS = {(1, 16): 3, (1, 24): 4, (1, 32): 5, (3, 32): 6, (3, 64): 7}  # of formats and bits of WAV
 _EARLY, _SILENT = "notes after it may be early", "silence is in the place of the rest"
 _ESTIMATED = {"aac", "ac3"}  # FFmpeg guesses their duration from the bit rate
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # of FFmpeg's sample formats
@@ -353,6 +364,10 @@ class _Reader(_Callbacks):
         Whether it is an MP3 that does not say how long it is.
     joined : bool
         Whether it is a WAV or AIFF file that another one follows.
+    unread : float
+        Seconds that may follow what a WAV file's header tells of.
+    format : str
+        The container, where libsndfile is shown another.
     """
 
     def __init__(self, name: str, file: BinaryIO, head: bytes, start: int, size: int) -> None:
@@ -373,7 +388,17 @@ class _Reader(_Callbacks):
         self._claimed = UNKNOWN_SIZE if self.unsized_mp3 else 0
         end = _end_before_another(file, head, start, size)
         self.joined = end > 0
-        if self.joined:  # libsndfile refuses the whole
+        self.unread, self.format = 0.0, ""
+        wave = None if self.joined or (self._changes and size < WRAP) else _Wave.found(file, head, start, size)
+        if wave and (unread := wave.sound_from(wave.start + wave.length)):
+            real_end = wave.size if self._changes or _means_unknown(wave.length) else wave.unwrapped_end
+            header = wave.as_au(start)
+            if header and real_end and not wave.sound_from(real_end):
+                self._changes, self.format = dict(enumerate(header)), "WAV"
+                end = real_end - start
+            else:
+                self.unread = unread
+        if end:  # libsndfile refuses the whole of joined files, and would take what follows a wrapped size for sound
             self._claimed = end - (size - start)
 
     def read(self, count: int) -> bytes:
@@ -414,7 +439,7 @@ class _Sound:
         check_format(name, sound.samplerate, sound.channels)
         known_length = not reader.unsized_mp3 and sound.frames < UNKNOWN_SIZE
         duration = sound.frames / sound.samplerate if known_length else None
-        info = AudioInfo(float(sound.samplerate), sound.channels, duration, sound.format)
+        info = AudioInfo(float(sound.samplerate), sound.channels, duration, reader.format or sound.format)
         self.decoded = Decoded(name, info, self._blocks, verify=verify)
         self._promised = duration  # seconds
         for declared, actual in _DECLARED.findall(sound.extra_info):
@@ -458,6 +483,12 @@ class _Sound:
             decoded.warnings.append("cut short: the last page of the Ogg stream is missing")
         elif self._joined and decoded.position < stop:
             decoded.warnings.append(_more_follows(decoded.seconds))
+        elif reader.unread and decoded.position < stop:
+            decoded.warnings.append(
+                f"not read after {decoded.seconds:.2f} s, where its header says that it ends, though"
+                f" {reader.unread:.2f} s of sound may follow; repair the header, or import it as raw data in an audio"
+                " editor"
+            )
         decoded.report_losses(stop, self._promised, self._damaged, _SILENT if sound.format == "FLAC" else _EARLY)
         ended = sound.format == "MP3" and not self._damaged and decoded.position < stop
         if ended and reader.size - end > HEAD_BYTES:
@@ -552,6 +583,78 @@ def _more_follows(seconds: float) -> str:
         f"not read after {seconds:.2f} s, where it says that it ends, though the file goes on;"
         " if recordings were joined, join them in an audio editor"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    """Where the sound of a WAV file lies, as its header says."""
+
+    file: BinaryIO
+    size: int  # of the file
+    code: int  # of the format
+    channels: int
+    rate: int
+    width: int  # bytes of a frame
+    start: int  # of the sound in the file
+    length: int  # bytes, modulo 4 GiB from many recorders
+
+    @classmethod
+    def found(cls, file: BinaryIO, head: bytes, start: int, size: int) -> _Wave | None:
+        """None if it is no WAV file, or has no such place."""
+        if not re.match(rb"RIFF....WAVE", head, re.DOTALL):
+            return None
+        position, fmt = start + 12, b""
+        for _ in range(MOST_CHUNKS):
+            if position + 8 > size:
+                return None
+            file.seek(position)
+            chunk = file.read(8)
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"fmt ":
+                fmt = file.read(min(length, 40))
+            elif chunk[:4] == b"data":
+                if len(fmt) < 16:
+                    return None
+                code, channels, rate, _, width = struct.unpack("<HHIIH", fmt[:14])
+                code = int.from_bytes(fmt[24:26], "little") if code == EXTENSIBLE else code
+                usable = channels and rate and width
+                return cls(file, size, code, channels, rate, width, position + 8, length) if usable else None
+            position += 8 + length + length % 2
+        return None
+
+    @property
+    def unwrapped_end(self) -> int:
+        """The last place in the file that the length may mean, if it is more than that; 0 if there is none."""
+        end = self.start + self.length
+        return end + (self.size - end) // WRAP * WRAP if self.size - end >= WRAP else 0
+
+    def sound_from(self, place: int) -> float:
+        """Seconds of what may be sound from there to the end of the file; 0 if it is nothing, chunks or a tag."""
+        second = self.rate * self.width
+        at = place
+        for _ in range(MOST_CHUNKS):
+            left = self.size - at
+            if left < LEAST_UNREAD * second:
+                return 0.0
+            self.file.seek(at)
+            after = self.file.read(HEAD_BYTES)
+            filling = left < WRAP and not after.strip(b"\0")
+            if filling or _TAG.match(after):
+                return 0.0
+            chunk = re.match(rb"\0?[ -~]{4}(.{4})", after, re.DOTALL)  # an even length need not be filled up to
+            if not chunk:
+                break
+            at += chunk.end() + int.from_bytes(chunk[1], "little")
+            if at > self.size:
+                break
+        return (self.size - place) / second
+
+    def as_au(self, start: int) -> bytes | None:
+        """A header of AU, which may be longer than 4 GiB, in the place of this one; None if it has no such format."""
+        encoding = _AU_ENCODINGS.get((self.code, 8 * self.width // self.channels))
+        if not encoding:
+            return None
+        return b"dns." + struct.pack("<5I", self.start - start, 2**32 - 1, encoding, self.rate, self.channels)
 
 
 def _end_before_another(file: BinaryIO, head: bytes, start: int, size: int) -> int:

@@ -45,12 +45,15 @@ def support(note: Float32) -> Float32:
 
 
 def support_at(note: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
-    """:func:`support` in these places only; there must be SUPPORT - 1 rows after each."""
+    """Mean of the note posterior over these rows and the next ones, as many as say most, SHORTEST or SUPPORT.
+
+    There must be SUPPORT - 1 rows after each. A note may be over sooner than after SUPPORT frames.
+    """
     return _mean_ahead(rows, lambda at: note[at, pitches])
 
 
 def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
-    """Mean of the contour posterior, in the best bin of each pitch, over these rows and the next ones, SUPPORT in all.
+    """Mean of the contour posterior, in the best bin of each pitch, over the rows of :func:`support_at`.
 
     A fundamental has to lie within the semitone: harmonics and rooms fool the contour less than the note posterior.
     """
@@ -59,11 +62,14 @@ def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp])
 
 
 def _mean_ahead(rows: NDArray[np.intp], values: Callable[[NDArray[np.intp]], Float32]) -> Float32:
-    """Mean of the values in these rows and in the next ones, SUPPORT in all."""
-    total = values(rows)
+    """The greater of the means of the values in these rows and in the next ones, SHORTEST or SUPPORT in all."""
+    total = short = values(rows)
     for i in range(1, SUPPORT):
         total = total + values(rows + i)
-    return total / np.float32(SUPPORT)
+        if i == SHORTEST - 1:
+            short = total / np.float32(SHORTEST)
+    best: Float32 = np.maximum(short, total / np.float32(SUPPORT))
+    return best
 
 
 def peaks(x: Float32) -> NDArray[np.bool_]:

@@ -49,15 +49,16 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
         raise UsageError("--first-bar is for bars that follow the recording; give --tempo auto, or --start instead")
     steady = None if beats else _number("--tempo", tempo, TEMPO)
     quarters = metre(signature or (4, 4))[1]  # of a beat
-    if steady is not None:
-        check_tempo(steady, quarters)
+    told = beats.tempo if beats else steady
+    if told is not None:
+        check_tempo(told, quarters)
     if division is None and (flags["strength"] is not None or flags["swing"] is not None):
         raise UsageError("--strength and --swing say how to quantise; give --quantize too, such as 1/16")
     if flags["scale"] is None and flags["scale_mode"] is not None:
         raise UsageError("--scale-mode says what to do with notes off the scale; give --scale too, such as C minor")
     midi = over(
         chosen.midi,
-        tempo=(steady or chosen.midi.tempo) * quarters,
+        tempo=(told or chosen.midi.tempo) * quarters,
         program=flags["program"],
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
@@ -94,7 +95,11 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     }
     extras = tuple(extension for extension, chosen in wanted.items() if chosen)
     output = over(
-        OutputSettings(midi=midi, part=part), key=flags["key"], division=division, soundfont=flags["soundfont"]
+        OutputSettings(midi=midi, part=part),
+        key=flags["key"],
+        division=division,
+        swing=flags["swing"],
+        soundfont=flags["soundfont"],
     )
     check(extras, output)
     return Recipe(
@@ -242,7 +247,7 @@ def shard_of(text: str | None) -> tuple[int, int]:
     UsageError
         If it is not.
     """
-    i, slash, n = (text or "1/1").partition("/")
+    i, slash, n = ("1/1" if text is None else text).partition("/")
     if not (slash and _WHOLE.fullmatch(i) and _WHOLE.fullmatch(n)):
         raise UsageError(f"--shard is {text!r}; give a part and how many there are, such as 2/8")
     return int(i), int(n)

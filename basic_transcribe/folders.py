@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Work = Callable[[Sequence[Job]], Generator[Result, None, None]]
 
+PAGE_PAUSE = 10  # times as long as a page takes to write, while folders are watched
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:
@@ -37,7 +40,8 @@ class Folders:
     watch : bool
         Go on with those that appear or change later.
     page : Path or None
-        Where to write a page that shows all that the manifest tells of, but no failures of what is no file any more.
+        Where to write a page that shows all that the manifest tells of, but no failures of what is no file any more,
+        and no recordings under names that they had before. While folders are watched, it is written again and again.
     """
 
     inputs: tuple[str, ...]
@@ -96,8 +100,13 @@ def transcribe_folders(
             _check_page(folders.page)
             stack.callback(_write_page, folders.page, entries, folders.output, report)
         ledger = _Ledger(folders.output, entries, book, report)
+        due = 0.0
         for planned in rounds:
             _do(planned, ledger, recipe, work, report)
+            begun = time.monotonic()
+            if folders.watch and folders.page is not None and (planned.jobs or planned.failures) and begun >= due:
+                _write_page(folders.page, entries, folders.output, report)
+                due = time.monotonic() + PAGE_PAUSE * (time.monotonic() - begun)
 
 
 def _find(folders: Folders, recipe: Recipe, entries: Entries) -> Plan:
@@ -171,10 +180,13 @@ class _Ledger:
 
         Nothing is kept of a folder, or of what is not there: no later run would correct it.
         """
+        from .batch import stamped
+
         path = plan.absolute(Path(failure.label))
         known = self._entries.of_input(path)
         if os.path.isfile(path) if known is None else not known.fingerprint:
-            self._add(replace(known or Entry(path, None, "failed"), status="failed", message=failure.message))
+            entry = known or Entry(path, None, "failed")
+            self._add(stamped(replace(entry, status="failed", message=failure.message)))
 
     def done(self, job: Job, result: Result) -> None:
         """A job is done, one way or another."""
@@ -184,6 +196,10 @@ class _Ledger:
     def _add(self, entry: Entry) -> None:
         if entry == self._entries.of_input(entry.input):
             return
+        self._book.catch_up(self._entries)
+        entry = _joined(entry, self._entries.of_input(entry.input))
+        if entry == self._entries.of_input(entry.input):
+            return
         self._entries.add(entry)
         try:
             self._book.append(entry)
@@ -191,6 +207,19 @@ class _Ledger:
             if not self._full:
                 self._report.problem(error)
             self._full = True
+
+
+def _joined(entry: Entry, known: Entry | None) -> Entry:
+    """An entry with what another run has told of the same outputs meanwhile, which may be all there is to tell."""
+    same = known is not None and (known.sha256, known.fingerprint) == (entry.sha256, entry.fingerprint)
+    if known is None or not same or "failed" in (entry.status, known.status):
+        return entry
+    files = known.files | entry.files
+    older = {extension: digest for extension, digest in entry.older.items() if extension not in files}
+    entry = replace(entry, files=files, older=older, sizes=known.sizes | entry.sizes)
+    if entry.seconds is None:
+        entry = replace(entry, status=known.status, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
+    return entry
 
 
 def preview(folders: Folders, recipe: Recipe, report: Report) -> None:
@@ -219,14 +248,18 @@ def _check_page(path: Path) -> None:
 
 
 def _write_page(path: Path, entries: Entries, output: Path, report: Report) -> None:
-    """The page, without failures of what is no file any more: the manifest alone remembers those."""
+    """The page, without what the manifest alone remembers: failures of what is no file any more, and earlier names."""
     from .report import report_page
 
     try:
         _check_page(path)  # once more: an output may have got this name
-        shown = (entry for entry in entries if entry.status != "failed" or os.path.isfile(entry.input))
+        shown = [entry for entry in entries if os.path.isfile(entry.input)]
+        contents = {entry.sha256 for entry in shown}
+        gone = [entry for entry in entries if entry.status != "failed" and not os.path.isfile(entry.input)]
+        shown += [entry for entry in gone if entry.sha256 not in contents]
+        renamed = sum(entry.sha256 in contents for entry in gone)
         rows = sorted(shown, key=lambda entry: entry.input)
-        page = report_page(rows, output, path.absolute().parent)
+        page = report_page(rows, output, path.absolute().parent, renamed=renamed)
         write_atomic(path, page.encode())
     except TranscribeError as error:
         report.problem(error)

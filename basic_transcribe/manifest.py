@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -65,6 +65,12 @@ class Entry:
         sha256 of each output written, by its extension (``.mid``, ``.csv``).
     older : dict of str to str
         The same of outputs that an earlier run made from another recording or with other settings.
+    sizes : dict of str to int
+        Bytes of each of ``files``; earlier versions did not keep them.
+    version : str
+        Of the program that told this; empty if it did not say.
+    time : str
+        When it did, in UTC (``2026-01-31T12:00:00Z``). Entries that differ in these two only are equal.
     """
 
     input: str
@@ -80,6 +86,9 @@ class Entry:
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     older: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    version: str = field(default="", compare=False)
+    time: str = field(default="", compare=False)
 
 
 def is_possible(path: PurePosixPath) -> bool:
@@ -142,9 +151,15 @@ class Entries:
     ----------
     entries : iterable of Entry
         Older ones first.
+
+    Attributes
+    ----------
+    end : int
+        Bytes of the manifest that they were read from.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.end = 0
         self._by_input: dict[str, Entry] = {}
         self._inputs: dict[str, str] = {}  # by output
         for entry in entries:
@@ -238,6 +253,9 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "warnings": lambda value: isinstance(value, list) and all(map(_text, value)),
     "files": _texts,
     "older": _texts,
+    "sizes": lambda value: isinstance(value, dict) and all(map(_count, value.values())),
+    "version": _text,
+    "time": _text,
 }
 
 
@@ -269,6 +287,7 @@ def read(folder: Path) -> Entries:
                     raise UsageError(f"{printable(path)}, line {number}: {error}") from error
                 if entry is not None:
                     entries.add(entry)
+                entries.end += len(line) * line.endswith(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
@@ -327,6 +346,24 @@ class Manifest:
                     raise
         except OSError as error:
             raise _unwritable(self._path, error) from error
+
+    def catch_up(self, entries: Entries) -> None:
+        """Take in what has been added since, by whichever run."""
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < entries.end:  # it was begun anew
+                    entries.end = 0
+                file.seek(entries.end)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    entries.end += len(line)
+                    with suppress(UsageError):
+                        entry = parse(line)
+                        if entry is not None:
+                            entries.add(entry)
+        except OSError:  # whoever writes to it says so
+            pass
 
     def _opened(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)

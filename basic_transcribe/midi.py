@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import UsageError
-from .timing import metre
+from .timing import BEGIN_PARTS, file_axis, lead_in, metre
 from .types import LATEST, LONGEST_QUARTER, SHORTEST_QUARTER, Beats, Key, Marker, MidiSettings, Note, PitchBend
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ EDGE = 0.03  # seconds by which a bent note may overlap its neighbours on a shar
 RESOLUTION = 480  # ticks per quarter note, or a multiple of this
 LONGEST_TICK = 1.5e-3  # seconds; rounding then moves a note by half of this at most
 MOST_TICKS = 9_900_000  # pretty_midi refuses to read files of more than ten million ticks
-LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 TEMPO_ERROR = 50e-6  # seconds by which a beat may miss its tick before the tempo is written anew
-FINEST_BAR = 16  # denominator; some programs take no time signatures of thirty-seconds
 RELEASE = 2  # quarter notes for which a note that ended keeps its bend, if its channel stays free
 
 # MIDI Polyphonic Expression 1.0 (RP-053): a lower zone of fifteen member channels, of which that of the drums stays
@@ -353,33 +351,10 @@ def _steady_clock(tempo: float, latest: float) -> _Clock:
     return _Clock(resolution, np.zeros(1, np.int64), np.zeros(1), np.array([microseconds]))
 
 
-def _lead_in(beats: Beats) -> Fraction:
-    """Beats to be counted before the first one, so that the file can begin with the recording.
-
-    In the largest fraction of a beat that keeps their tempo near that of the others. If there are none, the first beat
-    begins with the recording.
-    """
-    passed = beats.times[0] * beats.tempo / 60
-    beat = Fraction(beats.quarters) / 4
-    finer = (3, 6, 12) if beat.numerator == 3 else (2, 4, 8)
-    fractions = [1, *(parts for parts in finer if (beat / parts).denominator <= FINEST_BAR)]
-    # A first beat that begins with the recording lasts longer by what has passed before it.
-    begins = passed * (1 + passed) < 1 / fractions[-1] and beats.times[1] <= LONGEST_QUARTER * beats.quarters
-    if begins or not passed:
-        return Fraction(0)
-
-    def error(lead: Fraction) -> float:
-        return abs(math.log(lead / passed))
-
-    leads = [Fraction(max(1, round(passed * parts)), parts) for parts in fractions]
-    return next((lead for lead in leads if error(lead) <= LEAD_IN_ERROR), min(leads, key=error))
-
-
 def _beat_clock(beats: Beats, latest: float) -> _Clock:
-    """The clock by which each beat falls on its tick, ``_lead_in`` beats after the beginning."""
-    lead = float(_lead_in(beats))
-    seconds = np.array([0.0, *(beats.times if lead else beats.times[1:])])
-    quarters = np.array([0.0, *((lead or 1) + np.arange(len(seconds) - 1))]) * beats.quarters
+    """The clock by which each beat falls on its tick, ``lead_in`` beats after the beginning."""
+    seconds, places = file_axis(beats)
+    quarters = (places - places[0]) * beats.quarters
     lengths = np.diff(seconds) / np.diff(quarters)
     if not SHORTEST_QUARTER <= lengths.min() <= lengths.max() <= LONGEST_QUARTER:
         raise UsageError(f"the first beat, at {beats.times[0]:.3f} s, comes too early or too late for those after it")
@@ -389,9 +364,9 @@ def _beat_clock(beats: Beats, latest: float) -> _Clock:
     if min(np.diff(ticks)) < 1 or last > MOST_TICKS:
         raise UsageError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s; give longer ones")
     goals = (seconds * (1e6 * resolution)).tolist()  # microseconds times resolution: the file's sums stay whole
-    if beats.times[0] and ticks[1] >= 32:  # begin with the usual tempo: for some readers the first is the only one
-        ticks.insert(1, ticks[1] // 32)
-        goals.insert(1, ticks[1] * 6e7 / (beats.tempo * beats.quarters))
+    if beats.times[0] and ticks[1] >= BEGIN_PARTS:  # with the usual tempo: for some readers the first is the only one
+        ticks.insert(1, ticks[1] // BEGIN_PARTS)
+        goals.insert(1, min(ticks[1] * 6e7 / (beats.tempo * beats.quarters), goals[1] / 2))
     changes = _tempi(ticks, goals, TEMPO_ERROR * 1e6 * resolution)
     begins, elapsed, tempi = zip(*changes, strict=True)
     return _Clock(resolution, np.array(begins), np.array(elapsed) / (1e6 * resolution), np.array(tempi))
@@ -426,7 +401,7 @@ def _time_signatures(
     numerator, denominator = wanted or (0, 1)
     same_length = numerator * 4 / denominator == beats.per_bar * beats.quarters
     usual = wanted if wanted and same_length else beats.time_signature
-    lead = _lead_in(beats)
+    lead = lead_in(beats)
     part, whole = lead % 1, (int(lead) + beats.downbeat) % beats.per_bar  # of a beat, and beats, before the first bar
     changes: list[tuple[int, tuple[int, int]]] = []
     if part:

@@ -53,6 +53,7 @@ MAX_TENSOR_BYTES = 2 << 30  # of all models of a process, while they run
 MOST_RUNS = 64  # of all models of a process at a time: one takes some 14 MB
 AT_ONCE = 1.5  # blocks: a recording of up to that length is not cut, since each cut costs its context
 REMEDY = "use the model shipped with the package, or one written by scripts/export.py"
+REINSTALL = "install the package anew: it needs its data, and cannot run from within a zip"
 LESS = "use fewer threads, or transcribe fewer recordings at a time"
 
 _runs = threading.Semaphore(MOST_RUNS)
@@ -205,7 +206,8 @@ class Model:
                 data = file.read(MAX_MODEL_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise ModelError(f"model {str(path)!r} cannot be read: {reason}; {REMEDY}") from error
+            remedy = REINSTALL if path == default_model_path() else REMEDY
+            raise ModelError(f"model {str(path)!r} cannot be read: {reason}; {remedy}") from error
         if len(data) > MAX_MODEL_BYTES:
             raise ModelError(f"model {str(path)!r} is over the limit of {MAX_MODEL_BYTES} bytes; {REMEDY}")
         return data

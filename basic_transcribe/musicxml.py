@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -122,6 +122,7 @@ class _Sound:
     start: int
     end: int
     pitch: int
+    again: float = math.inf  # when the next one of its pitch starts
 
 
 @dataclass(slots=True)
@@ -155,6 +156,7 @@ def notes_to_musicxml(
     key: Key | None = None,
     title: str = "",
     division: Fraction | None = None,
+    swing: float = 0.0,
     program: int = 0,
 ) -> bytes:
     """Arrange notes as a score.
@@ -180,6 +182,8 @@ def notes_to_musicxml(
         Shortest note value, as a fraction of a whole note, up to 1/64, or with triplets up to 1/96. One that does not
         divide the beat is halved until it does. Without it quarters are divided into sixteenths or a triplet of
         eighths, whichever is nearer to the notes; in compound metres, and those of shorter beats, into sixteenths.
+    swing : float
+        With a division, how late every second step of it was played, as in :func:`timing.quantize`; written evenly.
     program : int
         General MIDI program, 0 to 127. It names the part and, of instruments that are always written so (guitars,
         basses, violins and the like), chooses the clef. Transposing instruments (trumpet and clarinet in B flat,
@@ -198,7 +202,8 @@ def notes_to_musicxml(
         20,000 bars.
     """
     metre = _metre(beats, division)
-    struck = _struck(notes, beats, metre)
+    pair = 8 * float(division) / beats.quarters if division else 0.0
+    struck = _struck(notes, beats, metre, lambda places: _evenly(places, beats.downbeat, pair, swing))
     if metre.step > 1:
         metre = replace(metre, triplets=_triplets([onset / metre.quarter for onset, _ in struck]))
     sounds = _quantise(struck, metre)
@@ -246,10 +251,22 @@ def _factors(n: int) -> list[int]:
     return found
 
 
-def _struck(notes: Iterable[Note], beats: Beats, metre: _Metre) -> list[tuple[float, list[tuple[int, float]]]]:
+def _evenly(places: NDArray[np.float64], downbeat: int, pair: float, swing: float) -> NDArray[np.float64]:
+    """Places in beats as if no second step of each pair, so many beats long, had been late."""
+    if not (pair and swing):
+        return places
+    long = (1 + 2 * swing) / (2 + 2 * swing)  # share of the first step
+    pairs, within = np.divmod((places - downbeat) / pair, 1)
+    return downbeat + pair * (pairs + np.where(within < long, within / (2 * long), 1 - (1 - within) / (2 - 2 * long)))
+
+
+def _struck(
+    notes: Iterable[Note], beats: Beats, metre: _Metre, even: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> list[tuple[float, list[tuple[int, float]]]]:
     """Notes struck together: their mean onset, the pitch and the end of each, in ticks, not yet on the grid."""
     ordered = sorted((n for n in notes if n.offset > n.onset), key=lambda n: (n.onset, n.pitch))
-    where = (beat_position(beats, [(n.onset, n.offset) for n in ordered]) * metre.beat).reshape(-1, 2).tolist()
+    places = beat_position(beats, [(n.onset, n.offset) for n in ordered])
+    where = (even(places) * metre.beat).reshape(-1, 2).tolist()
     if where and max(e for _, e in where) - min(s for s, _ in where) > MOST_BARS * metre.bar:
         raise UsageError(f"the beats are so close that the score would have more than {MOST_BARS} bars; give others")
     groups = []
@@ -290,10 +307,12 @@ def _quantise(struck: list[tuple[float, list[tuple[int, float]]]], metre: _Metre
             shortest = start + metre.step_at(start)
             sounds[start, pitch] = max(sounds.get((start, pitch), shortest), metre.nearest(end))
     following: dict[int, int] = {}
+    found = []
     for start, pitch in sorted(sounds, reverse=True):
-        sounds[start, pitch] = min(sounds[start, pitch], following.get(pitch, sounds[start, pitch]))
+        again = following.get(pitch, math.inf)
+        found.append(_Sound(start, int(min(sounds[start, pitch], again)), pitch, again))
         following[pitch] = start
-    return [_Sound(start, end, pitch) for (start, pitch), end in sorted(sounds.items())]
+    return found[::-1]
 
 
 def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
@@ -436,15 +455,16 @@ def _chords(groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> lis
 
     Each ends by the next one. If less than a beat is left until a chord of the staff begins, and it lasted for half of
     the time at least, it lasts until then; otherwise until the nearest half beat (a third in compound metres), or
-    beat if it is long.
+    beat if it is long. None lasts until one of its pitches begins anew, in another voice perhaps.
     """
     chords = []
     for i, group in enumerate(groups):
-        start, end = group[0].start, max(s.end for s in group)
+        again = min(s.again for s in group)
+        start, end = group[0].start, int(min(max(s.end for s in group), again))
         if i + 1 < len(groups):
             end = min(end, groups[i + 1][0].start)
         following = bisect.bisect_left(starts, end)
-        limit = starts[following] if following < len(starts) else math.inf
+        limit = min(again, starts[following] if following < len(starts) else math.inf)
         if limit - end < metre.beat and 2 * (limit - end) <= limit - start:
             end = int(limit)
         elif end < limit:

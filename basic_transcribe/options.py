@@ -26,7 +26,7 @@ NOTES, TIME, MIDI, FILES, PARTS, RUN, WHICH = (
 SECTIONS = ("Arguments", "Options", WHICH, PARTS, NOTES, TIME, MIDI, FILES, RUN)  # in this order
 
 
-_WHOLE, _DECIMAL = re.compile(r"[+-]?\d{1,9}", re.ASCII), re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+_WHOLE, _DECIMAL = re.compile(r"[+-]?\d{1,9}", re.ASCII), re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 
 
 class _Plainly:
@@ -60,7 +60,12 @@ class _Plainly:
             return kind(value)
         if kind == list[str] and isinstance(value, tuple) and all(isinstance(one, str) for one in value):
             return list(value)
-        return self._thorough().coerce(value, param=param, ctx=ctx)
+        try:
+            return self._thorough().coerce(value, param=param, ctx=ctx)
+        except typer.BadParameter as error:
+            if repr(value) not in error.message:
+                error.message = f"{value!r}: {error.message}"
+            raise
 
     def _is_plain(self, kind: Any, text: str) -> bool:
         if kind is Path:
@@ -87,9 +92,11 @@ class Sectioned(typer.core.TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                argument = parameter.param_type_name == "argument"
-                heading = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
-                sections.setdefault(heading, []).append(record)
+                name, text = record
+                heading = getattr(parameter, "rich_help_panel", None) or "Options"
+                if parameter.param_type_name == "argument":  # versions of typer add its type, or leave out its help
+                    name, text, heading = parameter.metavar or name, parameter.help or text, "Arguments"
+                sections.setdefault(heading, []).append((name, text.replace("\\[", "[")))  # of typer 0.20
         for heading, records in sorted(sections.items(), key=lambda section: SECTIONS.index(section[0])):
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -211,7 +218,12 @@ class Options(NoteOptions):
         str | None,
         option(TIME, "TIME", "When a bar begins, the first or another, if it is found elsewhere; from --start on."),
     ] = None
-    quantize: Annotated[str | None, option(TIME, "1/16", "Move notes to this grid; 1/8T for triplets.")] = None
+    quantize: Annotated[
+        str | None,
+        option(
+            TIME, "1/16", "Move notes to this grid; 1/8T for triplets. Notes of one pitch that meet there become one."
+        ),
+    ] = None
     strength: Annotated[float | None, option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None
     swing: Annotated[float | None, option(TIME, "0..1", "Delay of every second step of the grid.")] = None
     key: Annotated[str | None, option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None
@@ -264,9 +276,12 @@ class Options(NoteOptions):
         ),
     ] = "cpu"
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but failures.", rich_help_panel=RUN)] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what is used.", rich_help_panel=RUN)] = (
-        False
-    )
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Also say what is used, and with batch what is up to date.", rich_help_panel=RUN
+        ),
+    ] = False
     debug: Debug = False
 
 

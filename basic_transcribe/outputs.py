@@ -34,6 +34,8 @@ class OutputSettings:
         file, an estimated one in the score.
     division : Fraction or None
         Shortest note of a score, as a part of a whole note. None: sixteenths and triplets of eighths.
+    swing : float
+        How late every second step of the division is, which the score writes evenly.
     soundfont : Path or None
         SF2 file whose instruments play what is to be heard; a plain synthesiser if None.
     part : Part
@@ -43,6 +45,7 @@ class OutputSettings:
     midi: MidiSettings = field(default_factory=MidiSettings)
     key: str | None = None
     division: Fraction | None = None
+    swing: float = 0.0
     soundfont: Path | None = None
     part: Part = field(default_factory=Part)
 
@@ -58,7 +61,8 @@ def fixed_grid(duration: float, midi: MidiSettings) -> Beats:
     from .timing import fixed_beats, metre
 
     per_bar, quarters = metre(midi.time_signature or (4, 4))
-    return fixed_beats(midi.tempo, duration, per_bar, quarters)
+    tempo = 6e7 / round(6e7 / midi.tempo)  # as the MIDI file has it, in whole microseconds
+    return fixed_beats(tempo, duration, per_bar, quarters)
 
 
 def check(wanted: Sequence[str], settings: OutputSettings) -> None:
@@ -232,6 +236,7 @@ def _musicxml(sheet: _Sheet) -> bytes:
         key=sheet.key,
         title=sheet.title,
         division=sheet.settings.division,
+        swing=sheet.settings.swing,
         program=sheet.settings.midi.program,
     )
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .timing import OnsetEnvelope
 
 NO_BEAT = "no beat was found; the tempo is a fixed one"
+NO_BAR = "no bar begins at {:g} s, as none was found; give a part of the recording that begins there"
+JOINED = "{} of {} notes came to the same place of the grid as another of their pitch; give a finer grid to keep them"
 OTHER_TUNING = "the posteriors were made with another tuning, which stays; give the recording instead"
 
 
@@ -100,7 +102,8 @@ class Transcription:
     def shaped(self, settings: ShapeSettings, beats: Beats | None = None) -> Transcription:
         """The same with other notes: merged, thinned, moved to a scale or a grid. See :class:`ShapeSettings`.
 
-        Markers go whose notes it leaves out, or gives another onset or pitch.
+        Markers go whose notes it leaves out, or gives another onset or pitch. How many notes of a pitch became one on
+        the grid is told by the warnings of the result.
 
         Parameters
         ----------
@@ -122,8 +125,10 @@ class Transcription:
         markers = {*self.markers, *shaped.markers}
         if self.markers:  # those of notes that are not as they were
             markers -= remarks(self.notes) - remarks(shaped.notes)
-        kept = tuple(sorted(markers))
-        return replace(self, notes=shaped.notes, beats=beats, markers=kept)
+        kept, warnings = tuple(sorted(markers)), self.warnings
+        if shaped.joined:
+            warnings = (*warnings, JOINED.format(shaped.joined, len(self.notes)))
+        return replace(self, notes=shaped.notes, beats=beats, markers=kept, warnings=warnings)
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
         """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE."""
@@ -238,7 +243,7 @@ class Transcriber:
         notes.sort()
         found = _beats(beats, *envelope.finish(), notes) if beats and envelope else None
         if beats and found is None:
-            warnings = (*warnings, NO_BEAT)
+            warnings = (*warnings, *_without_beats(beats))
         posteriors = Posteriors.concatenate(kept) if kept else None
         line = tracker.line
         return Transcription(
@@ -276,7 +281,7 @@ class Transcriber:
         notes.sort()
         nothing = np.zeros(len(posteriors), np.float32)
         found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
-        warnings = (NO_BEAT,) if beats and found is None else ()
+        warnings = _without_beats(beats) if beats and found is None else ()
         if resolved.tuning is not None and abs(cents_of(resolved.tuning) - posteriors.tuning) > 1:
             warnings = (*warnings, OTHER_TUNING)
         line, tuning = tracker.line, posteriors.tuning
@@ -315,6 +320,11 @@ def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: 
         tempo_hint=settings.tempo,
         first_bar=settings.first_bar,
     )
+
+
+def _without_beats(settings: BeatSettings) -> tuple[str, ...]:
+    """What is to be said where none were found."""
+    return (NO_BEAT,) if settings.first_bar is None else (NO_BEAT, NO_BAR.format(settings.first_bar))
 
 
 def transcribe(

@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -23,6 +24,14 @@ STDIN = "-"
 LIST = ".jsonl"  # of a file that names recordings and their outputs
 RECORDINGS = AUDIO_EXTENSIONS | AV_EXTENSIONS  # what a folder is searched for
 OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
+# Notes, lists and pages, which lie beside recordings: nobody takes them for audio.
+BESIDE = {os.path.splitext(extension)[1] or extension for extension in outputs.WRITERS} | {
+    LIST,
+    ".html",
+    ".midi",
+    ".txt",
+}
+KINDS = 10  # of files left alone, named in a remark
 LONGEST_NAME = 255  # of a file, in bytes, or on Windows in units of UTF-16, where the system does not say
 
 Identity = tuple[int, int] | str
@@ -56,6 +65,12 @@ class Job:
         """Path of the output with this extension (with its dot)."""
         return self.folder / (self.name + extension)
 
+    def reason(self, message: str) -> str:
+        """What went wrong, in the same words for all recordings: without the paths of their outputs."""
+        for extension in outputs.WRITERS:
+            message = message.replace(str(self.output(extension)), f"NAME{extension}")
+        return message
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -79,6 +94,8 @@ class Result:
         What was asked for beside the notes: tempo and key.
     warnings : tuple of str
         About the recording or the MIDI file.
+    reason : str
+        Of a failure, as :meth:`Job.reason`; empty if it is the message.
     details : str
         Traceback of a failure.
     entry : Entry or None
@@ -93,6 +110,7 @@ class Result:
     seconds: float = 0.0
     heard: str = ""
     warnings: tuple[str, ...] = ()
+    reason: str = ""
     details: str = ""
     entry: Entry | None = None
 
@@ -182,6 +200,7 @@ class _Search:
     remarks: list[tuple[str, str]] = field(default_factory=list)
     seen: dict[Identity, str] = field(default_factory=dict)
     idle: set[str] = field(init=False)  # globs that no recording has matched
+    others: Counter[str] = field(default_factory=Counter)  # files of other kinds, by extension
 
     def __post_init__(self) -> None:
         self.idle = {*self.choice.include, *self.choice.exclude}
@@ -192,7 +211,7 @@ class _Search:
             if all(f.label != STDIN for f in self.found):
                 self.found.append(_Found(STDIN, Path("stdin"), Path(), STDIN))
         elif self.lists and text.lower().endswith(LIST) and os.path.isfile(text):
-            for path, output in read_list(Path(text)):
+            for path, output in read_list(Path(text), self.remarks):
                 self.path(str(path), output)
         else:
             self.path(text)
@@ -257,6 +276,8 @@ class _Search:
                     relative = path.relative_to(root).as_posix()
                     left += not self.choice.matches(relative)
                     self.file(_Found(str(path), path, root, relative), status)
+                elif path.suffix.lower() not in BESIDE | RECORDINGS:
+                    self.others[path.suffix.lower()] += 1
         if left:
             self.remarks.append((str(root), f"{left} of {files} recordings left out by --include and --exclude"))
         if files == left and not failures and not self.may_be_empty:
@@ -296,12 +317,18 @@ def _kind(status: os.stat_result) -> str:
     return next((name for test, name in kinds.items() if test(status.st_mode)), "a special file")
 
 
-def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
+def read_list(path: Path, remarks: list[tuple[str, str]] | None = None) -> list[tuple[Path, PurePosixPath | None]]:
     """The recordings that a list names, and for each the output it is to have, if it says so.
 
     A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
     the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too: the
     last line on an input counts, and one that gives it no place (``"output": null``) only while the input is a file.
+
+    Parameters
+    ----------
+    path : Path
+    remarks : list, optional
+        Gets (path, text) for each output that is left out, since a later line gives its input another.
 
     Raises
     ------
@@ -326,9 +353,11 @@ def read_list(path: Path) -> list[tuple[Path, PurePosixPath | None]]:
         if not data["input"]:  # or it would be the folder of the list
             raise UsageError(f"{where}: the input is empty; give the path of a recording")
         source = path.parent / data["input"]
-        wanted.pop(source, None)
+        before = wanted.pop(source, None)
         if data.get("output", "") is not None or source.is_file():
-            wanted[source] = listed_output(data, where)
+            wanted[source] = output = listed_output(data, where)
+            if remarks is not None and "status" not in data and None not in (before, output) and before != output:
+                remarks.append((str(source), f"{before} left out: {where} gives it the output {output}"))
     return list(wanted.items())
 
 
@@ -376,7 +405,17 @@ def plan(
         search.add(text)
     for option, globs in (("--include", choice.include), ("--exclude", choice.exclude)):
         search.remarks += [(f"{option} {glob}", "matches no recording") for glob in globs if glob in search.idle]
+    if search.others:
+        search.remarks.append(("left alone", _counted(search.others)))
     return _planned(search, output, extras, entries)
+
+
+def _counted(others: Counter[str]) -> str:
+    """How many files, and of which kinds."""
+    kinds = [f"{extension or 'without extension'} {times}" for extension, times in others.most_common(KINDS)]
+    total = others.total()
+    more = ", ..." if len(others) > KINDS else ""
+    return f"{total} file{'s' * (total != 1)} of other kinds ({', '.join(kinds)}{more})"
 
 
 def plan_files(
@@ -604,7 +643,7 @@ def check_outputs(
             folders[job.folder] = _unwritable(job.folder, make)
         reason = folders[job.folder] or next(filter(None, (_unfit(job.output(e)) for e in extensions)), "")
         if reason:
-            failures.append(Result(job.label, "failed", reason, OutputError.exit_code))
+            failures.append(Result(job.label, "failed", reason, OutputError.exit_code, reason=job.reason(reason)))
         else:
             writable.append(job)
     return writable, failures

@@ -40,7 +40,7 @@ OPACITY = bytes((0, 110, 190, 255))  # of the levels
 STATUS = {"done": "done", "skipped": "up to date", "failed": "failed"}
 
 
-def report_page(entries: Sequence[Entry], root: Path, folder: Path | None = None) -> str:
+def report_page(entries: Sequence[Entry], root: Path, folder: Path | None = None, *, renamed: int = 0) -> str:
     """The page as HTML, to be written as UTF-8.
 
     Its notes are read from the MIDI files, as far as these are there.
@@ -53,12 +53,14 @@ def report_page(entries: Sequence[Entry], root: Path, folder: Path | None = None
         Folder that the outputs of the entries are relative to.
     folder : Path, optional
         Folder of the page, from where it links to the outputs; ``root`` if omitted.
+    renamed : int
+        How many outputs, of recordings under earlier names, are not among them.
     """
     above = _common_folder(entry.input for entry in entries)
     link = _Links(root, folder or root)
     shown = [_row(entry, above, link) for entry in entries]
     rows, notes, lengths = zip(*shown, strict=True) if shown else ((), (), ())
-    totals = _totals(entries, sum(notes), lengths)
+    totals = _totals(entries, sum(notes), lengths, renamed)
     body = _BODY.format(totals=totals, choices=_choices(entries), above=_above(above), rows="\n".join(rows))
     return _PAGE.format(
         style=_STYLE, script=_SCRIPT, style_hash=_digest(_STYLE), script_hash=_digest(_SCRIPT), body=body
@@ -90,13 +92,15 @@ def _above(folder: str) -> str:
     return f'<p class="above">in {_text(folder)}</p>' if folder else ""
 
 
-def _totals(entries: Sequence[Entry], notes: int, lengths: Sequence[float | None]) -> str:
+def _totals(entries: Sequence[Entry], notes: int, lengths: Sequence[float | None], renamed: int) -> str:
     unknown = sum(e.status != "failed" and seconds is None for e, seconds in zip(entries, lengths, strict=True))
-    figures = (
+    figures = [
         (f"{len(entries):,}", "recording" + "s" * (len(entries) != 1)),
         (clock(sum(filter(None, lengths))), "of audio" + f" and {unknown:,} of unknown length" * bool(unknown)),
         (f"{notes:,}", "note" + "s" * (notes != 1)),
-    )
+    ]
+    if renamed:
+        figures.append((f"{renamed:,}", f"output{'s' * (renamed != 1)} under earlier names of recordings, not shown"))
     return "".join(f"<li><b>{figure}</b> {label}</li>" for figure, label in figures)
 
 

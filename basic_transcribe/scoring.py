@@ -39,6 +39,8 @@ CSV_COLUMNS = ("onset_s", "offset_s", "midi_pitch", "velocity")  # the last may 
 JAMS_NAMESPACES = ("note_midi", "pitch_midi")
 REFERENCE_EXTENSIONS = (".csv", ".jams", ".mid", ".midi")
 """Lower case; of several references beside a recording the first in this order counts."""
+LOSSLESS = frozenset(".aif .aifc .aiff .ape .au .bwf .caf .flac .rf64 .snd .tta .w64 .wav .wave .wv".split())
+"""Of several recordings of one name, one with such an extension counts."""
 SCORES = ("P", "R", "F50", "F100", "Foff", "Fbend", "Fframe", "Fvel", "rvel")
 """Keys of :func:`all_scores`."""
 LATEST = 1e6  # seconds; a note beyond is damage
@@ -141,11 +143,14 @@ def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | Non
     for stem, paths in sorted(files.items()):
         notes = {paths[e]: _mark(paths[e]) for e in REFERENCE_EXTENSIONS if e in paths}
         reference = next((path for path, mark in notes.items() if not mark), None)
-        audio = next((paths[e] for e in sorted(paths) if e in AUDIO_EXTENSIONS | AV_EXTENSIONS), None)
+        audible = [e for e in paths if e in AUDIO_EXTENSIONS | AV_EXTENSIONS]
+        rivals = [paths[e] for e in sorted(audible, key=lambda e: (e not in LOSSLESS, e))]
+        audio = rivals.pop(0) if rivals else None
         if audio and reference:
             parts = stem.relative_to(root).parts
             set_name = parts[0] if len(parts) > 1 else "."
             found.recordings.append(Recording(set_name, "/".join(parts[1:] or parts), audio, reference))
+            found.remarks.extend((str(other), f"left out, {audio.name} has the same reference") for other in rivals)
         elif reference and _holds_notes(reference):
             found.failures.append((str(reference), "no recording of this name beside it; put it there"))
         elif audio and notes:

@@ -100,10 +100,21 @@ class ShapeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """Notes in their new shape, sorted by onset, then pitch, and remarks on them, sorted by time."""
+    """Notes in their new shape.
+
+    Attributes
+    ----------
+    notes : tuple of Note
+        Sorted by onset, then pitch.
+    markers : tuple of Marker
+        Remarks on them, sorted by time.
+    joined : int
+        How many notes came to the same point of the grid as another of their pitch, and are one with it.
+    """
 
     notes: tuple[Note, ...]
     markers: tuple[Marker, ...] = ()
+    joined: int = 0
 
 
 def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = None, tuning: float = 0.0) -> Shaped:
@@ -134,7 +145,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     UsageError
         If notes are to be quantised and there are no beats.
     """
-    shaped = list(notes)
+    shaped, joined = list(notes), 0
     scale = parse_scale(settings.scale) if settings.scale is not None else None
     if scale and settings.scale_mode == "snap":
         shaped = _snap(shaped, scale, tuning / 100)
@@ -145,7 +156,9 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     if settings.quantize is not None:
         if beats is None:
             raise UsageError("quantising needs beats; give a tempo, or let it be found")
+        joined = len(shaped)
         shaped = list(quantize(shaped, beats, settings.quantize, settings.strength, settings.swing))
+        joined -= len(shaped)
     if settings.staccato is not None:
         shaped = [_cut(note, note.onset + settings.staccato / 1000) for note in shaped]
     if settings.polyphony is not None:
@@ -159,7 +172,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     ]
     if scale and settings.scale_mode == "mark":
         markers += [_off_scale(note) for note in shaped if note.pitch not in scale]
-    return Shaped(tuple(shaped), tuple(sorted(markers)))
+    return Shaped(tuple(shaped), tuple(sorted(markers)), joined)
 
 
 def remarks(notes: Iterable[Note]) -> set[Marker]:

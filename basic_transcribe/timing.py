@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import UsageError, temporary_folder
-from .types import Beats, Float32, Note, check_tempo
+from .types import LONGEST_QUARTER, Beats, Float32, Note, check_tempo
 
 Float64 = NDArray[np.float64]
 
@@ -47,6 +47,7 @@ ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event
 NOISE = 1.5  # standard deviations by which the envelope must stand out
 AUDIO_WEIGHT, EVENT_WEIGHT, ACCENT_WEIGHT = 0.2, 0.5, 2.0
+LOUDER = 0.1  # how much a step of velocity counts
 FEWEST = 4  # events
 
 Shares = dict[float, float]
@@ -85,6 +86,11 @@ LONG_ENOUGH = 4.0  # beats, from which on a note's length says no more
 # Logarithms of odds, fitted to scores whose bars are known and to GuitarSet's players 00, 01 and 03.
 CHANGE, LONG = 0.3, 0.25  # harmony changes more, or notes are longer, than on other beats, by a standard error
 BEGINS, UPBEAT = 2.0, 0.8  # the first note is on the beat, or less than one before it; one beat before it
+
+# ---- what comes before the first beat
+LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on it is counted in finer parts of a beat
+FINEST_BAR = 16  # denominator; some programs take no time signatures of thirty-seconds
+BEGIN_PARTS = 32  # the first of so many parts of it has the usual tempo
 
 
 class OnsetEnvelope:
@@ -191,11 +197,16 @@ def _compiling_elsewhere() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """Onsets, those of a chord as one: their times, sizes (1 for a single note), and accents (0 to 1); none if few."""
+    """Onsets, those of a chord as one; none if few.
+
+    Their times, sizes (1 for a single note), accents (0 to 1), and how much louder they are than their neighbours, in
+    steps of velocity.
+    """
 
     times: Float64
     sizes: Float64
     accents: Float64
+    louder: Float64
 
 
 def estimate_beats(
@@ -229,7 +240,8 @@ def estimate_beats(
         About how many beats per minute are expected, within some 10 %; settles between a tempo, its half and its
         double.
     first_bar : float, optional
-        Seconds at which a bar begins, the first one or any other.
+        Seconds at which a bar begins, the first one or any other. If half a beat (a third of a dotted one) is nearer
+        to it than a beat, the beats are moved there.
 
     Returns
     -------
@@ -258,10 +270,13 @@ def estimate_beats(
         return None
     if per_bar == 3 and tempo_hint is None and not _compound(quarters):
         times = _in_threes(search, times, notes, events, duration)
+    if not _compound(quarters):
+        times = _on_the_louder(search, times, events, duration)
     if first_bar is None:
         downbeat = _downbeat(times, notes, per_bar)
     else:
-        downbeat = int(_nearest(np.array([first_bar]), times)[0]) % per_bar
+        times, downbeat = _with_bar(times, first_bar, duration, 3 if _compound(quarters) else 2)
+        downbeat %= per_bar
     return Beats(tuple(times.tolist()), per_bar, downbeat, quarters)
 
 
@@ -293,6 +308,26 @@ def _in_threes(search: _Search, times: Float64, notes: Sequence[Note], events: _
     return max([times, *(x for x in faster if x is not None)], key=score)
 
 
+def _on_the_louder(search: _Search, times: Float64, events: _Events, duration: float) -> Float64:
+    """These beats or those between them, whichever explain better where things begin and what is loud.
+
+    Where they begin alone takes the off-beats of syncopated music for its beats. Loudness must not have a say before,
+    since it does not tell the tempo.
+    """
+
+    def score(times: Float64) -> float:
+        on_beat = np.abs(times[_nearest(events.times, times)] - events.times) < EARLY * np.median(np.diff(times))
+        return _explained(search, times * search.rate) + LOUDER * float(events.louder[on_beat].sum())
+
+    return max(times, _moved(times, 0.5, duration), key=score)
+
+
+def _moved(times: Float64, part: float, duration: float) -> Float64:
+    """Beats that fall a part of a beat before these, or after them."""
+    count = np.arange(len(times), dtype=np.float64)
+    return _cover(_along(count - 1 + part, count, times), duration)
+
+
 def _events(notes: Sequence[Note]) -> _Events:
     groups: list[list[Note]] = []
     for note in notes:
@@ -301,14 +336,15 @@ def _events(notes: Sequence[Note]) -> _Events:
         else:
             groups.append([note])
     if len(groups) < FEWEST:
-        return _Events(np.zeros(0), np.zeros(0), np.zeros(0))
+        return _Events(*np.zeros((4, 0)))
     times = np.array([np.mean([n.onset for n in group]) for group in groups])
     sizes = np.array([len(group) for group in groups]) ** 0.3
     low = np.array([min(n.pitch for n in group) for group in groups], float)
     gaps = np.log2(np.append(np.diff(times), 1.0))
     # An accent is low or long by comparison with its neighbours.
     accents = 0.5 * np.clip((_local_median(low) - low - 2) / 6, 0, 1) + 0.5 * np.clip(gaps - _local_median(gaps), 0, 1)
-    return _Events(times, sizes, accents)
+    loudness = np.array([max(n.velocity for n in group) for group in groups], float)
+    return _Events(times, sizes, accents, loudness - _local_median(loudness))
 
 
 def _local_median(x: Float64, reach: int = 8) -> Float64:
@@ -604,9 +640,20 @@ def _cover(beats: Float64, duration: float) -> Float64:
     """Beats from less than a beat after zero to the end or later; one that came just too early is at zero."""
     before, after = beats[1] - beats[0], beats[-1] - beats[-2]
     beats = np.maximum(beats[beats > -EARLY * before], 0.0)
-    head = beats[0] - before * np.arange(int(beats[0] / before), 0, -1)
+    head = np.maximum(beats[0] - before * np.arange(int(beats[0] / before + EARLY), 0, -1), 0.0)
     missing = max(2 - len(beats), int(np.ceil((duration - beats[-1]) / after)), 0)
     return np.concatenate([head, beats, beats[-1] + after * np.arange(1, missing + 1)])
+
+
+def _with_bar(times: Float64, moment: float, duration: float, parts: int) -> tuple[Float64, int]:
+    """Beats one of which begins a bar at a moment, and which; if a part of a beat is nearer to it, all move there.
+
+    Onsets alone do not always tell beats from what lies between them.
+    """
+    part = round(float(_passed(times, np.array(moment))) * parts) % parts / parts
+    if part:
+        times = _moved(times, part, duration)
+    return times, round(float(_passed(times, np.array(moment))))
 
 
 def _downbeat(times: Float64, notes: Sequence[Note], per_bar: int) -> int:
@@ -738,25 +785,74 @@ def beat_time(beats: Beats, position: ArrayLike) -> Float64:
     return np.asarray(times[i] + (position - i) * (times[i + 1] - times[i]), np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Points that divide a recording evenly, every second one late; point 0 is the first downbeat.
+def lead_in(beats: Beats) -> Fraction:
+    """Beats that a MIDI file counts before the first one, so that it can begin with the recording.
 
-    Attributes
+    In the largest fraction of a beat that keeps their tempo near that of the others. If there are none, the first beat
+    begins with the recording.
+    """
+    passed = beats.times[0] * beats.tempo / 60
+    beat = Fraction(beats.quarters) / 4
+    finer = (3, 6, 12) if beat.numerator == 3 else (2, 4, 8)
+    fractions = [1, *(parts for parts in finer if (beat / parts).denominator <= FINEST_BAR)]
+    # A first beat that begins with the recording lasts longer by what has passed before it.
+    begins = passed * (1 + passed) < 1 / fractions[-1] and beats.times[1] <= LONGEST_QUARTER * beats.quarters
+    if begins or not passed:
+        return Fraction(0)
+
+    def error(lead: Fraction) -> float:
+        return abs(math.log(lead / passed))
+
+    leads = [Fraction(max(1, round(passed * parts)), parts) for parts in fractions]
+    return next((lead for lead in leads if error(lead) <= LEAD_IN_ERROR), min(leads, key=error))
+
+
+def file_axis(beats: Beats) -> tuple[Float64, Float64]:
+    """Seconds from the beginning, and the beats since the first one that a MIDI file has counted by then.
+
+    Those of its beginning and of each beat; it counts evenly between them, and beyond the last.
+    """
+    lead = float(lead_in(beats))
+    times = np.array([0.0, *(beats.times if lead else beats.times[1:])])
+    places = np.arange(len(times), dtype=float)
+    return times, np.append(-lead, places[:-1]) if lead else places
+
+
+def _along(x: NDArray[Any], known: NDArray[Any], values: Float64) -> Float64:
+    """Values at places between known ones, linear between those and beyond the ends."""
+    i = np.clip(np.searchsorted(known, x, side="right") - 1, 0, len(known) - 2)
+    slope = (values[i + 1] - values[i]) / (known[i + 1] - known[i])
+    return np.asarray(values[i] + (x - known[i]) * slope, np.float64)
+
+
+class _Grid:
+    """Points that divide a recording evenly in its MIDI file, every second one late; point 0 is the first downbeat.
+
+    Parameters
     ----------
+    beats : Beats
     step : float
         Distance of points, in beats.
     late : float
         Delay of the odd points, in steps.
     """
 
-    beats: Beats
-    step: float
-    late: float
+    def __init__(self, beats: Beats, step: float, late: float) -> None:
+        self.step, self.late = step, late
+        self._downbeat = beats.downbeat
+        self._times, self._places = file_axis(beats)
+        if beats.times[0]:  # where the file goes on from its first tempo
+            part = (self._places[1] - self._places[0]) / BEGIN_PARTS
+            self._times = np.insert(self._times, 1, min(60 / beats.tempo * part, self._times[1] / 2))
+            self._places = np.insert(self._places, 1, self._places[0] + part)
+
+    def place(self, time: Float64) -> Float64:
+        """Beats counted from the first downbeat to each time."""
+        return _along(time, self._times, self._places) - self._downbeat
 
     def nearest(self, time: Float64) -> NDArray[np.int64]:
         """Number of the point nearest to each time; none lies before 0."""
-        steps = (beat_position(self.beats, time) - self.beats.downbeat) / self.step
+        steps = self.place(time) / self.step
         point = np.floor(steps).astype(np.int64)
         # The nearest is one of four: of the even steps, and of the odd ones that come late.
         candidates = np.stack([point - 1, point, point + 1, point + 2])
@@ -766,7 +862,9 @@ class _Grid:
 
     def time(self, point: NDArray[np.int64]) -> Float64:
         """Seconds of each point."""
-        return beat_time(self.beats, self.beats.downbeat + (point + self.late * (point % 2)) * self.step)
+        places = self._downbeat + (point + self.late * (point % 2)) * self.step
+        times = _along(places, self._places, self._times)
+        return np.where(np.abs(times) < 1e-9, 0.0, times)  # rounding must not put the first point before the file
 
 
 def quantize(
@@ -778,17 +876,19 @@ def quantize(
     *,
     offsets: bool = True,
 ) -> tuple[Note, ...]:
-    """Move notes towards the nearest points of a grid that divides the beats.
+    """Move notes towards the nearest points of a grid that divides the beats as a MIDI file counts them.
 
-    Notes of one pitch that arrive at the same point become one, as long as the longest and as loud as the loudest.
-    No note of a pitch overlaps the next. Bends move with their notes, and end with them.
+    Notes of several pitches that are struck within 35 ms, and not half a step of the grid apart, move to the same
+    point: the one nearest to their mean. Notes of one pitch that arrive at the same point become one, as long as the
+    longest and as loud as the loudest. No note of a pitch overlaps the next. Bends move with their notes, and end with
+    them.
 
     Parameters
     ----------
     notes : iterable of Note
         In any order.
     beats : Beats
-        The grid is laid evenly between them, its first point on the first downbeat.
+        The grid is laid between them as :func:`file_axis` counts, its first point on the first downbeat.
     division : Fraction
         Distance of the grid's points, as a share of a whole note: ``Fraction(1, 16)``; of eighth triplets
         ``Fraction(1, 12)``.
@@ -821,7 +921,7 @@ def quantize(
         return tuple(notes)
     grid = _Grid(beats, float(4 * division) / beats.quarters, swing / (1 + swing))
     begin, end = np.array([n.onset for n in notes]), np.array([n.offset for n in notes])
-    point = grid.nearest(begin)
+    point = grid.nearest(_together(notes, begin, grid))
     onset = _towards(begin, grid.time(point), strength)
     offset = np.where(onset == begin, end, onset + (end - begin))
     if offsets:
@@ -833,6 +933,22 @@ def quantize(
     ]
     cut = [replace(n, bend=n.bend.until(n.offset)) if n.bend else n for n in _in_lines(moved)]
     return tuple(sorted(cut, key=lambda n: (n.onset, n.pitch)))
+
+
+def _together(notes: Sequence[Note], onsets: Float64, grid: _Grid) -> Float64:
+    """For each note, in order, the mean onset of those it is struck with."""
+    places = grid.place(onsets).tolist()
+    apart = grid.step * (1 - grid.late) / 2  # half of the least distance of two points
+    firsts: list[int] = []
+    pitches: set[int] = set()
+    for i, note in enumerate(notes):
+        chord = firsts and note.onset < notes[firsts[-1]].onset + CHORD and places[i] < places[firsts[-1]] + apart
+        if not chord or note.pitch in pitches:
+            firsts.append(i)
+            pitches = set()
+        pitches.add(note.pitch)
+    sizes = np.diff([*firsts, len(notes)])
+    return np.repeat(np.add.reduceat(onsets, firsts) / sizes, sizes)
 
 
 def _towards(start: Float64, goal: Float64, strength: float) -> Float64:

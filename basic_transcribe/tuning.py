@@ -9,18 +9,25 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .types import Float32
 
 CONCERT_PITCH = 440.0  # Hz of the A above middle C, ISO 16
 MOST_TUNING = 170.0  # cents; settings allow 400 to 480 Hz
-LISTENED = 30  # seconds of sound that are enough to tell
-MOST_LISTENED = 120  # seconds, with the silence before and between
+LISTENED = 30  # seconds of music that are enough to tell
+MOST_LISTENED = 120  # seconds, with what is before and between; digital silence is free
 
 _DECIMATION, _TAPS = 4, 32
 _PIECE = 4096  # rows of a product, so few that BLAS does it at once: its threads would be in the way of the model's
 _WINDOW, _HOP = 2048, 1024  # samples after decimation: 0.4 s at 5.5 kHz, so that neighbouring semitones are apart
 _LOWEST, _HIGHEST = 60.0, 2000.0  # Hz
 _SOFT, _SILENT = 0.05, 1e-3  # of the loudest peak of the frame, and of the recording: what is below is left out
+_MOST = 90  # peaks of a frame; noise has more
+_STANDING = 27  # frames, 5 s: what stands still for longer counts no more
+_HEARD = 1e-3 * _WINDOW / 4  # a partial 60 dB below full scale
+_FRAMES, _SECONDS = 16, 3  # of a piece, which is taken at once
+_OVERLAP = _DECIMATION * (_WINDOW - _HOP - 1) + _TAPS  # samples of the last of them that the next needs, too
 _SPREAD = 5.0  # cents, standard deviation of what a peak says
 _NEAR = 15  # cents around the likeliest tuning within which peaks agree with it
 _AGREEMENT = 0.36  # share of them that is believed; 0.3 of what has no tuning does
@@ -46,12 +53,10 @@ def hertz_of(cents: float) -> float:
 def estimate_tuning(audio: Float32, sample_rate: float) -> float:
     """By how much the notes of a recording lie above those of A = 440 Hz.
 
-    Peaks of the spectrum are counted by where in their semitone they lie; the fullest place is the tuning.
-
     Parameters
     ----------
     audio : ndarray of float32, shape (samples,)
-        Mono.
+        Mono; what comes first is enough (see :class:`TuningEstimator`).
     sample_rate : float
         In Hz.
 
@@ -60,7 +65,95 @@ def estimate_tuning(audio: Float32, sample_rate: float) -> float:
     float
         Cents, -50 to 50. 0 if it is so little that it does not matter, or nothing that the peaks agree upon.
     """
-    cents, weights = _peaks(_decimated(audio), sample_rate / _DECIMATION)
+    estimator = TuningEstimator(sample_rate)
+    estimator.push(audio)
+    return estimator.finish()
+
+
+class TuningEstimator:
+    """Finds how a recording is tuned while it is read, and how much of it must be.
+
+    Peaks of the spectrum are counted by where in their semitone they lie; the fullest place is the tuning. What may
+    stand at the head of a tape has none: noise, whose peaks are many, and tones that stand still, such as those to
+    line up by.
+
+    Parameters
+    ----------
+    sample_rate : float
+        In Hz.
+
+    Attributes
+    ----------
+    is_enough : bool
+        Whether more would not be listened to.
+    """
+
+    def __init__(self, sample_rate: float) -> None:
+        self._rate = sample_rate / _DECIMATION
+        self._rest = np.zeros(0, np.float32)  # of which no whole piece can be made yet
+        self._pieces = self._sounding = 0
+        bins = min(int(_HIGHEST * _WINDOW / self._rate) + 2, _WINDOW // 2 + 1)
+        self._age = np.zeros(bins, int)  # frames for which each has been a peak
+        self._cents = [np.zeros(0)]  # of the peaks, above A = 440 Hz
+        self._magnitudes = [np.zeros(0, np.float32)]
+        self.is_enough = False
+
+    def push(self, audio: Float32) -> None:
+        """What comes next, of any length; it does not matter in which blocks it comes."""
+        self._rest = np.concatenate([self._rest, audio])
+        size = _FRAMES * _HOP * _DECIMATION
+        while not self.is_enough and len(self._rest) >= size + _OVERLAP:
+            self._listen(_decimated(self._rest[: size + _OVERLAP]))
+            self._rest = self._rest[size:]
+
+    def finish(self) -> float:
+        """The tuning in cents, as :func:`estimate_tuning` gives it."""
+        if not self.is_enough:
+            self._listen(_decimated(self._rest))
+        cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)
+        loud = magnitudes >= _SILENT * magnitudes.max(initial=0)
+        return _agreed(cents[loud], np.sqrt(magnitudes[loud]))
+
+    def _listen(self, audio: Float32) -> None:
+        """Take the peaks of a piece, unless there is no music in it."""
+        if len(audio) < _WINDOW or not audio.any():
+            return
+        frames = sliding_window_view(audio, _WINDOW)[::_HOP] * np.hanning(_WINDOW).astype(np.float32)
+        spectrum = np.abs(np.fft.rfft(frames))[:, : len(self._age)].astype(np.float32)
+        before, here, after = spectrum[:, :-2], spectrum[:, 1:-1], spectrum[:, 2:]
+        loudest = here.max(axis=1, keepdims=True)
+        peaks = (here > before) & (here >= after) & (here >= _SOFT * loudest)
+        peaks[:, : int(_LOWEST * _WINDOW / self._rate)] = False
+        new = self._moving(peaks) & (np.count_nonzero(peaks, axis=1, keepdims=True) <= _MOST)
+        self._pieces += 1
+        self._sounding += _are_music(new & (here >= _HEARD))
+        self.is_enough = self._sounding >= LISTENED / _SECONDS or self._pieces >= MOST_LISTENED / _SECONDS
+        if not _are_music(new):
+            return
+        # The logarithm of a Hann window's peak is close to a parabola.
+        left, top, right = (np.log(np.maximum(part[peaks], 1e-20)) for part in (before, here, after))
+        offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
+        frequency = (np.nonzero(peaks)[1] + 1 + offset) * self._rate / _WINDOW
+        self._cents.append(1200 * np.log2(frequency / CONCERT_PITCH))
+        self._magnitudes.append(here[peaks])
+
+    def _moving(self, peaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those that do not stand still."""
+        moving = np.empty_like(peaks)
+        for frame, row in enumerate(peaks):
+            before = np.maximum(np.maximum(self._age[:-2], self._age[1:-1]), self._age[2:])
+            self._age[1:-1] = np.where(row, before + 1, 0)
+            moving[frame] = row & (before < _STANDING)
+        return moving
+
+
+def _are_music(peaks: NDArray[np.bool_]) -> bool:
+    """Whether a quarter of the frames of a piece have any of these peaks."""
+    return bool(np.count_nonzero(peaks.any(axis=1)) >= len(peaks) / 4)
+
+
+def _agreed(cents: NDArray[np.float64], weights: Float32) -> float:
+    """The tuning on which the peaks agree; 0 if on none."""
     if len(cents) < _FEWEST:
         return 0.0
     bins = np.arange(100)
@@ -88,19 +181,3 @@ def _decimated(audio: Float32) -> Float32:
     for i in range(len(taps)):
         out += products[i : i + len(out), i]
     return out
-
-
-def _peaks(audio: Float32, sample_rate: float) -> tuple[Float32, Float32]:
-    """Cents of the spectrum's peaks above A = 440 Hz, and how much each of them counts."""
-    padded = np.pad(audio, (0, max(0, _WINDOW - len(audio))))
-    frames = sliding_window_view(padded, _WINDOW)[::_HOP] * np.hanning(_WINDOW).astype(np.float32)
-    spectrum = np.abs(np.fft.rfft(frames))[:, : int(_HIGHEST * _WINDOW / sample_rate) + 2].astype(np.float32)
-    before, here, after = spectrum[:, :-2], spectrum[:, 1:-1], spectrum[:, 2:]
-    loudest = here.max(axis=1, keepdims=True)
-    peaks = (here > before) & (here >= after) & (here >= _SOFT * np.maximum(loudest, _SILENT / _SOFT * loudest.max()))
-    peaks[:, : int(_LOWEST * _WINDOW / sample_rate)] = False
-    # The logarithm of a Hann window's peak is close to a parabola.
-    left, top, right = (np.log(np.maximum(part[peaks], 1e-20)) for part in (before, here, after))
-    offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
-    frequency = (np.nonzero(peaks)[1] + 1 + offset) * sample_rate / _WINDOW
-    return 1200 * np.log2(frequency / CONCERT_PITCH), np.sqrt(here[peaks])

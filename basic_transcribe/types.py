@@ -357,7 +357,7 @@ class BeatSettings:
         Beats per minute, 4 to 1000, that the tempo is thought to be near.
     first_bar : float or None
         Seconds at which a bar begins, the first one or any other, counted as the times of the notes; its line is at the
-        nearest beat. None finds out.
+        nearest beat or half beat (third of a dotted one), and the beats move there. None finds out.
 
     Raises
     ------

@@ -1,11 +1,13 @@
 """How well beats are found in recordings that were played to a click, beside librosa's beat tracker.
 
-    python scripts/score_beats.py FOLDER [--json FILE] [--except NAME...]
+    python scripts/score_beats.py FOLDER [--click SECONDS] [--json FILE] [--except NAME...]
 
 Recordings are named like those of GuitarSet, ``PLAYER_STYLE-BPM-KEY_comp``, and keep their tempo; ``--except`` leaves
 out those that do not. Columns: the share of recordings whose tempo is right within 4 %, the same but for a factor of 2
-or 3, and the F-measure of the beats (70 ms, ``mir_eval.beat``) against a grid of the named tempo in its best phase.
-The last column is the median distance of our beats from the nearest onset, of those within 40 ms, in milliseconds.
+or 3, and the F-measure of the beats (70 ms, ``mir_eval.beat``) against a grid of the named tempo in its best phase. If
+``--click`` says when a click fell, ``phase`` is the share of recordings whose tempo is right and whose beats fall on
+clicks, not between. The last column is the median distance of our beats from the nearest onset, of those within 40 ms,
+in milliseconds.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.types import BeatSettings
 
 TOLERANCE = 0.04
+NEAR = 0.15  # of a beat
 PHASES = 48
 
 
@@ -48,6 +51,12 @@ def best_f_measure(beats: NDArray[Any], tempo: float, duration: float) -> float:
     return max(float(f_measure(grid, beats)) for grid in grids)
 
 
+def on_click(beats: NDArray[Any], tempo: float, click: float) -> bool:
+    """Whether beats fall on the clicks of a tempo, one of which is at ``click`` seconds."""
+    places = (beats - click) * tempo / 60
+    return bool(np.median(np.abs(places - np.round(places))) < NEAR)
+
+
 def librosa_beats(path: Path, rate: int) -> tuple[float, NDArray[Any]]:
     import librosa
 
@@ -57,7 +66,7 @@ def librosa_beats(path: Path, rate: int) -> tuple[float, NDArray[Any]]:
     return float(np.atleast_1d(tempo)[0]), np.asarray(beats)
 
 
-def score(path: Path, tempo: float, transcriber: Transcriber) -> dict[str, dict[str, float]]:
+def score(path: Path, tempo: float, click: float | None, transcriber: Transcriber) -> dict[str, dict[str, float]]:
     """Of one recording: our beats', and librosa's."""
     transcription = transcriber.transcribe(path, beats=BeatSettings())
     ours = np.array(transcription.beats.times if transcription.beats else [])
@@ -75,6 +84,8 @@ def score(path: Path, tempo: float, transcriber: Transcriber) -> dict[str, dict[
             "octave": float(is_tempo(estimate, tempo, (1, 2, 1 / 2, 3, 1 / 3))),
             "F": best_f_measure(beats, tempo, transcription.duration),
         }
+        if click is not None:
+            result[who]["phase"] = float(is_tempo(estimate, tempo) and on_click(beats, tempo, click))
     result["ours"]["off_ms"] = 1000 * float(np.median([d for d in distance if abs(d) < 0.04] or [0.0]))
     return result
 
@@ -83,6 +94,9 @@ def score(path: Path, tempo: float, transcriber: Transcriber) -> dict[str, dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--click", type=float, metavar="SECONDS", help="when a click fell, such as 0; -2 if as much was cut off since"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of each recording")
     parser.add_argument("--except", nargs="*", default=[], metavar="NAME", dest="excepted", help="beginnings of names")
     args = parser.parse_args()
@@ -92,12 +106,13 @@ def main() -> None:
     for path in sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in AUDIO_EXTENSIONS):
         tempo = named_tempo(path.stem)
         if tempo is not None and not path.stem.startswith(tuple(args.excepted)):
-            scores[path.stem] = score(path, tempo, transcriber)
+            scores[path.stem] = score(path, tempo, args.click, transcriber)
             print(path.stem, *(f"{who} {s['tempo']:.1f} F {s['F']:.2f}" for who, s in scores[path.stem].items()))
     if not scores:
         raise UsageError(f"{args.folder}: no recordings with a tempo in their names, such as 00_Rock1-130-A_comp.wav")
     for who in ("ours", "librosa"):
-        columns = {k: np.mean([s[who][k] for s in scores.values()]) for k in ("exact", "octave", "F")}
+        names = ("exact", "octave", "F") if args.click is None else ("exact", "octave", "phase", "F")
+        columns = {k: np.mean([s[who][k] for s in scores.values()]) for k in names}
         print(f"{who:8s} n {len(scores)}", *(f"{k} {v:.3f}" for k, v in columns.items()))
     print(f"off by {np.median([s['ours']['off_ms'] for s in scores.values()]):.1f} ms")
     if args.json:

@@ -140,7 +140,8 @@ def run(title: str, work: Path, out: str, jobs: int, kills: dict[int, tuple[str,
         try:
             for line in process.stdout:
                 result.done += bool(re.search(r": \d+ notes? in ", line)) and ".mid" in line
-                result.skipped += line.rstrip().endswith("is up to date")
+                summary = re.match(r"\d+ done, (\d+) up to date, ", line)
+                result.skipped = int(summary[1]) if summary else result.skipped
                 kill = kills.pop(result.done, None)
                 if kill is not None:
                     target, halt = kill

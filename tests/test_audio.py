@@ -203,10 +203,11 @@ def test_blocks_are_about_ten_seconds() -> None:
 class LongWav(io.RawIOBase):
     """A WAV file of any length that is nowhere: a header, then a sawtooth."""
 
-    def __init__(self, seconds: int) -> None:
-        size = seconds * 16_000
-        self._head = wav(b"", rate=16_000, bits=8, data_size=size, riff=size + 36)
-        self._size = size + len(self._head)
+    def __init__(self, seconds: int, bits: int = 8, tail: bytes = b"") -> None:
+        size = seconds * 16_000 * bits // 8
+        self._head = wav(b"", rate=16_000, bits=bits, data_size=size % 2**32, riff=(size + 36) % 2**32)
+        self._size = size + len(self._head) + len(tail)
+        self._tail = tail
         self._position = 0
         self.bytes_read = 0
 
@@ -226,7 +227,8 @@ class LongWav(io.RawIOBase):
         data = head + bytes(range(64, 192)) * ((count - len(head)) // 128 + 1)
         self._position += count
         self.bytes_read += count
-        return data[:count]
+        ending = min(count, max(0, self._position - (self._size - len(self._tail))))
+        return data[: count - ending] + self._tail[len(self._tail) - (self._size - self._position) - ending :][:ending]
 
 
 def test_memory_does_not_grow() -> None:
@@ -341,14 +343,28 @@ def test_above_full_scale_nothing_is_cut_off(gain: float) -> None:
 
 
 @pytest.mark.parametrize("block", [0.01, 10])
-@pytest.mark.parametrize(("peak", "level"), [(0.0099, 40), (0.001, 60), (1.1e-5, 99), (-0.005, 46)])
+@pytest.mark.parametrize(("peak", "level"), [(0.0099, 40), (0.001, 60), (1.2e-5, 98), (-0.005, 46)])
 def test_hardly_anything_to_hear(peak: float, level: int, block: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
     quiet = np.float32(0.9 * peak) * np.ones((RATE, 2), np.float32)
-    quiet[RATE // 3, 1] = peak
-    level_said = f"the loudest sample is {level} dB below full scale"
+    quiet[RATE // 5 : 3 * RATE // 10] = peak
+    level_said = f"its loudest tenth of a second is {level} dB below full scale"
     assert warning(read(quiet, RATE)[1]) == f"very quiet: {level_said}; notes may be missing, so raise its level"
     assert warning(read(quiet / 1000, RATE)[1]) == "silence: there is nothing to hear"
+
+
+@pytest.mark.parametrize("block", [0.01, 0.77, 10.0])
+def test_clicks_do_not_make_a_quiet_recording_loud(block: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    rng = np.random.default_rng(6)
+    quiet = 0.005 * music() / np.abs(music()).max()
+    said = warning(read(quiet, RATE)[1])
+    assert said.startswith("very quiet: its loudest tenth of a second is 4")
+    for start in rng.integers(0, len(quiet) - 100, 12):
+        quiet[start : start + 50] += rng.uniform(-0.6, 0.6, 50)
+    assert warning(read(quiet, RATE)[1])[:60] == said[:60]
+    short = np.repeat(np.float32([0, 0.5, 0]), RATE // 20)
+    assert read(short, RATE)[1].warnings == read(short[: RATE // 25 + RATE // 20], RATE)[1].warnings == []
 
 
 def test_what_is_heard_decides_whether_it_is_quiet() -> None:
@@ -562,6 +578,60 @@ TAGS = {
     "two": tag(256) + tag(100, 4),
 }
 ZEROS = {"zeros after a tag": tag(256) + bytes(5000), "zeros": bytes(3000)}  # before MPEG frames only
+
+
+LISTED = b"LIST" + struct.pack("<I", 20_000) + bytes(20_000)
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("tail", [b"", LISTED])
+def test_a_size_that_does_not_hold_more_than_4_gib(bits: int, tail: bytes) -> None:
+    """As many recorders write it, modulo 4 GiB."""
+    seconds = 11 * 2**30 // (2000 * bits)
+    samples, stream = read(LongWav(seconds, bits, tail), target_rate=16_000, part=Part(seconds - 10))
+    assert stream.info == audio.AudioInfo(16_000, 1, seconds, "WAV")
+    assert len(samples) == 10 * 16_000
+    assert stream.warnings == []
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("tail", [b"", LISTED, tag(256)])
+@pytest.mark.parametrize("declared", [None, 0])
+def test_what_is_beyond_the_wrapped_size_is_read(
+    kind: str, subtype: str, tail: bytes, declared: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "WRAP", 2**16)
+    whole = encoded(kind, subtype)
+    at = whole.find(b"data") + 4
+    size = int.from_bytes(whole[at : at + 4], "little") % 2**16 if declared is None else declared
+    data = whole[:4] + struct.pack("<I", 9) + whole[8:at] + struct.pack("<I", size) + whole[at + 4 :]
+    samples, stream = read(tag(256) + data + (tail if size else b""))
+    np.testing.assert_array_equal(samples, read(whole)[0])
+    assert stream.warnings == []
+    assert (stream.info.format, stream.duration) == ("WAV", 4.0)
+
+
+@pytest.mark.parametrize("riff", [36 + RATE, None])
+def test_a_size_that_is_too_small_is_said(riff: int | None) -> None:
+    data = wav(pcm(music()), data_size=RATE, riff=riff)
+    samples, stream = read(data)
+    np.testing.assert_allclose(samples, music()[: RATE // 2], atol=1e-4)
+    assert warning(stream).startswith(
+        "not read after 0.50 s, where its header says that it ends, though 3.50 s of sound may follow; repair the"
+    )
+    assert read(data, part=Part(end=0.4))[1].warnings == []
+    for after in (bytes(100_000), LISTED, b"\0" + LISTED, b"TAG" + bytes(60_000), tag(60_000), pcm(music(0.2))):
+        assert read(wav(pcm(music()) + after, data_size=8 * RATE, riff=riff and 36 + 8 * RATE))[1].warnings == []
+
+
+def test_a_size_of_8_bit_that_does_not_hold_more_than_4_gib_is_said() -> None:
+    stream = open_audio(LongWav(300_000), target_rate=16_000)
+    length = 300_000 - 2**32 / 16_000
+    assert stream.duration == pytest.approx(length)
+    stream.close()
+    _, stream = read(LongWav(300_000), target_rate=16_000, part=Part(length - 1, length + 5))
+    assert stream.warnings[0].startswith(f"not read after {length:.2f} s, where its header says that it ends, though ")
 
 
 @pytest.mark.parametrize(
@@ -814,8 +884,64 @@ def test_unrelated_channels_and_a_single_one_do_not_cancel(channels: int) -> Non
     assert stream.warnings == []
     noise[:, 1:] = 0
     samples, stream = read(noise, RATE)
-    np.testing.assert_allclose(samples, noise[:, 0] / channels, atol=1e-7)
+    np.testing.assert_allclose(samples, noise[:, 0], atol=1e-7)
     assert stream.warnings == []
+
+
+@pytest.mark.parametrize("block", [0.01, 0.77, 10.0])
+@pytest.mark.parametrize(("channels", "used"), [(2, [0]), (2, [1]), (6, [2]), (6, [0, 1]), (24, [5])])
+def test_silent_channels_do_not_make_the_others_softer(
+    channels: int, used: list[int], block: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    several = 0.001 * np.random.default_rng(7).uniform(-1, 1, (round(2.6 * RATE), channels)).astype(np.float32)
+    several[:, used] = music(2.6)[:, None]
+    samples, stream = read(several, RATE)
+    np.testing.assert_allclose(samples, several[:, used].mean(axis=1), atol=1e-6)
+    assert stream.warnings == []
+
+
+def test_channels_that_are_used_are_averaged_whatever_their_levels() -> None:
+    """Bit for bit; also before anything is loud enough to tell."""
+    stereo = np.stack([music(5.0), 0.02 * music(5.0)[::-1]], axis=1)
+    stereo[: 2 * RATE] *= 1e-3
+    stereo[3 * RATE :, 1] = 0
+    samples, _ = read(stereo, RATE)
+    np.testing.assert_array_equal(samples, stereo @ np.float32([0.5, 0.5]))
+
+
+def test_a_channel_that_comes_later_gets_its_share_from_then_on() -> None:
+    stereo = np.stack([music(6.0), music(6.0)[::-1]], axis=1)
+    stereo[: round(2.5 * RATE), 1] = 0
+    stereo[4 * RATE :, 0] = 0
+    samples, stream = read(stereo, RATE)
+    np.testing.assert_array_equal(samples[: 2 * RATE], stereo[: 2 * RATE, 0])
+    faded = 2 * RATE + RATE // 50
+    np.testing.assert_array_equal(samples[faded:], stereo[faded:].mean(axis=1))
+    ramp = samples[2 * RATE : faded] / stereo[2 * RATE : faded, 0]
+    np.testing.assert_allclose(ramp, np.linspace(1, 0.5, RATE // 50, endpoint=False), atol=1e-4)
+    assert stream.warnings == []
+
+
+def test_what_is_used_after_noise_grows_louder_by_and_by() -> None:
+    """So that no note seems to begin."""
+    stereo = 1e-4 * np.random.default_rng(8).uniform(-1, 1, (5 * RATE, 2)).astype(np.float32)
+    stereo[2 * RATE :, 0] = music(3.0)
+    samples, _ = read(stereo, RATE)
+    ramp = samples[2 * RATE : 3 * RATE] / stereo[2 * RATE : 3 * RATE, 0]
+    np.testing.assert_allclose(np.median(ramp.reshape(100, -1), axis=1), np.linspace(0.5, 1, 100), atol=0.01)
+    np.testing.assert_array_equal(samples[3 * RATE :], stereo[3 * RATE :, 0])
+
+
+@pytest.mark.parametrize("size", [333, 20_000, 100_000])
+def test_a_second_is_mixed_promptly_as_the_one_before_it_ought_to_have_been(size: int) -> None:
+    stereo = np.stack([music(5.0), 0 * music(5.0)], axis=1)
+    mix = audio.Mix(2, RATE)
+    samples = np.concatenate([mix.prompt(stereo[i : i + size]) for i in range(0, len(stereo), size)])
+    np.testing.assert_allclose(samples[:RATE], stereo[:RATE, 0] / 2)
+    gain = np.linspace(0.5, 1, RATE, endpoint=False)
+    np.testing.assert_allclose(samples[RATE : 2 * RATE], gain * stereo[RATE : 2 * RATE, 0], atol=1e-6)
+    np.testing.assert_array_equal(samples[2 * RATE :], stereo[2 * RATE :, 0])
 
 
 # --- rows 20, 22, 31, 32: names, permissions, changes, pipes ----------------------------------------------------------
@@ -1614,6 +1740,7 @@ AV_FILES = {
     "avi": ("avi", "pcm_s16le", RATE),
     "ac3": ("ac3", "ac3", RATE),
     "wv": ("wv", "wavpack", RATE),
+    "mxf": ("mxf_opatom", "pcm_s16le", 48_000),
 }
 
 
@@ -1624,6 +1751,15 @@ def test_av_whole_file(name: str, av_encoded: Encode) -> None:
     samples, stream = read(av_encoded(muxer, codec, rate), target_rate=rate)
     assert len(samples) == pytest.approx(4 * rate, abs=0.1 * rate)
     assert abs(delay(samples, music(rate=rate))) < 0.06 * rate
+    assert stream.warnings == []
+
+
+@needs_av
+def test_transport_streams_of_cameras_have_longer_packets(av_encoded: Encode) -> None:
+    data = av_encoded("mpegts", "aac")
+    packets = (data[i : i + 188] for i in range(0, len(data), 188))
+    samples, stream = read(b"".join(b"\0\1\2\3" + packet for packet in packets))
+    np.testing.assert_array_equal(samples, read(data)[0])
     assert stream.warnings == []
 
 

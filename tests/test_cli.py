@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,10 +17,13 @@ import urllib.request
 import wave
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+import fakes
+import mido
 import numpy as np
 import pretty_midi
 import pytest
@@ -29,7 +33,7 @@ import typer.main
 from conftest import Run, is_worker
 from typer.testing import CliRunner
 
-from basic_transcribe import __version__, batch, load_posteriors
+from basic_transcribe import __main__, __version__, batch, load_posteriors
 from basic_transcribe import cli as commands
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report, clock
@@ -38,9 +42,10 @@ from basic_transcribe.flags import frequency_of, recipe_of, seconds_of
 from basic_transcribe.manifest import NAME, parse
 from basic_transcribe.options import PRESET_NAMES
 from basic_transcribe.outputs import WRITERS, OutputSettings
+from basic_transcribe.pipeline import NO_BEAT
 from basic_transcribe.presets import PRESETS
 from basic_transcribe.shaping import ShapeSettings
-from basic_transcribe.types import BeatSettings, MidiSettings
+from basic_transcribe.types import Beats, BeatSettings, MidiSettings, Note, TrackerSettings
 
 
 def tone(path: Path, pitch: int = 69, seconds: float = 0.5) -> Path:
@@ -396,6 +401,21 @@ def test_the_shape_of_notes(cli: Run, made: Path, tmp_path: Path) -> None:
         assert sum(a <= onset < b for a, b, _, _ in notes) <= 3
 
 
+def test_a_fixed_tempo_is_one_and_no_beat_that_was_found(cli: Run, made: Path, tmp_path: Path) -> None:
+    result = cli(made / "guitar.npz", "-o", ".", "--tempo", "97", "--quantize", "1/16", "--json", "--jams")
+    assert result.returncode == 0, result.stderr
+    assert b"beats a minute" not in result.stdout
+    file = mido.MidiFile(tmp_path / "guitar.mid")
+    assert [message.tempo for message in file.tracks[0] if message.type == "set_tempo"] == [618_557]
+    at, sixteenth = 0, file.ticks_per_beat // 4
+    for message in file.tracks[1]:
+        at += message.time
+        assert not (message.type == "note_on" and message.velocity and at % sixteenth)
+    assert json.loads((tmp_path / "guitar.json").read_text())["beats"] is None
+    namespaces = {a["namespace"] for a in json.loads((tmp_path / "guitar.jams").read_text())["annotations"]}
+    assert not namespaces & {"beat", "tempo"}
+
+
 def test_one_line(cli: Run, made: Path, tmp_path: Path) -> None:
     assert cli(made / "guitar.npz", "-o", ".", "--monophonic").returncode == 0
     notes = sorted(notes_of(tmp_path / "guitar.mid"))
@@ -513,7 +533,9 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
         (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.667 and 666.7"),
-        (["--tempo", "", "--quantize", "1/8"], "--tempo is ''"),
+        (["--tempo", "", "--quantize", "1/8"], "--tempo is empty, perhaps a variable that is not set"),
+        (["--output-dir="], "--output-dir is empty"),
+        (["--csv", ""], "is empty"),
         (["--start", f"{'9' * 400}:00"], "give seconds"),
         (["--channel", "9" * 5000], "channel is '9"),
         (["--velocity-range", "1-" + "9" * 5000], "give two velocities"),
@@ -834,7 +856,9 @@ def test_what_decoders_print_goes_into_no_file_in_the_place_of_a_closed_stream(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-@pytest.mark.parametrize("command", [["a.wav", "--overwrite"], ["batch", "a.wav", "out"]])
+@pytest.mark.parametrize(
+    "command", [["a.wav", "--overwrite"], ["batch", "a.wav", "out"], ["--version"], ["--help"], ["live", "--help"]]
+)
 def test_4_a_standard_output_without_room(tmp_path: Path, cli_environment: dict[str, str], command: list[str]) -> None:
     tone(tmp_path / "a.wav")
     with open("/dev/full", "wb") as full:
@@ -1013,6 +1037,43 @@ def test_a_tempo_counts_the_beats_of_its_metre(signature: str, quarters: float) 
     assert recipe(time_signature=signature) == recipe(tempo="120", time_signature=signature)
 
 
+@pytest.mark.parametrize(("signature", "quarters"), [("4/4", 1), ("6/8", 1.5)])
+def test_a_tempo_that_beats_are_looked_for_near_is_that_of_a_file_without_them(signature: str, quarters: float) -> None:
+    flags = {"tempo": "auto:90", "time_signature": signature, "quantize": "1/16", "first_bar": "1"}
+    chosen = recipe(**flags)
+    assert chosen.output.midi.tempo == 90 * quarters
+    heard = fakes.transcription(TrackerSettings())
+    without = batch.shaped(replace(heard, warnings=(NO_BEAT, "another")), chosen)
+    assert without.warnings[:2] == ("no beat was found; the tempo is a fixed one, 90 beats a minute", "another")
+    assert without.warnings[2].startswith("notes are not quantised")
+    assert without.notes == heard.notes
+    unknown = batch.shaped(replace(heard, warnings=(NO_BEAT,)), recipe(tempo="auto"))
+    assert unknown.warnings == ("no beat was found; the tempo is a fixed one, 120 beats a minute",)
+    with pytest.raises(UsageError, match=r"tempo is 1000; it must lie between 2\.667 and 666\.7"):
+        recipe(tempo="auto:1000", time_signature="12/8")
+
+
+def test_beats_that_nobody_heard_are_not_told() -> None:
+    heard = replace(fakes.transcription(TrackerSettings()), notes=[Note(0.13, 0.6, 60, 80, 0.9)])
+    for flags in ({"velocity_range": "20"}, {"legato": 80.0}, {"tempo": "97", "quantize": "1/16"}):
+        shaped = batch.shaped(heard, recipe(**flags))
+        assert shaped.notes != []
+        assert shaped.beats is None
+        assert "beats" not in batch._heard(shaped, recipe(**flags))
+    assert shaped.notes[0].onset == pytest.approx(0.1546, abs=1e-4)
+
+
+@pytest.mark.parametrize(("tempo", "told"), [(119.5, "119.5"), (120, "120"), (92.96, "93"), (61.04, "61")])
+def test_the_tempo_that_is_told(tempo: float, told: str) -> None:
+    heard = replace(fakes.transcription(TrackerSettings()), beats=Beats((0.0, 60 / tempo, 120 / tempo)))
+    assert batch._heard(heard, recipe()) == f"{told} beats a minute"
+
+
+def test_the_score_is_told_of_the_swing() -> None:
+    assert recipe(quantize="1/8", swing=0.5, musicxml=True).output.swing == 0.5
+    assert recipe(quantize="1/8").output.swing == 0
+
+
 @pytest.mark.parametrize("mode", ["plain", "channels", "mpe", "none"])
 def test_bends_that_are_asked_for_are_looked_for(mode: str) -> None:
     assert recipe(preset="piano").tracker.pitch_bends is False
@@ -1036,7 +1097,7 @@ def test_values_are_what_typer_itself_makes_of_them(app: str) -> None:
         try:
             converted = convert.coerce(value, param=parameter, ctx=context)
         except Exception as error:
-            return type(error), str(error)
+            return type(error), str(error).removeprefix(f"{value!r}: ")  # typer's own does not say what is wrong
         return type(converted), repr(converted)  # NaN is not equal to itself
 
     texts = "|a b|7|-7|+7|007|0|1_0| 7|7.50|.5|5.|1e3|nan|inf|\u0667|1111111111111111".split("|")
@@ -1045,6 +1106,25 @@ def test_values_are_what_typer_itself_makes_of_them(app: str) -> None:
         thorough = type(parameter).get_runtime_param(parameter)
         for value in [None, *(((), ("a",), ("a", "-1")) if several else texts)]:
             assert outcome(parameter.get_runtime_param(), parameter, value) == outcome(thorough, parameter, value)
+
+
+def test_4_standard_error_may_be_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that a program which runs the command in its own process has put in its place."""
+    monkeypatch.setattr(sys, "argv", ["basic-transcribe", str(tmp_path / "none.wav")])
+    monkeypatch.setattr(commands.signals, "install", lambda: None)
+    with redirect_stderr(io.StringIO()) as heard, pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert ended.value.code == 1
+    assert "none.wav" in heard.getvalue()
+
+
+def test_a_frozen_program_lets_its_workers_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(multiprocessing, "freeze_support", lambda: begun.append("a worker"))
+    monkeypatch.setattr(commands, "main", lambda: begun.append("the command"))
+    __main__.main()
+    assert begun == ["a worker", "the command"]
 
 
 def test_pydantic_stays_out_of_it(tmp_path: Path) -> None:

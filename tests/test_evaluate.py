@@ -196,6 +196,17 @@ def test_find(tmp_path: Path) -> None:
     assert [r.name for r in scoring.find(tmp_path, ["two"]).recordings] == ["deep/b"]
 
 
+def test_of_several_recordings_a_lossless_one_counts(tmp_path: Path) -> None:
+    for name in ("a.mp3", "a.wav", "a.jams", "b.mp3", "b.aac", "b.csv"):
+        write(tmp_path / name)
+    found = scoring.find(tmp_path)
+    assert [r.audio.name for r in found.recordings] == ["a.wav", "b.aac"]
+    assert [(Path(path).name, text) for path, text in found.remarks] == [
+        ("a.mp3", "left out, a.wav has the same reference"),
+        ("b.mp3", "left out, b.aac has the same reference"),
+    ]
+
+
 def own(path: Path) -> Path:
     """What the command line writes of a recording."""
     path.parent.mkdir(parents=True, exist_ok=True)

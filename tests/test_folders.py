@@ -7,12 +7,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import fakes
 import pytest
 
+import basic_transcribe
 from basic_transcribe import batch, exports, manifest, plan, watch
+from basic_transcribe import folders as folders_module
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report
 from basic_transcribe.errors import OutputError, TranscribeError, UsageError
@@ -154,6 +157,30 @@ def test_the_page_tells_of_no_failure_of_what_is_gone(inside: Path) -> None:
     text = (inside / "page.html").read_text()
     assert [name in text for name in ("a.wav", "b.wav", "c.mp3", "no audio found")] == [False, True, True, False]
     assert lines(inside) == 4
+
+
+def test_the_page_tells_of_a_recording_under_its_last_name(inside: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        (inside / "in" / name).write_text(name)
+    run(inside)
+    os.rename(inside / "in" / "a.wav", inside / "in" / "new.wav")
+    (inside / "in" / "b.wav").unlink()
+    run(inside, page=inside / "page.html")
+    text = (inside / "page.html").read_text()
+    assert [name in text for name in ("a.wav", "b.wav", "new.wav", "c.mp3")] == [False, True, True, True]
+    assert "<b>1</b> output under earlier names" in text
+    assert len(manifest.read(inside / "out")) == 4
+
+
+def test_the_manifest_says_which_version_told_it_and_when(inside: Path) -> None:
+    run(inside)
+    for told in manifest.read(inside / "out"):
+        assert told.version == basic_transcribe.__version__
+        assert datetime.fromisoformat(told.time).tzinfo is not None
+        assert len(told.time) == len("2026-01-31T12:00:00Z")
+    before = (inside / "out" / NAME).read_bytes()
+    run(inside)
+    assert (inside / "out" / NAME).read_bytes() == before
 
 
 def test_a_failure_to_find_hides_nothing_that_is_known(inside: Path) -> None:
@@ -346,7 +373,109 @@ def test_what_killed_its_workers_is_not_tried_again(inside: Path) -> None:
     assert run(inside, processes=2) == all_of("skipped") | {"b.wav": "failed"}
 
 
+def test_what_another_run_has_told_meanwhile_is_kept(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv, transcribe = fakes.recipe(extras=(".csv",)), fakes.FakeTranscriber.transcribe
+
+    def disturbed(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
+        monkeypatch.undo()
+        assert run(inside, csv) == all_of("done")
+        return transcribe(self, source, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
+    assert run(inside, csv) == all_of("skipped") | {"a.wav": "done"}
+    assert lines(inside) == 3
+    told = manifest.read(inside / "out")
+    assert {(one.status, one.seconds, one.notes, one.warnings) for one in told} == {("done", 1.0, 2, ("a warning",))}
+    assert {tuple(one.files) for one in told} == {(".mid", ".csv")}
+    assert run(inside, replace(OTHER, extras=(".csv",))) == all_of("done")
+
+
+def test_what_runs_with_other_files_have_told_is_joined(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv, transcribe = fakes.recipe(extras=(".csv",)), fakes.FakeTranscriber.transcribe
+
+    def disturbed(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
+        monkeypatch.undo()
+        assert run(inside, csv) == all_of("done")
+        return transcribe(self, source, **settings)  # type: ignore[arg-type]
+
+    run(inside, OTHER)
+    monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
+    run(inside, fakes.recipe(extras=(".json",)))
+    assert {frozenset(one.files) for one in manifest.read(inside / "out")} == {frozenset((".mid", ".csv", ".json"))}
+    assert run(inside, replace(OTHER, extras=(".csv", ".json"))) == all_of("done")
+
+
+def test_other_settings_after_a_lost_manifest(inside: Path) -> None:
+    csv = fakes.recipe(extras=(".csv",))
+    run(inside, csv)
+    (inside / "out" / NAME).unlink()
+    (inside / "out" / "b.csv").write_text("corrected by hand")
+    later = (inside / "out" / "b.mid").stat().st_mtime_ns + 60 * 10**9
+    os.utime(inside / "out" / "b.csv", ns=(later, later))
+    assert run(inside, csv) == all_of("skipped")
+    assert run(inside, replace(OTHER, extras=(".csv",))) == all_of("done") | {"b.wav": "failed"}
+    assert (inside / "out" / "b.csv").read_text() == "corrected by hand"
+
+
 # ------------------------------------------------------------------------------------------------------ files of others
+
+
+@pytest.mark.parametrize("extension", [".mid", ".csv"])
+def test_an_empty_output_is_made_again(inside: Path, extension: str) -> None:
+    csv = fakes.recipe(extras=(".csv",))
+    run(inside, csv)
+    path = inside / "out" / f"a{extension}"
+    made = path.read_bytes()
+    for known in (True, False):
+        path.write_bytes(b"")
+        if not known:
+            (inside / "out" / NAME).unlink()
+            (inside / "out" / "a.csv").unlink()  # which would not be known to be ours
+        assert run(inside, csv) == all_of("skipped") | {"a.wav": "done"}
+        assert path.read_bytes() == made
+    assert run(inside, csv) == all_of("skipped")
+
+
+@pytest.mark.parametrize(("extension", "touched"), [(".mid", False), (".csv", False), (".csv", True)])
+def test_an_output_of_another_size_is_told_of_and_kept(inside: Path, extension: str, touched: bool) -> None:
+    csv = fakes.recipe(extras=(".csv",))
+    run(inside, csv)
+    path = inside / "out" / f"a{extension}"
+    size = path.stat().st_size
+    cut = path.read_bytes() + b"x" if extension == ".mid" else path.read_bytes()[:-10]
+    path.write_bytes(cut)
+    if touched:
+        os.utime(inside / "in" / "a.wav", ns=(1, 1))
+    for _ in range(2):
+        told = report()
+        assert run(inside, csv, told) == all_of("skipped")
+        assert [result.warnings for result in told.results if result.warnings] == [
+            (
+                f"{path} has been changed since it was written ({size} bytes, now {len(cut)}), left alone; "
+                "remove it to have it made again",
+            )
+        ]
+        assert path.read_bytes() == cut
+    path.unlink()
+    told = report()
+    assert run(inside, csv, told) == all_of("skipped") | {"a.wav": "done"}
+    assert path.stat().st_size == size
+
+
+def test_a_manifest_without_sizes_does(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(inside)
+    book = inside / "out" / NAME
+    old = [json.loads(line) for line in book.read_bytes().splitlines()]
+    new = ("sizes", "version", "time")
+    text = "".join(
+        json.dumps({k: v for k, v in line.items() if k not in new}, separators=(",", ":")) + "\n" for line in old
+    )
+    book.write_text(text)
+    unread(monkeypatch)
+    told = report()
+    assert run(inside, told=told) == all_of("skipped")
+    assert not any(result.warnings for result in told.results)
+    assert book.read_text() == text
 
 
 @pytest.mark.parametrize("change", ["other music", None])
@@ -472,6 +601,37 @@ def test_a_manifest_cannot_send_outputs_elsewhere(inside: Path) -> None:
     assert not list(inside.rglob("*.mid"))
 
 
+# ----------------------------------------------------------------------------------------------------- lines and counts
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_is_up_to_date_is_counted_and_named_if_asked_for(
+    inside: Path, capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    run(inside)
+    (inside / "in" / "b.wav").write_text("other music")
+    told = Report(quiet=False, verbose=verbose, debug=False, batch=True)
+    run(inside, told=told)
+    told.summary()
+    out = capsys.readouterr().out.splitlines()
+    assert [line.endswith("is up to date") for line in out[:-1]] == ([True, False, True] if verbose else [False])
+    assert out[-1].startswith("1 done, 2 up to date, 0 failed, 1 with warnings: ")
+
+
+def test_failures_of_one_kind_are_counted_together(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (inside / "out" / "sub").mkdir(parents=True)
+    for name in ("a.mid", "b.mid", "sub/c.mid"):
+        (inside / "out" / name).write_text("the work of hours")
+    for number in range(2):
+        told = Report(quiet=False, verbose=False, debug=False, batch=True)
+        run(inside, told=told)
+        told.summary()
+        out, err = capsys.readouterr()
+        why = "NAME.mid exists, made from another recording, with other settings or by another version, or damaged"
+        assert out.splitlines()[0] == f"3 failed: {why}; give --overwrite to replace it"
+        assert err.count(f"{inside / 'out' / 'sub' / 'c.mid'} exists") == 1, number
+
+
 # -------------------------------------------------------------------------------------------------------------- preview
 
 
@@ -558,6 +718,29 @@ def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monke
     ]
     assert told.planned == len(told.results)
     assert lines(inside) == 6
+
+
+def test_the_page_is_written_while_folders_are_watched(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, seen = inside / "page.html", []
+
+    def arrivals(folders: Sequence[Path], *_arguments: object) -> Iterator[list[tuple[Path, Path]]]:
+        (root,) = folders
+        yield []
+        seen.append(page.read_text())
+        (root / "new.wav").write_text("music")
+        yield [(root, root / "new.wav")]
+        seen.append(page.read_text())
+        yield [(root, root / "new.wav")]  # told of twice
+
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+    monkeypatch.setattr(folders_module, "PAGE_PAUSE", 0)
+    written = []
+    write = folders_module._write_page
+    monkeypatch.setattr(folders_module, "_write_page", lambda *arguments: (written.append(1), write(*arguments)))
+    run(inside, watch=True, page=page)
+    assert ["new.wav" in text for text in seen] == [False, True]
+    assert len(written) == 3  # the last when it ends
 
 
 def test_a_folder_that_takes_the_place_of_another_is_searched(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ ENTRIES = st.builds(
     warnings=st.lists(st.text()).map(tuple),
     files=DIGESTS,
     older=DIGESTS,
+    sizes=st.dictionaries(st.sampled_from([".mid", ".csv"]), COUNTS),
+    version=st.text(),
+    time=st.text(),
 )
 DONE = Entry("/in/a.wav", "a.mid", "done", 10, 20, "aa", "bb", 1.5, 3, files={".mid": "cc"})
 
@@ -48,6 +51,8 @@ def test_a_line_is_read_as_it_was_written(entry: Entry) -> None:
     assert line.endswith(b"\n")
     normal = entry.output and replace(entry, output=str(manifest.safe_output(entry.output)))
     assert manifest.parse(line) == (normal or entry)
+    assert json.loads(line)["version"] == entry.version
+    assert json.loads(line)["time"] == entry.time
 
 
 @settings(deadline=None, max_examples=50)
@@ -72,6 +77,10 @@ def test_other_lines_are_nothing(line: bytes) -> None:
         {"warnings": [1]},
         {"files": {".mid": None}},
         {"older": []},
+        {"sizes": {".mid": -1}},
+        {"sizes": [1]},
+        {"version": 1},
+        {"time": None},
     ],
 )
 def test_a_value_of_another_kind_makes_it_another_line(wrong: dict[str, object]) -> None:
@@ -182,6 +191,29 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             book.append(entry)
     assert list(manifest.read(tmp_path)) == [DONE, failed]
     assert (tmp_path / NAME).read_bytes().isascii()
+
+
+def test_who_told_it_and_when_is_no_news() -> None:
+    assert replace(DONE, version="0.15.0", time="2026-01-31T12:00:00Z") == DONE
+    assert replace(DONE, sizes={".mid": 3}) != DONE
+
+
+def test_what_others_add_is_taken_in(tmp_path: Path) -> None:
+    with Manifest(tmp_path) as book, Manifest(tmp_path) as other:
+        book.append(DONE)
+        entries = manifest.read(tmp_path)
+        other.append(replace(DONE, notes=7))
+        with (tmp_path / NAME).open("ab") as file:
+            file.write(b'{"input":"torn')
+        book.catch_up(entries)
+        assert list(entries) == [replace(DONE, notes=7)]
+        other.append(replace(DONE, notes=8))  # which removes the torn line
+        book.catch_up(entries)
+        assert list(entries) == [replace(DONE, notes=8)]
+        assert entries.end == (tmp_path / NAME).stat().st_size
+        (tmp_path / NAME).write_bytes(manifest.to_line(replace(DONE, notes=9)))  # begun anew
+        book.catch_up(entries)
+        assert list(entries) == [replace(DONE, notes=9)]
 
 
 @settings(deadline=None)

@@ -687,6 +687,12 @@ def test_rounded_tempi_do_not_drift() -> None:
         assert seconds == pytest.approx(beats.times[tick // 480], abs=6e-5)
 
 
+def test_the_first_of_very_slow_beats_may_come_at_once() -> None:
+    beats = Beats((0.016, 16.015, 32.014))  # its own tempo would put the first tick behind the first beat
+    reached = tempo_map(to_midi([], beats=beats).data)
+    assert [seconds for _, seconds in reached][2] == pytest.approx(0.016, abs=6e-5)
+
+
 def test_a_steady_beat_is_one_tempo() -> None:
     track = parse(to_midi([], beats=Beats((0.0, 0.5, 1.0, 1.5))).data).tracks[0]
     assert [m.tempo for m in track if m.type == "set_tempo"] == [500_000]

@@ -19,7 +19,7 @@ from pretty_midi import PrettyMIDI
 from basic_transcribe.errors import UsageError
 from basic_transcribe.keys import parse_key
 from basic_transcribe.musicxml import notes_to_musicxml
-from basic_transcribe.timing import beat_position, beat_time
+from basic_transcribe.timing import beat_position, beat_time, quantize
 from basic_transcribe.types import Beats, Key, Note
 
 VALUES = {
@@ -256,6 +256,51 @@ def test_notes_on_the_grid_are_written_as_they_are(
     quarters = Fraction(beats.quarters)
     line = shift + found.bars[0] - beats.downbeat * quarters
     assert not played or line % (beats.per_bar * quarters) == 0
+
+
+@given(quantised(), st.sampled_from([0, 24]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_pitch_overlaps_itself(music: tuple[list[tuple[int, int, int]], Beats, Fraction], program: int) -> None:
+    played, beats, division = music
+    notes = [Note(s / 20, (s + n) / 20, 60 + p % 13, 80, 1.0) for s, n, p in played]
+    no_overlaps(score(notes, beats, division=division, program=program))
+
+
+def no_overlaps(found: Score) -> None:
+    """No note of a pitch begins while another of it sounds, in whatever voice."""
+    ends: dict[int, Fraction] = {}
+    for s in sorted((s for s in found.symbols if s.pitch is not None), key=lambda s: s.start):
+        assert s.pitch is not None
+        assert s.start >= ends.get(s.pitch, s.start), f"{s.name} at {s.start}"
+        ends[s.pitch] = s.start + s.length
+
+
+def test_a_chord_ends_before_one_of_its_notes_comes_in_the_other_voice() -> None:
+    found = score(line((0, 0.75, 60), (0, 1.5, 62), (0.75, 0.5, 60), (1, 0.75, 67)), EVEN, program=24)
+    no_overlaps(found)
+    assert len(found.heard()) == 4
+
+
+@pytest.mark.parametrize("swing", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("division", [Fraction(1, 8), Fraction(1, 16), Fraction(1, 12)])
+@pytest.mark.parametrize("strength", [1.0, 0.8])
+def test_what_swings_is_written_evenly(swing: float, division: Fraction, strength: float) -> None:
+    step = float(4 * division)
+    even = scale([60 + i % 12 for i in range(24)], step)
+    late = [replace(n, onset=n.onset + 0.01 * (-1) ** i, offset=n.offset - 0.02) for i, n in enumerate(even) if i]
+    swung = quantize([even[0], *late], EVEN, division, strength, swing)
+    found = score(list(swung), EVEN, division=division, swing=swing)
+    assert found.heard() == {(Fraction(4 * division) * i, n.pitch) for i, n in enumerate(even)}
+
+
+def test_swing_is_counted_from_the_first_bar() -> None:
+    """Of three steps in a beat every second one is another in each beat."""
+    beats = replace(EVEN, downbeat=1)
+    even = line(*((1 + i / 3, 1 / 3, 60 + i) for i in range(9)))
+    swung = quantize(even, beats, Fraction(1, 12), 1.0, 1.0)
+    assert swung[1].onset - swung[0].onset == pytest.approx(0.25)
+    found = score(list(swung), beats, division=Fraction(1, 12), swing=1.0)
+    assert found.heard() == {(Fraction(i, 3), 60 + i) for i in range(9)}
 
 
 @given(quantised())

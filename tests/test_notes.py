@@ -446,6 +446,13 @@ def test_the_range_of_frequencies_is_rounded_to_semitones() -> None:
 # ---------------------------------------------------------------- golden, work
 
 
+def test_a_note_too_short_for_the_whole_support_is_supported_by_its_own_length() -> None:
+    p = empty(100)
+    for start in range(20, 80, 12):
+        draw(p, start, start + 5, 62, onset=0.45, note=0.8)
+    assert [pitch for _, _, pitch in keys(track_notes(p, SETTINGS))] == [62] * 5
+
+
 def test_golden_notes() -> None:
     """Regenerate with ``python scripts/make_goldens.py`` when the tracker is meant to change."""
     golden = json.loads((GOLDEN / "notes.json").read_text())

@@ -79,6 +79,28 @@ def test_the_grid_is_that_of_the_tempo_where_no_beats_were_found() -> None:
     assert score.count(b"<measure ") == 2
 
 
+def test_the_grid_keeps_the_tempo_of_the_midi_file() -> None:
+    """In whole microseconds, so that notes moved to it stay on the ticks."""
+    hour = outputs.fixed_grid(3600.0, MidiSettings(tempo=97))
+    notes = tuple(Note(t, t + 0.3, 60, 80, 0.9) for t in hour.times[::100])
+    midi = midi_of(replace(SONG, notes=notes), OutputSettings(MidiSettings(tempo=97)))
+    assert [message.tempo for message in metas(midi, "set_tempo")] == [618_557]
+    at, begins = 0, []
+    for message in midi.tracks[1]:
+        at += message.time
+        if message.type == "note_on" and message.velocity:
+            begins.append(at)
+    assert begins == [480 * 100 * i for i in range(len(notes))]
+
+
+def test_the_score_knows_the_swing() -> None:
+    swung = replace(SONG, notes=tuple(Note(t, t + 0.1, 72, 80, 0.9) for i in range(8) for t in (i / 2, i / 2 + 0.375)))
+    score = outputs.render(
+        swung, [".musicxml"], Path("song.wav"), OutputSettings(division=Fraction(1, 8), swing=1.0), ""
+    )[0][".musicxml"]
+    assert score.count(b"<type>eighth</type>") == score.count(b"<note>") == 16
+
+
 def test_the_score_takes_the_division() -> None:
     fine = OutputSettings(division=Fraction(1, 32))
     moved = replace(SONG, notes=(replace(C_MAJOR[0], onset=0.0625, offset=0.45), *C_MAJOR[1:]))

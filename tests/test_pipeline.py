@@ -215,6 +215,26 @@ def test_the_grid_that_notes_are_moved_to_is_that_of_the_midi_file(
     assert again.beats is found.beats
 
 
+def test_it_is_said_that_notes_became_one(result: Transcription) -> None:
+    click = Beats(tuple(0.6 * i for i in range(15)))
+    coarse = result.shaped(ShapeSettings(quantize=Fraction(1, 1)), click)
+    lost = len(result.notes) - len(coarse.notes)
+    assert lost > 5
+    assert coarse.warnings[:-1] == result.warnings
+    assert coarse.warnings[-1].startswith(f"{lost} of {len(result.notes)} notes came to the same place of the grid")
+    fine = result.shaped(ShapeSettings(quantize=Fraction(1, 64)), click)
+    assert (len(fine.notes), fine.warnings) == (len(result.notes), result.warnings)
+
+
+def test_a_bar_that_was_asked_for_is_missed_where_there_is_no_beat(transcriber: Transcriber) -> None:
+    found = transcriber.transcribe(np.zeros(4 * RATE, np.float32), RATE, beats=BeatSettings(first_bar=1.25))
+    assert found.beats is None
+    assert found.warnings[-2].startswith("no beat was found")
+    assert found.warnings[-1].startswith("no bar begins at 1.25 s")
+    other = transcriber.transcribe(np.zeros(4 * RATE, np.float32), RATE, beats=BeatSettings())
+    assert other.warnings == found.warnings[:-1]
+
+
 @pytest.mark.parametrize(
     ("use", "words"),
     [

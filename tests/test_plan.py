@@ -53,6 +53,30 @@ def test_outputs_lie_beside_their_recordings(tmp_path: Path) -> None:
     assert not found.remarks
 
 
+def test_a_reason_has_no_paths_of_outputs() -> None:
+    message = "is a.mid a.mid.mid or x/a.sonified.wav? give another"
+    assert Job(Path("a.wav"), Path("x"), "a", "").reason(message) == message.replace("x/a.", "NAME.")
+    assert Job(Path("a.wav"), Path(), "a", "").reason("a.mid exists; a name") == "NAME.mid exists; a name"
+
+
+@pytest.mark.parametrize("extension", [".mp2", ".mpa", ".mts", ".3g2"])
+def test_more_kinds_of_recordings_are_found(tmp_path: Path, extension: str) -> None:
+    make(tmp_path, f"a{extension}")
+    assert len(planned(tmp_path).jobs) == 1
+
+
+def test_files_of_other_kinds_are_counted_in_one_remark(tmp_path: Path) -> None:
+    beside = ("a.csv", "a.jams", "a.MID", "b.midi", "a.png", "list.jsonl", "page.html", "a.sonified.wav", ".x.jpg")
+    make(tmp_path, "x/a.wav", "x/1.jpg", "x/2.JPG", "x/label", "y/b.wav", "y/3.pdf", *(f"x/{name}" for name in beside))
+    found = planned(tmp_path / "x", tmp_path / "y", tmp_path / "x" / "1.jpg")
+    assert found.remarks == (("left alone", "4 files of other kinds (.jpg 2, without extension 1, .pdf 1)"),)
+    make(tmp_path, *(f"z/a.x{i}" for i in range(12)), "z/a.wav")
+    ((_, text),) = planned(tmp_path / "z").remarks
+    assert text.startswith("12 files of other kinds (.x")
+    assert text.endswith(" 1, ...)")
+    assert text.count(".x") == 10
+
+
 def test_what_this_program_makes_heard_is_no_recording(tmp_path: Path) -> None:
     files = make(tmp_path, "a.wav", "a.sonified.wav", "a.sonified-mix.wav", "sub/b.sonified.wav", "sonified.wav")
     expected = {"a.wav": "out/a.mid", "sonified.wav": "out/sonified.mid"}
@@ -528,6 +552,14 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path, line: object) -> No
         planned(listed(tmp_path, {"input": "a.wav"}, line), output=tmp_path / "out", entries=Entries())
 
 
+def test_an_output_that_a_list_takes_back_is_said(tmp_path: Path) -> None:
+    (a,) = make(tmp_path, "a.wav")
+    path = listed(tmp_path, *({"input": str(a), "output": name} for name in ("x.mid", "x.mid", "y.mid")))
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == {"a.wav": "out/y.mid"}
+    assert found.remarks == ((str(a), f"x.mid left out: {path}, line 3 gives it the output y.mid"),)
+
+
 def test_a_manifest_is_a_list_of_what_it_says_last(tmp_path: Path) -> None:
     a, b = make(tmp_path, "a.wav", "b.wav")
     (tmp_path / "folder").mkdir()
@@ -538,7 +570,7 @@ def test_a_manifest_is_a_list_of_what_it_says_last(tmp_path: Path) -> None:
         {"input": str(tmp_path / "folder"), "output": None},
         {"input": str(a), "output": "x/a.mid"},
     ]
-    path = listed(tmp_path, *lines)
+    path = listed(tmp_path, *({**line, "status": "done"} for line in lines))
     path.write_text(path.read_text().replace("\n", "\n\n \n"))
     found = planned(path, output=tmp_path / "out", entries=Entries())
     assert outputs(found, tmp_path) == {"a.wav": "out/x/a.mid", "b.wav": "out/b.mid"}

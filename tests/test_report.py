@@ -122,6 +122,13 @@ def test_a_recording_without_sound_has_a_length(tmp_path: Path) -> None:
     assert "unknown" not in page.texts[""]
 
 
+def test_outputs_under_earlier_names_are_counted() -> None:
+    entry = Entry("/music/a.wav", "a.mid", "done")
+    text = report.report_page([entry], Path("nowhere"), renamed=2)
+    assert "<b>2</b> outputs under earlier names of recordings, not shown" in text
+    assert "earlier names" not in report.report_page([entry], Path("nowhere"))
+
+
 def test_a_page_of_nothing() -> None:
     assert len(parsed().rows) == 1
 

@@ -526,6 +526,18 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
         train.load_clips(tmp_path)
 
 
+# ---------------------------------------------------------------- beats
+
+
+@pytest.mark.parametrize(("shift", "right"), [(0.0, True), (0.05, True), (-0.05, True), (0.25, False), (0.15, False)])
+def test_beats_between_the_clicks_are_not_on_them(shift: float, right: bool) -> None:
+    score_beats = script("score_beats")
+    beats = 0.5 * np.arange(20)
+    assert score_beats.on_click(beats + shift, 120, 0) is right
+    assert score_beats.on_click(beats + shift - 0.2, 120, -1.2) is right
+    assert score_beats.best_f_measure(beats + shift, 120, 10) > 0.95
+
+
 # ---------------------------------------------------------------- what pyproject.toml says
 
 

@@ -111,6 +111,15 @@ def test_neutral_settings_change_nothing(notes: list[Note]) -> None:
     assert all(a is b for a, b in zip(shaped.notes, notes, strict=True))
 
 
+def test_notes_that_the_grid_makes_one_are_counted() -> None:
+    eighths = [Note(0.25 * i + 0.02, 0.25 * i + 0.2, 60, 80, 0.9) for i in range(8)]
+    click = Beats(tuple(0.5 * i for i in range(6)))
+    coarse = shape(eighths, ShapeSettings(quantize=Fraction(1, 4)), click)
+    assert (len(coarse.notes), coarse.joined) == (5, 3)
+    assert shape(eighths, ShapeSettings(quantize=Fraction(1, 8)), click).joined == 0
+    assert shape(eighths, ShapeSettings(legato=100), click).joined == 0
+
+
 @EXAMPLES
 @given(music(), st.data(), st.sampled_from(["scale", "legato", "staccato", "polyphony"]))
 def test_a_limit_that_is_kept_changes_nothing_more(notes: list[Note], data: st.DataObject, name: str) -> None:

@@ -119,7 +119,7 @@ def test_blocks_of_any_length(model: Model) -> None:
 
 
 def test_channels_are_mixed_to_their_mean(model: Model, whole: list[Note]) -> None:
-    assert stream(np.stack([2 * SHORT, 0 * SHORT], axis=1), [4096], model) == whole
+    assert stream(np.stack([1.75 * SHORT, 0.25 * SHORT], axis=1), [4096], model) == whole
     assert stream(SHORT[:, None].astype(np.float64), [4096], model) == whole  # type: ignore[arg-type]
 
 

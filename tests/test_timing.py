@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from itertools import pairwise
+from typing import Any
 
+import mido
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,10 +20,12 @@ from basic_transcribe.midi import to_midi
 from basic_transcribe.timing import (
     OnsetEnvelope,
     _cover,
+    _Grid,
     beat_position,
     beat_time,
     estimate_beats,
     fixed_beats,
+    lead_in,
     metre,
     parse_division,
     parse_time_signature,
@@ -436,9 +442,40 @@ def test_full_strength_lies_on_the_grid_and_stays_there(
 ) -> None:
     moved = quantize(notes, beats, division, 1.0, swing, offsets=offsets)
     assert quantize(moved, beats, division, 1.0, swing, offsets=offsets) == moved
-    places = (beat_position(beats, [n.onset for n in moved]) - beats.downbeat) * beats.quarters / float(4 * division)
+    places = _Grid(beats, 1.0, 0.0).place(np.array([n.onset for n in moved])) * beats.quarters / float(4 * division)
     late = places % 2
     np.testing.assert_allclose(np.minimum.reduce([late, abs(late - 1 - swing / (1 + swing)), 2 - late]), 0, atol=1e-6)
+
+
+@EXAMPLES
+@given(any_notes(), any_beats(), divisions)
+def test_moved_notes_are_on_the_grid_of_the_midi_file(notes: list[Note], beats: Beats, division: Fraction) -> None:
+    """Also before the first beat, where the file counts otherwise than the beats go on."""
+    file = mido.MidiFile(file=BytesIO(to_midi(quantize(notes, beats, division), beats=beats).data))
+    downbeat = (float(lead_in(beats)) + beats.downbeat) * beats.quarters * file.ticks_per_beat
+    step = float(4 * division) * file.ticks_per_beat
+    ticks = np.cumsum([message.time for message in file.tracks[1]]).tolist()
+    begins = [tick for tick, m in zip(ticks, file.tracks[1], strict=True) if m.type == "note_on" and m.velocity]
+    steps = (np.array(begins) - downbeat) / step
+    np.testing.assert_allclose(step * steps, step * np.round(steps), atol=1.01)
+
+
+def test_a_strummed_chord_stays_together() -> None:
+    beats = fixed_beats(60, 8)
+    strum = [Note(0.245 + 0.003 * i, 0.6, pitch, 80, 1.0) for i, pitch in enumerate((40, 47, 52, 56))]
+    assert {n.onset for n in quantize(strum, beats, Fraction(1, 8))} == {0.0}
+    later = [replace(n, onset=n.onset + 0.003) for n in strum]
+    assert {n.onset for n in quantize(later, beats, Fraction(1, 8))} == {0.5}
+    halfway = quantize(strum, beats, Fraction(1, 8), 0.5)
+    assert [n.onset for n in halfway] == pytest.approx([n.onset / 2 for n in strum])
+
+
+def test_what_is_a_step_apart_is_no_chord_nor_are_two_of_a_pitch() -> None:
+    beats = fixed_beats(120, 4)
+    run = [Note(i / 32, (i + 1) / 32, 60 + i, 80, 1.0) for i in range(5)]
+    assert [n.onset for n in quantize(run, beats, Fraction(1, 64))] == pytest.approx([n.onset for n in run])
+    again = [Note(0.235, 0.245, 60, 80, 1.0), Note(0.255, 0.265, 60, 80, 1.0)]
+    assert [n.onset for n in quantize(again, fixed_beats(60, 4), Fraction(1, 8))] == [0.0, 0.5]
 
 
 def test_a_bar_by_hand() -> None:
@@ -507,3 +544,65 @@ def test_a_beat_just_before_the_recording_is_its_first() -> None:
     assert _cover(np.array([-0.05, 0.5, 1.0]), 2.0).tolist() == [0, 0.5, 1, 1.5, 2]
     assert _cover(np.array([-0.2, 0.3, 0.8]), 0.8).tolist() == pytest.approx([0.3, 0.8])
     assert _cover(np.array([0.7, 1.2]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2])
+
+
+# ---------------------------------------------------------------- where beats lie
+
+
+@pytest.mark.parametrize("tempo", [90, 97, 112, 120, 133])
+@pytest.mark.parametrize("first_bar", [None, 0.0])
+def test_a_recording_that_begins_on_the_beat_begins_with_one(tempo: float, first_bar: float | None) -> None:
+    times = click_map(tempo, 0.0, 32, start=0.0)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times), first_bar=first_bar)
+    assert beats is not None
+    assert beats.times[:2] == pytest.approx(times[:2], abs=0.02)
+    assert beats.downbeat == 0
+
+
+@pytest.mark.parametrize("first", [0.43, 0.497, 0.4999])
+def test_a_beat_that_is_missed_at_the_beginning_is_added(first: float) -> None:
+    assert _cover(np.array([first, first + 0.5]), 1.0)[:2].tolist() == pytest.approx([max(0.0, first - 0.5), first])
+
+
+@pytest.mark.parametrize(("per_bar", "quarters", "parts"), [(4, 1.0, 2), (3, 1.0, 2), (2, 2.0, 2), (2, 1.5, 3)])
+@pytest.mark.parametrize("start", [0.05, 0.4])
+def test_beats_move_to_a_bar_line_that_lies_between_them(
+    per_bar: int, quarters: float, parts: int, start: float
+) -> None:
+    """Though notes begin at all beats, and at no other place."""
+    times = click_map(100, 0.0, 40, start)
+    notes = [Note(t, t + 0.4, 60, 80, 0.9) for t in times[:-1].tolist()]
+    metre_: dict[str, Any] = {"per_bar": per_bar, "quarters": quarters, "tempo_hint": 100}
+    before = estimate_beats(silence(times[-1]), FRAME_RATE, notes, **metre_)
+    assert before is not None
+    for part in range(1, parts):
+        line = times[8] + 0.6 * part / parts
+        beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, **metre_, first_bar=line + 0.05)
+        assert beats is not None
+        assert beats.tempo == pytest.approx(before.tempo, rel=0.01)
+        assert np.abs(np.array(beats.times[beats.downbeat :: per_bar]) - line).min() < 0.02
+        assert 0 <= beats.times[0] < 0.62
+        assert beats.times[-1] >= times[-1] - 0.02
+
+
+def test_a_bar_line_that_is_nearest_to_a_beat_before_the_recording() -> None:
+    times = click_map(100, 0.0, 40, start=0.5)
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, song(times), first_bar=0.0)
+    assert beats is not None
+    assert beats.times[0] == pytest.approx(0.5, abs=0.02)
+    assert beats.downbeat == 3
+
+
+@pytest.mark.parametrize("loud", [0, 1])
+def test_loud_notes_tell_beats_from_off_beats(loud: int) -> None:
+    """Where as many notes begin between beats as on them."""
+    times = click_map(100, 0.0, 40, start=0.3)
+    rng = np.random.default_rng(0)
+    onsets = np.sort(np.concatenate([times, times[:-1] + 0.3]))[:-1]
+    notes = [
+        Note(t + rng.normal(0, 0.005), t + 0.25, 60 + int(rng.integers(5)), 90 if i % 2 == loud else 70, 0.9)
+        for i, t in enumerate(onsets.tolist())
+    ]
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, tempo_hint=100)
+    assert beats is not None
+    assert f_measure(times[:-1] + 0.3 * loud, np.array(beats.times), 0.02) > 0.9

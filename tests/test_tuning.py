@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import soundfile
 import soxr
 
 from basic_transcribe import MidiSettings, StreamingTranscriber, TrackerSettings, Transcriber, Transcription
-from basic_transcribe.audio import _listened_to, open_audio
+from basic_transcribe.audio import open_audio
 from basic_transcribe.midi import MidiResult, to_midi
 from basic_transcribe.pipeline import OTHER_TUNING
-from basic_transcribe.tuning import LISTENED, MOST_LISTENED, cents_of, estimate_tuning, hertz_of
+from basic_transcribe.tuning import LISTENED, MOST_LISTENED, TuningEstimator, cents_of, estimate_tuning, hertz_of
 from basic_transcribe.types import Float32, Note, PitchBend
 
 RATE = 22_050
@@ -102,28 +103,79 @@ def test_nothing_is_lost_where_listening_ends(cents: float) -> None:
         np.testing.assert_array_equal(np.concatenate(list(given)), samples)
 
 
-@pytest.mark.parametrize("lead", [0.0, 40.0, LISTENED + 0.5])
-def test_silence_does_not_count(lead: float) -> None:
-    audio = np.concatenate([np.zeros(round(lead * RATE), np.float32), chords(30, 8.0)])
+def led_in_by(lead: Float32, cents: float = 30) -> Float32:
+    return np.concatenate([lead, chords(cents, 12.0)]).astype(np.float32)
+
+
+def hiss(seconds: float, level: float) -> Float32:
+    """White noise, its root mean square in dB."""
+    noise = np.random.default_rng(4).normal(size=round(seconds * RATE))
+    return (10 ** (level / 20) * noise).astype(np.float32)
+
+
+def tone(seconds: float, hertz: float = 1000, level: float = -18) -> Float32:
+    return (10 ** (level / 20) * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+LEADS = {
+    "nothing": np.zeros(0, np.float32),
+    "silence": np.zeros(40 * RATE, np.float32),
+    "as long as is listened": np.zeros(round((LISTENED + 0.5) * RATE), np.float32),
+    "much silence": np.zeros((MOST_LISTENED + 5) * RATE, np.float32),
+    "hiss": hiss(40, -70),
+    "loud hiss": hiss(40, -30),
+    "tone": np.concatenate([tone(30), hiss(5, -80)]),
+    "tone in tune": tone(40, 440),
+    "hum": hiss(40, -75) + tone(40, 100, -45) + tone(40, 150, -50),
+    "tones": np.concatenate([tone(12, f) for f in (1000, 100, 10_000, 400)]),
+}
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_what_stands_at_the_head_of_a_tape_does_not_count(lead: str) -> None:
+    audio = led_in_by(LEADS[lead])
     with open_audio(audio, RATE, target_rate=RATE, tuning=None) as stream:
-        assert stream.tuning == pytest.approx(30, abs=1.5)
+        assert stream.tuning == pytest.approx(30, abs=2)
+        assert sum(map(len, stream)) / stream.rate == pytest.approx(len(audio) / RATE, abs=1e-3)
+
+
+def test_what_stands_still_under_music_does() -> None:
+    assert estimate_tuning(tone(4, hertz_of(30)), RATE) == pytest.approx(30, abs=1)
+    audio = np.tile(chords(30), 2) + tone(8, hertz_of(30 - 2400), -30)
+    assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
 
 
 @pytest.mark.parametrize("size", [1000, RATE, 70_001, 10**7])
 def test_what_is_listened_to_does_not_depend_on_blocks(size: int) -> None:
-    audio = np.random.default_rng(3).normal(size=(LISTENED + 20) * RATE).astype(np.float32)
-    audio[5 * RATE // 2 : 9 * RATE] = 0
-    heard: list[Float32] = []
-    listened = _listened_to((audio[i : i + size] for i in range(0, len(audio), size)), heard, RATE)
-    np.testing.assert_array_equal(listened, audio[: (LISTENED + 6) * RATE])
-    np.testing.assert_array_equal(np.concatenate(heard)[: len(listened)], listened)
+    """Nor on what comes after it."""
+    audio = np.concatenate([np.tile(chords(20), 2), np.zeros(9 * RATE, np.float32), np.tile(chords(20), 7)])
+    after = chords(-40)
+    estimator = TuningEstimator(RATE)
+    for start in range(0, len(audio), size):
+        estimator.push(audio[start : start + size])
+    assert estimator.is_enough
+    estimator.push(after)
+    assert estimator.finish() == estimate_tuning(np.concatenate([audio, after]), RATE) == pytest.approx(20, abs=1.5)
 
 
-def test_only_so_much_silence_is_listened_to() -> None:
-    audio = np.concatenate([np.zeros((MOST_LISTENED + 1) * RATE, np.float32), chords(30, 8.0)])
+def test_only_so_much_is_listened_to() -> None:
+    audio = led_in_by(hiss(MOST_LISTENED + 1, -80))
     with open_audio(audio, RATE, target_rate=RATE, tuning=None) as stream:
         assert stream.tuning == 0.0
         assert sum(map(len, stream)) == len(audio)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_silence_that_is_put_aside_takes_no_memory(rate: int) -> None:
+    silence = np.broadcast_to(np.float32(0), (3600 * rate,))
+    tracemalloc.start()
+    try:
+        with open_audio(silence, rate, target_rate=RATE, tuning=None) as stream:
+            assert stream.tuning == 0.0
+            assert sum(map(len, stream)) == 3600 * RATE
+        assert tracemalloc.get_traced_memory()[1] < 2e7
+    finally:
+        tracemalloc.stop()
 
 
 # ---------------------------------------------------------------------------------------------------- transcription

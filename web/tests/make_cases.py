@@ -364,6 +364,7 @@ def tuning_cases() -> list[dict[str, Any]]:
         (30, 0, 22050, 0.2),
         (30, 0, 22050, 0.0001),
         (30, 100, 22050, 4),
+        (-27, 0.02, 22050, 33),
     ):
         found = estimate_tuning(invented_chords(cents, noise, rate, seconds), rate)
         cases.append({"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "tuning": round(found, 4)})

@@ -259,9 +259,42 @@ test('what can hardly be heard is said', () => {
   assert.equal(warnings(0.9e-5), 'silence: there is nothing to hear');
   assert.equal(
     warnings(0.005),
-    'very quiet: the loudest sample is 46 dB below full scale; notes may be missing, so raise its level',
+    'very quiet: its loudest tenth of a second is 46 dB below full scale; notes may be missing, so raise its level',
   );
   assert.equal(warnings(0.011), '');
+});
+
+test('clicks do not make a quiet recording loud', () => {
+  const quiet = tone(440, 44100, 4, 0.005).map((x, i) => (i % 20000 < 50 ? 0.5 : x));
+  for (const size of [1e6, 777]) {
+    const mixer = new Mixer(44100, 1);
+    for (let at = 0; at < quiet.length; at += size) mixer.mix([quiet.subarray(at, at + size)]);
+    mixer.finish();
+    assert.match(mixer.warnings.join(), /^very quiet: its loudest tenth of a second is 46 dB/);
+  }
+});
+
+test('a silent channel does not make the others softer; one that comes later gets its share from then on', () => {
+  const rate = 16000;
+  const left = tone(440, rate, 5.3, 0.5);
+  const right = tone(555, rate, 5.3, 0.4).map((x, i) => (i < 2.5 * rate ? 0 : x));
+  const fade = Math.round(0.02 * rate);
+  const expected = left.map((x, i) => {
+    if (i < 2 * rate) return x;
+    const weight = Math.max(0.5, 1 - (i - 2 * rate) / fade / 2);
+    return x * weight + right[i]! / 2;
+  });
+  for (const size of [1e6, 777]) {
+    const mixer = new Mixer(rate, 3);
+    const blocks: Float32Array[][] = [];
+    for (let at = 0; at < left.length; at += size) {
+      blocks.push([left, new Float32Array(left.length), right].map((channel) => channel.subarray(at, at + size)));
+    }
+    const mono = mixed(mixer, blocks);
+    assert.equal(mono.length, left.length);
+    mono.forEach((x, i) => assert.ok(Math.abs(x - expected[i]!) < 1e-6, `${i}`));
+    assert.deepEqual(mixer.warnings, []);
+  }
 });
 
 test('peaks are the extremes of each hundredth of a second', () => {

@@ -77,6 +77,17 @@ test('lines of the grid: bars fall on the first beat, triplets divide a beat in 
   assert.ok(tickStep(view.scale, 70) * view.scale >= 70);
 });
 
+test('lines of the grid lie where the MIDI file has them, also before the first beat', () => {
+  const view: View = { width: 1000, height: 300, start: 0, scale: 250, top: 80, row: 10 };
+  const times = (origin: number, step: number): string[] => {
+    const grid: Grid = { origin, tempo: 120, timeSignature: [4, 4], step, swing: 0 };
+    return gridLines(view, grid, 5).map(({ time }) => time).sort((a, b) => a - b).slice(0, 3).map((time) => time.toFixed(3));
+  };
+  assert.deepEqual(times(0.23, 0.25), ['0.000', '0.230', '0.480']); // .46 of a beat before it are half of one
+  assert.deepEqual(times(0.04, 0.5), ['0.000', '0.540', '1.040']); // so little begins with the recording
+  assert.deepEqual(times(0.25, 0.25), ['0.000', '0.250', '0.500']);
+});
+
 // ---------------------------------------------------------------- time line
 
 test('stretches follow each other without a gap, round and round a loop, and the place never leaves it', () => {

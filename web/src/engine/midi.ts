@@ -3,7 +3,7 @@
  * steps; on one tick notes end, then bends change, then notes begin.
  */
 
-import { beatsOf, metre, type Beats } from './timing.ts';
+import { BEGIN_PARTS, FINEST_BAR, LONGEST_QUARTER, beatsOf, isCompound, leadIn, metre, rint, type Beats } from './timing.ts';
 import { EngineError, type Bend, type MidiOptions, type Note } from './types.ts';
 
 const DEFAULT_TITLE = 'basic_transcribe';
@@ -16,11 +16,8 @@ const RESOLUTION = 480; // ticks per quarter note, or a multiple of this
 const LONGEST_TICK = 1.5e-3; // seconds
 const MOST_TICKS = 9_900_000; // some readers refuse files of more than ten million ticks
 const LATEST = 360_000; // seconds
-const LONGEST_QUARTER = 16; // seconds
 const SHORTEST_QUARTER = 0.01;
-const LEAD_IN_ERROR = 0.1; // logarithm of the ratio of tempi, from which on what comes before the first beat is counted finer
 const TEMPO_ERROR = 50e-6; // seconds by which a beat may miss its tick before the tempo is written anew
-const FINEST_BAR = 16; // denominator; some programs take no time signatures of thirty-seconds
 const RELEASE = 2; // quarter notes for which a note that ended keeps its bend, if its channel stays free
 // MIDI Polyphonic Expression 1.0 (RP-053).
 const MPE_MANAGER = 0;
@@ -101,12 +98,6 @@ function printable(text: string): string {
   return text.replace(/[\p{C}\p{Z}]/gu, (c) => (c === ' ' ? c : '?'));
 }
 
-function rint(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
-}
-
 // ------------------------------------------------------------------------------------------------------------ tempo
 
 /** Seconds to ticks and back, by the tempi as the file holds them. The last one holds for ever. */
@@ -143,27 +134,6 @@ function steadyClock(tempo: number, latest: number): Clock {
   return new Clock(resolution, [{ tick: 0, seconds: 0, microseconds: rint(6e7 / tempo) }]);
 }
 
-/**
- * Beats to be counted before the first one, so that the file can begin with the recording: in the largest fraction of a
- * beat that keeps their tempo near that of the others.
- */
-function leadIn({ first, length, quarters }: Beats): number {
-  const passed = first / length;
-  const finer = isCompound(quarters) ? [3, 6, 12] : [2, 4, 8];
-  const fractions = [1, ...finer.filter((parts) => Number.isInteger((quarters / 4 / parts) * FINEST_BAR))];
-  // A first beat that begins with the recording lasts longer by what has passed before it.
-  if (passed * (1 + passed) < 1 / fractions.at(-1)! && first + length <= LONGEST_QUARTER * quarters) return 0;
-  const error = (lead: number): number => Math.abs(Math.log(lead / passed));
-  const leads = fractions.map((parts) => Math.max(1, rint(passed * parts)) / parts);
-  const near = leads.find((lead) => error(lead) <= LEAD_IN_ERROR);
-  return near ?? leads.reduce((best, lead) => (error(lead) < error(best) ? lead : best));
-}
-
-/** Whether a beat is three of the denominator. */
-function isCompound(quarters: number): boolean {
-  return !Number.isInteger(Math.log2(quarters));
-}
-
 /** The clock by which each beat falls on its tick, `leadIn` beats after the beginning. */
 function beatClock(beats: Beats, latest: number): Clock {
   const lead = leadIn(beats);
@@ -181,8 +151,8 @@ function beatClock(beats: Beats, latest: number): Clock {
   const ticks = quarters.map((q) => rint(q * resolution));
   const unit = 1e6 * resolution; // microseconds times resolution: the file's sums stay whole
   const goals = seconds.map((s) => s * unit);
-  if (ticks[1]! >= 32) { // begin with the usual tempo: for some readers the first is the only one
-    const begun = Math.floor(ticks[1]! / 32);
+  if (ticks[1]! >= BEGIN_PARTS) { // begin with the usual tempo: for some readers the first is the only one
+    const begun = Math.floor(ticks[1]! / BEGIN_PARTS);
     ticks.splice(1, 0, begun);
     goals.splice(1, 0, (begun * 6e7) / ((60 / beats.length) * beats.quarters));
   }

@@ -2,6 +2,12 @@
 
 import { type Bend, EngineError, type Note } from './types.ts';
 
+export const LONGEST_QUARTER = 16; // seconds
+export const FINEST_BAR = 16; // denominator; some programs take no time signatures of thirty-seconds
+export const BEGIN_PARTS = 32; // the first of so many parts of what comes before the first beat has the usual tempo
+const LEAD_IN_ERROR = 0.1; // logarithm of the ratio of tempi, from which on it is counted in finer parts of a beat
+const CHORD = 0.035; // seconds within which onsets are one event
+
 /** Beats at equal distances. The first begins a bar. */
 export interface Beats {
   /** Seconds. */
@@ -40,21 +46,89 @@ export function parseDivision(text: string): number {
   return found[2] ? 2 / (3 * Number(found[1])) : 1 / Number(found[1]);
 }
 
-/** Points that divide a recording evenly, every second one late; point 0 is the first beat. */
+/**
+ * Beats that a MIDI file counts before the first one, so that it can begin with the recording: in the largest fraction
+ * of a beat that keeps their tempo near that of the others.
+ */
+export function leadIn({ first, length, quarters }: Beats): number {
+  const passed = first / length;
+  const finer = isCompound(quarters) ? [3, 6, 12] : [2, 4, 8];
+  const fractions = [1, ...finer.filter((parts) => Number.isInteger((quarters / 4 / parts) * FINEST_BAR))];
+  // A first beat that begins with the recording lasts longer by what has passed before it.
+  if (passed * (1 + passed) < 1 / fractions.at(-1)! && first + length <= LONGEST_QUARTER * quarters) return 0;
+  const error = (lead: number): number => Math.abs(Math.log(lead / passed));
+  const leads = fractions.map((parts) => Math.max(1, rint(passed * parts)) / parts);
+  const near = leads.find((lead) => error(lead) <= LEAD_IN_ERROR);
+  return near ?? leads.reduce((best, lead) => (error(lead) < error(best) ? lead : best));
+}
+
+/** Whether a beat is three of the denominator. */
+export function isCompound(quarters: number): boolean {
+  return !Number.isInteger(Math.log2(quarters));
+}
+
+export function rint(x: number): number {
+  const floor = Math.floor(x);
+  if (x - floor !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+/** How a MIDI file counts beats, from its beginning on: evenly between a few moments, and beyond the last. */
+export class FileAxis {
+  readonly #times = [0]; // seconds
+  readonly #places: number[]; // beats since the first one
+
+  constructor(beats: Beats) {
+    const lead = leadIn(beats);
+    const next = lead ? 0 : 1; // the beat that the file reaches at its time
+    const reached = beats.first + next * beats.length;
+    this.#places = [-lead];
+    if (beats.first) { // where the file goes on from its first tempo
+      const part = (next + lead) / BEGIN_PARTS;
+      this.#times.push(Math.min(part * beats.length, reached / 2));
+      this.#places.push(part - lead);
+    }
+    this.#times.push(reached, reached + beats.length);
+    this.#places.push(next, next + 1);
+  }
+
+  place(time: number): number {
+    return along(time, this.#times, this.#places);
+  }
+
+  time(place: number): number {
+    const time = along(place, this.#places, this.#times);
+    return Math.abs(time) < 1e-9 ? 0 : time; // rounding must not put the first point before the file
+  }
+}
+
+/** The value at a place between known ones, linear between those and beyond the ends. */
+function along(x: number, known: number[], values: number[]): number {
+  let i = 0;
+  while (i + 2 < known.length && x >= known[i + 1]!) i++;
+  return values[i]! + ((x - known[i]!) * (values[i + 1]! - values[i]!)) / (known[i + 1]! - known[i]!);
+}
+
+/** Points that divide a recording evenly in its MIDI file, every second one late; point 0 is the first beat. */
 class Grid {
-  readonly #beats: Beats;
+  readonly axis: FileAxis;
   readonly #step: number; // in beats
   readonly #late: number; // in steps
 
   constructor(beats: Beats, division: number, swing: number) {
-    this.#beats = beats;
+    this.axis = new FileAxis(beats);
     this.#step = (4 * division) / beats.quarters;
     this.#late = swing / (1 + swing);
   }
 
+  /** Half of the least distance of two points, in beats. */
+  get apart(): number {
+    return (this.#step * (1 - this.#late)) / 2;
+  }
+
   /** Number of the point nearest to a time; none lies before 0 s. */
   nearest(time: number): number {
-    const point = Math.floor((time - this.#beats.first) / this.#beats.length / this.#step);
+    const point = Math.floor(this.axis.place(time) / this.#step);
     let [best, least] = [point - 1, Infinity];
     // The nearest is one of four: of the even steps, and of the odd ones that come late.
     for (let candidate = point - 1; candidate <= point + 2; candidate++) {
@@ -67,13 +141,14 @@ class Grid {
 
   time(point: number): number {
     const late = point % 2 ? this.#late : 0;
-    return this.#beats.first + (point + late) * this.#step * this.#beats.length;
+    return this.axis.time((point + late) * this.#step);
   }
 }
 
 /**
- * Move notes towards the nearest points of a grid. Notes of one pitch that arrive at the same point become one; no note
- * of a pitch overlaps the next; ends move too, at least one point after the onset, but for shorter notes.
+ * Move notes towards the nearest points of a grid, those of a chord towards one. Notes of one pitch that arrive at the
+ * same point become one; no note of a pitch overlaps the next; ends move too, at least one point after the onset, but
+ * for shorter notes.
  */
 export function quantize<T extends Note>(notes: T[], beats: Beats, division: number, strength: number, swing: number): T[] {
   for (const [name, value] of [['strength', strength], ['swing', swing]] as const) {
@@ -83,8 +158,9 @@ export function quantize<T extends Note>(notes: T[], beats: Beats, division: num
   if (!strength) return sorted;
   const grid = new Grid(beats, division, swing);
   const towards = (start: number, goal: number): number => (strength === 1 ? goal : start + strength * (goal - start));
-  const moved = sorted.map((note): T => {
-    const point = grid.nearest(note.onset);
+  const struck = together(sorted, grid);
+  const moved = sorted.map((note, i): T => {
+    const point = grid.nearest(struck[i]!);
     const onset = towards(note.onset, grid.time(point));
     const duration = note.offset - note.onset;
     let offset = onset === note.onset ? note.offset : onset + duration;
@@ -95,6 +171,19 @@ export function quantize<T extends Note>(notes: T[], beats: Beats, division: num
     return { ...note, onset, offset, bend };
   });
   return inOrder(inLines(moved).map((note) => ({ ...note, bend: note.bend && bendUntil(note.bend, note.offset) })));
+}
+
+/** For each note, in order, the mean onset of those it is struck with. */
+function together(notes: Note[], grid: Grid): number[] {
+  const chords: Note[][] = [];
+  for (const note of notes) {
+    const [chord, first] = [chords.at(-1), chords.at(-1)?.[0]];
+    const near = first && note.onset < first.onset + CHORD;
+    const close = near && grid.axis.place(note.onset) < grid.axis.place(first.onset) + grid.apart;
+    if (chord && close && !chord.some(({ pitch }) => pitch === note.pitch)) chord.push(note);
+    else chords.push([note]);
+  }
+  return chords.flatMap((chord) => chord.map(() => chord.reduce((sum, { onset }) => sum + onset, 0) / chord.length));
 }
 
 /** The values of a bend before a time in seconds, at least the first. */

@@ -1,6 +1,6 @@
 /** Where on the roll a time and a pitch are. Time runs to the right, pitch upwards; lengths are CSS pixels. */
 
-import { metre } from '../engine/timing.ts';
+import { FileAxis, metre } from '../engine/timing.ts';
 
 export interface View {
   readonly width: number;
@@ -117,13 +117,14 @@ export function gridLines(view: View, grid: Grid, apart: number): Line[] {
   const [beats] = metre([...grid.timeSignature]);
   const beat = 60 / grid.tempo;
   const bar = beat * beats;
+  const axis = axisOf(grid);
   const lines: Line[] = [];
   const add = (step: number, rank: 0 | 1 | 2, skip: number | null, late = 0): void => {
-    const first = Math.floor((view.start - grid.origin) / step);
-    const last = Math.floor((endOf(view) - grid.origin) / step + 1e-9);
+    const first = Math.floor((axis.place(view.start) * beat) / step);
+    const last = Math.floor((axis.place(endOf(view)) * beat) / step + 1e-9);
     for (let i = first; i <= last; i++) {
       if (skip !== null && isMultiple(i * step, skip)) continue;
-      const time = grid.origin + (i + (i % 2 ? late : 0)) * step;
+      const time = axis.time(((i + (i % 2 ? late : 0)) * step) / beat);
       if (time >= 0) lines.push({ time, rank, bar: Math.floor((i * step) / bar + 1e-6) + 1 });
     }
   };
@@ -139,17 +140,24 @@ function isMultiple(value: number, of: number): boolean {
   return Math.abs(value / of - Math.round(value / of)) < 1e-6;
 }
 
+/** Lines lie where the MIDI file has them, also before the first beat. */
+function axisOf({ origin, tempo, timeSignature }: Grid): FileAxis {
+  const [perBar, quarters] = metre([...timeSignature]);
+  return new FileAxis({ first: origin, length: 60 / tempo, perBar, quarters });
+}
+
 function lateness({ swing }: Grid): number {
   return swing / (1 + swing);
 }
 
 /** The nearest step of the grid that is not before 0 s. */
 export function snapped(time: number, grid: Grid): number {
-  const place = Math.floor((time - grid.origin) / grid.step);
+  const [axis, beat] = [axisOf(grid), 60 / grid.tempo];
+  const place = Math.floor((axis.place(time) * beat) / grid.step);
   let best = Infinity;
   for (let i = place - 1; i <= place + 2; i++) {
-    const at = grid.origin + (i + (i % 2 ? lateness(grid) : 0)) * grid.step;
-    if (at >= -1e-9 && Math.abs(at - time) < Math.abs(best - time)) best = Math.max(0, at);
+    const at = axis.time(((i + (i % 2 ? lateness(grid) : 0)) * grid.step) / beat);
+    if (at >= 0 && Math.abs(at - time) < Math.abs(best - time)) best = at;
   }
   return best;
 }

@@ -97,6 +97,17 @@ export class Events {
   }
 }
 
+/** The greater of the means of the first SHORTEST values, and of the first SUPPORT. */
+function meanAhead(value: (k: number) => number): number {
+  let sum = value(0);
+  let short = 0;
+  for (let k = 1; k < SUPPORT; k++) {
+    sum = fround(sum + value(k));
+    if (k === SHORTEST - 1) short = fround(sum / SHORTEST);
+  }
+  return Math.max(short, fround(sum / SUPPORT));
+}
+
 /** Finds the events of consecutive blocks; they do not depend on how a recording is cut into blocks. */
 export class EventFinder {
   readonly events = new Events();
@@ -155,26 +166,22 @@ export class EventFinder {
     this.#rows = rowsOf(this.#rows, this.#grid, last - BEFORE, this.#rows.frames);
   }
 
-  /** Mean of the note posterior at an index over this frame and the next ones, SUPPORT in all. */
+  /** Mean of the note posterior at an index over this frame and the next ones, as many as say most. */
   #support(i: number): number {
     const { note } = this.#rows;
-    let sum = note[i]!;
-    for (let k = 1; k < SUPPORT; k++) sum = fround(sum + note[i + k * this.#grid.pitches]!);
-    return fround(sum / SUPPORT);
+    return meanAhead((k) => note[i + k * this.#grid.pitches]!);
   }
 
-  /** Mean of the contour posterior in the best bin of a pitch, over this frame and the next ones, SUPPORT in all. */
+  /** Mean of the contour posterior in the best bin of a pitch, over this frame and the next ones, as many as say most. */
   #clarity(row: number, pitch: number): number {
     const { pitches, binsPerSemitone: bins } = this.#grid;
     const { contour } = this.#rows;
-    let sum = 0;
-    for (let k = 0; k < SUPPORT; k++) {
+    return meanAhead((k) => {
       const first = ((row + k) * pitches + pitch) * bins;
       let best = contour[first]!;
       for (let bin = 1; bin < bins; bin++) best = Math.max(best, contour[first + bin]!);
-      sum = fround(sum + best);
-    }
-    return fround(sum / SUPPORT);
+      return best;
+    });
   }
 
   /** Fill in when exactly, by an onset posterior, and how loud, a note begins in a row. */

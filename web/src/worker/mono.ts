@@ -8,8 +8,11 @@ const SILENCE = 1e-3;
 const CANCELLED = 10 ** -1.5;
 const CLIPPED_LEVEL = 0.99;
 const CLIPPED_SHARE = 1e-3;
-const QUIET = 1e-2; // of the loudest sample; the model hears nothing below a mean square of -50 dB
-const INAUDIBLE = 1e-5;
+const INAUDIBLE = 1e-5; // of the loudest sample
+const QUIET = 1e-2; // of the loudest tenth of a second; below it notes get lost
+const FLOOR = 1e-5; // mean square, -50 dB; the model hears nothing below
+const UNUSED = 1e-4; // of the loudest channel's mean square, 40 dB: what is below is silent beside it
+const FADE_SECONDS = 0.02; // in which a channel that begins to sound gets its share
 
 /** Mixes blocks of one recording; what was wrong with it is in `warnings` after the last. */
 export class Mixer {
@@ -24,6 +27,13 @@ export class Mixer {
   #firstCancelled = -1;
   #replaced = 0;
   readonly #used = new Set<number>();
+  #weights: number[];
+  #before: number[]; // those that are faded out
+  #fade = 0; // samples that this takes
+  #faded = 0; // and took so far
+  readonly #sounded: boolean[];
+  #loudestChannel = 0; // mean square so far
+  readonly #loudness: Loudness;
   #frames = 0;
   #clipped = 0;
   #over = 0;
@@ -34,12 +44,18 @@ export class Mixer {
     this.#channels = channels;
     this.#second = Math.round(sampleRate);
     this.#held = Array.from({ length: channels }, () => new Float32Array(0));
+    this.#weights = this.#before = new Array<number>(channels).fill(1 / channels);
+    this.#sounded = new Array<boolean>(channels).fill(false);
+    this.#loudness = new Loudness(sampleRate);
     if (sampleRate < MIN_FULL_RATE) {
       this.warnings.push(`sample rate ${sampleRate} Hz: frequencies above ${sampleRate / 2} Hz are missing`);
     }
   }
 
-  /** All whole seconds not given yet: the mean of the channels, or the louder one where they cancel each other. */
+  /**
+   * All whole seconds not given yet: the mean of the channels, or the louder one where they cancel each other. A channel
+   * that is silent beside the others is left out until the first second in which it is not.
+   */
   mix(block: Float32Array[]): Float32Array {
     const peak = Math.max(...block.map((channel) => this.#peak(channel)));
     this.#frames += block[0]!.length;
@@ -51,7 +67,10 @@ export class Mixer {
         this.#over += beyond;
       }
     }
-    if (block.length === 1) return block[0]!;
+    if (block.length === 1) {
+      this.#loudness.push(block[0]!);
+      return block[0]!;
+    }
     const held = block.map((channel, i) => joined(this.#held[i]!, channel));
     const whole = held[0]!.length - (held[0]!.length % this.#second);
     this.#held = held.map((channel) => channel.slice(whole));
@@ -80,30 +99,37 @@ export class Mixer {
         `over full scale: ${share}% of the samples; nothing is cut off here, but expect false notes if it was before`,
       );
     } else if (this.#loudest < INAUDIBLE) this.warnings.push('silence: there is nothing to hear');
-    else if (this.#loudest < QUIET) {
-      const level = (-20 * Math.log10(this.#loudest)).toFixed(0);
+    else if (this.#loudness.level < QUIET) {
+      const level = (-20 * Math.log10(Math.max(this.#loudness.level, INAUDIBLE))).toFixed(0);
       this.warnings.push(
-        `very quiet: the loudest sample is ${level} dB below full scale; notes may be missing, so raise its level`,
+        `very quiet: its loudest tenth of a second is ${level} dB below full scale; ` +
+          'notes may be missing, so raise its level',
       );
     }
     return rest;
   }
 
   #mixedOf(block: Float32Array[]): Float32Array {
-    const mono = meanOf(block);
+    const mono = new Float32Array(block[0]!.length);
     for (let first = 0; first < mono.length; first += this.#second) {
       const second = block.map((channel) => channel.subarray(first, first + this.#second));
       const mean = mono.subarray(first, first + this.#second);
       // A few samples may cancel each other by chance, so a short rest is taken like what comes before it.
-      if (2 * mean.length >= this.#second || !this.#mixed) {
-        const energy = second.map(energyOf);
+      const judged = 2 * mean.length >= this.#second || !this.#mixed;
+      const energy = judged ? second.map(energyOf) : [];
+      if (judged) this.#leaveOutSilent(energy.map((sum) => sum / mean.length));
+      addMean(mean, second, this.#weights);
+      if (judged) {
+        const used = energy.map((sum, i) => (this.#weights[i]! > 0 ? sum : 0));
         const limit = this.#cancels ? 3 * CANCELLED : CANCELLED; // from a second to the next it must not go to and fro
-        this.#cancels = cancels(energyOf(mean), energy, limit) && second.some((channel) => channel.some(sounds));
-        const loudest = Math.max(...energy);
-        if (this.#cancels && (!this.#used.size || energy[this.#louder]! < loudest / 2)) {
-          this.#louder = energy.indexOf(loudest);
+        const count = this.#weights.filter((weight) => weight > 0).length;
+        this.#cancels = cancels(energyOf(mean), used, count, limit) && second.some((channel) => channel.some(sounds));
+        const loudest = Math.max(...used);
+        if (this.#cancels && (!this.#used.size || used[this.#louder]! < loudest / 2)) {
+          this.#louder = used.indexOf(loudest);
         }
       }
+      this.#fadeOver(mean, second);
       if (this.#cancels) {
         if (!this.#used.size) this.#firstCancelled = this.#mixed;
         this.#replaced += mean.length;
@@ -112,7 +138,33 @@ export class Mixer {
       }
       this.#mixed += mean.length;
     }
+    if (block.length > 1) this.#loudness.push(mono);
     return mono;
+  }
+
+  #leaveOutSilent(power: number[]): void {
+    this.#loudestChannel = Math.max(this.#loudestChannel, ...power);
+    if (this.#loudestChannel < FLOOR) return; // noise, maybe, and others may fade in
+    power.forEach((value, i) => {
+      if (value >= UNUSED * this.#loudestChannel) this.#sounded[i] = true;
+    });
+    const used = this.#weights.filter((weight) => weight > 0).length;
+    const count = this.#sounded.filter(Boolean).length;
+    if (used === count) return;
+    this.#before = this.#weights;
+    this.#weights = this.#sounded.map((sounds) => (sounds ? 1 / count : 0));
+    // To become louder in a moment would be an onset; that of a new channel must not be lost.
+    const fade = count < used ? this.#second : Math.round(FADE_SECONDS * this.#rate);
+    [this.#fade, this.#faded] = [this.#mixed ? fade : 0, 0];
+  }
+
+  #fadeOver(mean: Float32Array, second: Float32Array[]): void {
+    const left = Math.min(this.#fade - this.#faded, mean.length);
+    for (let i = 0; i < left; i++) {
+      const before = second.reduce((sum, channel, c) => sum + channel[i]! * (this.#before[c]! - this.#weights[c]!), 0);
+      mean[i]! += (1 - (this.#faded + i) / this.#fade) * before;
+    }
+    this.#faded += Math.max(0, left);
   }
 
   /** The largest absolute sample; an EngineError if one is not a finite number of reasonable size. */
@@ -133,10 +185,11 @@ export class Mixer {
   }
 }
 
-function meanOf(block: Float32Array[]): Float32Array {
-  const mono = new Float32Array(block[0]!.length);
-  for (const channel of block) for (let i = 0; i < mono.length; i++) mono[i]! += channel[i]! / block.length;
-  return mono;
+function addMean(mono: Float32Array, block: Float32Array[], weights: number[]): void {
+  block.forEach((channel, c) => {
+    const weight = weights[c]!;
+    if (weight > 0) for (let i = 0; i < mono.length; i++) mono[i]! += channel[i]! * weight;
+  });
 }
 
 function joined(a: Float32Array, b: Float32Array): Float32Array {
@@ -146,7 +199,7 @@ function joined(a: Float32Array, b: Float32Array): Float32Array {
   return whole;
 }
 
-export const sounds = (sample: number): boolean => Math.abs(sample) > SILENCE;
+const sounds = (sample: number): boolean => Math.abs(sample) > SILENCE;
 
 function energyOf(x: Float32Array): number {
   let sum = 0;
@@ -155,8 +208,42 @@ function energyOf(x: Float32Array): number {
 }
 
 /** The mean of n unrelated channels has 1/n of their mean energy. */
-function cancels(mixedEnergy: number, energy: number[], limit: number): boolean {
-  return mixedEnergy * energy.length < (limit * energy.reduce((a, b) => a + b, 0)) / energy.length;
+function cancels(mixedEnergy: number, energy: number[], count: number, limit: number): boolean {
+  return mixedEnergy * count < (limit * energy.reduce((a, b) => a + b, 0)) / count;
+}
+
+/** Of the loudest tenth of a second, the median of the peaks of its ten parts, which clicks do not raise. */
+class Loudness {
+  readonly #part: number;
+  #peaks: number[] = [0];
+  #filled = 0; // samples of the last part
+  #level = 0;
+
+  constructor(sampleRate: number) {
+    this.#part = Math.round(sampleRate / 100);
+  }
+
+  push(block: Float32Array): void {
+    for (let i = 0; i < block.length && this.#level < QUIET; i++) {
+      const last = this.#peaks.length - 1;
+      this.#peaks[last] = Math.max(this.#peaks[last]!, Math.abs(block[i]!));
+      if (++this.#filled < this.#part) continue;
+      if (last === 9) this.#end();
+      else this.#peaks.push(0);
+      this.#filled = 0;
+    }
+  }
+
+  /** Of what is shorter than that, the loudest sample. */
+  get level(): number {
+    return this.#level || Math.max(...this.#peaks);
+  }
+
+  #end(): void {
+    const sorted = this.#peaks.sort((a, b) => a - b);
+    this.#level = Math.max(this.#level, (sorted[4]! + sorted[5]!) / 2);
+    this.#peaks = [0];
+  }
 }
 
 /** How many samples are in a flat run of three or more at full scale or above; how many are above full scale. */

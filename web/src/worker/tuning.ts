@@ -1,7 +1,7 @@
 /** How a recording is tuned: how many cents its notes lie beside those of A = 440 Hz (basic_transcribe/tuning.py). */
 
-export const LISTENED = 30; // seconds of sound that are enough to tell
-export const MOST_LISTENED = 120; // seconds, with the silence before and between
+export const LISTENED = 30; // seconds of music that are enough to tell
+const MOST_LISTENED = 120; // seconds, with what is before and between; digital silence is free
 
 const DECIMATION = 4;
 const TAPS = 32;
@@ -11,6 +11,13 @@ const LOWEST = 60; // Hz
 const HIGHEST = 2000;
 const SOFT = 0.05; // of the loudest peak of the frame: what is below is left out
 const SILENT = 1e-3; // and of that of the recording
+const MOST = 90; // peaks of a frame; noise has more
+const STANDING = 27; // frames, 5 s: what stands still for longer counts no more
+const HEARD = (1e-3 * WINDOW) / 4; // a partial 60 dB below full scale
+const FRAMES = 16; // of a piece, which is taken at once
+const SECONDS = 3;
+const PIECE = FRAMES * HOP * DECIMATION; // samples
+const OVERLAP = DECIMATION * (WINDOW - HOP - 1) + TAPS; // of its last frame that the next piece needs, too
 const SPREAD = 5; // cents, standard deviation of what a peak says
 const NEAR = 15; // cents around the likeliest tuning within which peaks agree with it
 const AGREEMENT = 0.36; // share of them that is believed
@@ -23,7 +30,108 @@ const PLACES = 100; // of a semitone, each a cent wide
  * not matter, or nothing that the peaks of the spectrum agree upon.
  */
 export function estimateTuning(audio: Float32Array, sampleRate: number): number {
-  const peaks = peaksOf(spectra(decimated(audio)), sampleRate / DECIMATION);
+  const estimator = new TuningEstimator(sampleRate);
+  estimator.push(audio);
+  return estimator.finish();
+}
+
+/**
+ * Finds how a recording is tuned while it is read, and how much of it must be. What may stand at the head of a tape has
+ * no tuning: noise, whose peaks are many, and tones that stand still.
+ */
+export class TuningEstimator {
+  /** Whether more would not be listened to. */
+  isEnough = false;
+  readonly #rate: number;
+  readonly #rest = new Float32Array(PIECE + OVERLAP); // of which no whole piece can be made yet
+  #filled = 0;
+  #pieces = 0;
+  #sounding = 0;
+  #age: Uint32Array; // frames for which each bin has been a peak
+  readonly #peaks: [cents: number, magnitude: number][] = [];
+
+  constructor(sampleRate: number) {
+    this.#rate = sampleRate / DECIMATION;
+    this.#age = new Uint32Array(Math.min(Math.floor((HIGHEST * WINDOW) / this.#rate) + 2, WINDOW / 2 + 1));
+  }
+
+  /** What comes next, of any length; it does not matter in which blocks it comes. */
+  push(audio: Float32Array): void {
+    for (let at = 0; at < audio.length && !this.isEnough; ) {
+      const part = audio.subarray(at, at + this.#rest.length - this.#filled);
+      this.#rest.set(part, this.#filled);
+      at += part.length;
+      this.#filled += part.length;
+      if (this.#filled < this.#rest.length) return;
+      this.#listen(decimated(this.#rest));
+      this.#rest.copyWithin(0, PIECE);
+      this.#filled = OVERLAP;
+    }
+  }
+
+  /** The tuning in cents, as `estimateTuning` gives it. */
+  finish(): number {
+    if (!this.isEnough) this.#listen(decimated(this.#rest.subarray(0, this.#filled)));
+    const loudest = this.#peaks.reduce((most, [, magnitude]) => Math.max(most, magnitude), 0);
+    const loud = this.#peaks.filter(([, magnitude]) => magnitude >= SILENT * loudest);
+    return agreed(loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]));
+  }
+
+  /** Take the peaks of a piece, unless there is no music in it. */
+  #listen(audio: Float32Array): void {
+    if (audio.length < WINDOW || !audio.some((x) => x !== 0)) return;
+    const frames = spectra(audio);
+    const peaks = frames.map((frame) => this.#peaksOf(frame));
+    const moving = peaks.map((bins) => {
+      const age = this.#aged(bins);
+      return bins.length <= MOST ? bins.filter((k) => age[k]! <= STANDING) : [];
+    });
+    this.#pieces += 1;
+    if (areMusic(moving.map((bins, n) => bins.filter((k) => frames[n]![k]! >= HEARD)))) this.#sounding += 1;
+    this.isEnough = this.#sounding >= LISTENED / SECONDS || this.#pieces >= MOST_LISTENED / SECONDS;
+    if (!areMusic(moving)) return;
+    peaks.forEach((bins, n) => {
+      for (const k of bins) this.#peaks.push([this.#centsOf(frames[n]!, k), frames[n]![k]!]);
+    });
+  }
+
+  /** The bins of a spectrum that are peaks. */
+  #peaksOf(frame: Float32Array): number[] {
+    const first = Math.floor((LOWEST * WINDOW) / this.#rate) + 1;
+    const end = this.#age.length - 1;
+    const least = SOFT * frame.subarray(1, end).reduce((a, b) => Math.max(a, b), 0);
+    const bins: number[] = [];
+    for (let k = first; k < end; k++) {
+      const here = frame[k]!;
+      if (here > frame[k - 1]! && here >= frame[k + 1]! && here >= least) bins.push(k);
+    }
+    return bins;
+  }
+
+  /** The frames for which each bin has been a peak, with this one. */
+  #aged(bins: number[]): Uint32Array {
+    const [before, age] = [this.#age, new Uint32Array(this.#age.length)];
+    for (const k of bins) age[k] = Math.max(before[k - 1]!, before[k]!, before[k + 1]!) + 1;
+    this.#age = age;
+    return age;
+  }
+
+  /** Where a peak lies above A = 440 Hz. */
+  #centsOf(frame: Float32Array, k: number): number {
+    // The logarithm of a Hann window's peak is close to a parabola.
+    const [left, top, right] = [-1, 0, 1].map((step) => Math.log(Math.max(frame[k + step]!, 1e-20)));
+    const offset = (0.5 * (left! - right!)) / Math.min(left! - 2 * top! + right!, -1e-6);
+    return 1200 * Math.log2(((k + offset) * this.#rate) / WINDOW / 440);
+  }
+}
+
+/** Whether a quarter of the frames of a piece have any of these peaks. */
+function areMusic(peaks: number[][]): boolean {
+  return peaks.filter((bins) => bins.length > 0).length >= peaks.length / 4;
+}
+
+/** The tuning on which the peaks agree; 0 if on none. */
+function agreed(peaks: [cents: number, weight: number][]): number {
   if (peaks.length < FEWEST) return 0;
   const counts = new Float64Array(PLACES);
   let all = 0;
@@ -72,11 +180,11 @@ function hann(i: number, length: number): number {
   return 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / (length - 1));
 }
 
-/** Magnitudes up to half the sample rate, of each frame. */
+/** Magnitudes up to half the sample rate, of each whole frame. */
 function spectra(audio: Float32Array): Float32Array[] {
   const window = Float64Array.from({ length: WINDOW }, (_, i) => hann(i, WINDOW));
   const frames: Float32Array[] = [];
-  for (let start = 0; start === 0 || start + WINDOW <= audio.length; start += HOP) {
+  for (let start = 0; start + WINDOW <= audio.length; start += HOP) {
     const real = window.map((weight, i) => weight * (audio[start + i] ?? 0));
     const imaginary = new Float64Array(WINDOW);
     transform(real, imaginary);
@@ -112,25 +220,4 @@ function transform(real: Float64Array, imaginary: Float64Array): void {
       }
     }
   }
-}
-
-/** Cents of the spectra's peaks above A = 440 Hz, and how much each of them counts. */
-function peaksOf(frames: Float32Array[], sampleRate: number): [cents: number, weight: number][] {
-  const first = Math.floor((LOWEST * WINDOW) / sampleRate) + 1;
-  const end = Math.min(Math.floor((HIGHEST * WINDOW) / sampleRate) + 1, WINDOW / 2);
-  const loudest = frames.map((frame) => frame.subarray(1, end).reduce((a, b) => Math.max(a, b), 0));
-  const silent = SILENT * Math.max(...loudest);
-  const peaks: [number, number][] = [];
-  frames.forEach((frame, n) => {
-    const least = Math.max(SOFT * loudest[n]!, silent);
-    for (let k = first; k < end; k++) {
-      const here = frame[k]!;
-      if (!(here > frame[k - 1]! && here >= frame[k + 1]! && here >= least)) continue;
-      // The logarithm of a Hann window's peak is close to a parabola.
-      const [left, top, right] = [frame[k - 1]!, here, frame[k + 1]!].map((x) => Math.log(Math.max(x, 1e-20)));
-      const offset = (0.5 * (left! - right!)) / Math.min(left! - 2 * top! + right!, -1e-6);
-      peaks.push([1200 * Math.log2(((k + offset) * sampleRate) / WINDOW / 440), Math.sqrt(here)]);
-    }
-  });
-  return peaks;
 }
