@@ -161,9 +161,10 @@ class AudioStream:
 
     def _remembered(self, held: list[Float32]) -> Iterator[Float32]:
         """What is decoded, which is held until the tuning is known."""
+        second = round(self.info.sample_rate)
         for block in self._mono:
             if self._tuning is None:
-                held.append(_put_aside(block))
+                held += [_put_aside(block[i : i + second].copy()) for i in range(0, len(block), second)]
             yield block
 
     def _resampled(self, blocks: Iterator[Float32], tuning: float) -> Generator[Float32, None, None]:
@@ -343,13 +344,13 @@ class Mix:
         self._loudest = max(self._loudest, float(power.max()))
         if self._loudest < FLOOR:  # noise, maybe, and others may fade in
             return
-        self._sounded |= power >= UNUSED * self._loudest
+        self._sounded |= power >= max(UNUSED * self._loudest, FLOOR / 10)
         used, count = np.count_nonzero(self._mean), np.count_nonzero(self._sounded)
         if used == count:
             return
         self._before, self._mean = self._mean, (self._sounded / count).astype(np.float32)
-        # To become louder in a moment would be an onset; that of a new channel must not be lost.
-        fade = self._second if count < used else round(FADE_SECONDS * self._rate)
+        # What :meth:`prompt` has given softer must not become louder in a moment: that would be an onset.
+        fade = self._second if count < used and self._filled else int(FADE_SECONDS * self._rate)
         self._fade, self._faded = fade if self._position else 0, 0
 
     def _taken(self, samples: Float32, mono: Float32) -> Float32:
@@ -422,7 +423,7 @@ class _Loudness:
     """Of the loudest tenth of a second, the median of the peaks of its ten parts, which clicks do not raise."""
 
     def __init__(self, rate: float) -> None:
-        self._part = round(rate / 100)
+        self._part = int(rate / 100)
         self._rest = np.zeros(0, np.float32)
         self._level = 0.0
 
@@ -437,8 +438,8 @@ class _Loudness:
         self._rest = samples[whole:]
 
     def finish(self) -> float:
-        """Of what is shorter than that, the loudest sample."""
-        return self._level or (_peak(self._rest) if len(self._rest) else 0.0)
+        """That, or the loudest sample of the last part of a tenth."""
+        return max(self._level, _peak(self._rest) if len(self._rest) else 0.0)
 
 
 def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> bool:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 2
 LEFT_TO_THE_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 NEARLY = 15.0  # seconds of sound before the end of a recording at which its worker gets the next
-TOGETHER = 10 * 10**9  # nanoseconds between the MIDI file and the others of one run; whoever edits them takes longer
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}  # EINVAL: no name of a file, on Windows
 
 Progress = Callable[[Job, float, "float | None"], None]
@@ -303,10 +302,6 @@ class Task:
     def _adopted(self) -> Entry:
         """The entry of outputs that are up to date, though the manifest did not know."""
         known = self.job.known
-        files, older = self._earlier()
-        for extension in self.recipe.extras:
-            if extension not in {*files, *older} and 0 <= self._lag(extension) < TOGETHER:
-                self._current[extension] = self._digest(extension)
         entry = self._told(status="skipped", seconds=None, notes=None)
         if known is not None and self._same(known, "sha256", "fingerprint"):
             entry = replace(entry, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
@@ -379,11 +374,7 @@ class Task:
 
     def _aged(self, extension: str) -> bool:
         """Whether an output is older than the MIDI file, which is written first: of another run, or a copy."""
-        return self._lag(extension) < 0
-
-    def _lag(self, extension: str) -> int:
-        """How long after the MIDI file an output was written, in nanoseconds."""
-        return self.job.output(extension).stat().st_mtime_ns - self.job.output(".mid").stat().st_mtime_ns
+        return self.job.output(extension).stat().st_mtime_ns < self.job.output(".mid").stat().st_mtime_ns
 
     def _look_again(self, contents: Mapping[str, bytes]) -> None:
         """See before they are written whether outputs would replace others: transcribing takes long.

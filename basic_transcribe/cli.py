@@ -68,7 +68,9 @@ def main() -> None:
     except UsageError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
-    except OSError as error:  # a --help that cannot be printed; commands see to their own output
+    except OSError as error:
+        if not {"--help", "-h", "--version"} & set(sys.argv):  # commands see to their own output
+            raise
         silence(sys.stdout)
         complain(f"error: standard output cannot be written: {error.strerror}; send it elsewhere")
         sys.exit(OutputError.exit_code)
@@ -102,17 +104,14 @@ def _check_empty(arguments: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        If there is one. What follows ``--`` is somebody else's.
+        If there is one.
     """
-    before = ""
-    for text in arguments:
-        if text == "--":
-            return
-        if not text or (text.startswith("--") and text.endswith("=")):
-            name = (text or before).rstrip("=")
-            name = name if name.startswith("-") else "an argument"
-            raise UsageError(f"{name} is empty, perhaps a variable that is not set; give a value")
-        before = text
+    if arguments[:1] == ["beam"] and "--" in arguments:  # options of the engine
+        arguments = arguments[: arguments.index("--")]
+    for before, text in zip(("", *arguments), arguments, strict=False):
+        if not text or (text.startswith("--") and text.find("=") == len(text) - 1):
+            place = text.rstrip("=") or (f"an argument after {before}" if before else "an argument")
+            raise UsageError(f"{place} is empty, perhaps a variable that is not set; give a value")
 
 
 def _globbed(inputs: Sequence[str]) -> list[str]:

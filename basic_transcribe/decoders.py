@@ -63,7 +63,7 @@ _CONTAINERS = [
         (rb"FLV\x01", "flv"),
         (rb"\xff[\xf0\xf1\xf8\xf9]", "aac"),
         (rb"\x0bw", "ac3"),
-        (rb"(?:....)?G.{187}(?:....)?G", "mpegts"),  # 192 bytes a packet in those of cameras
+        (rb"G.{187}G|....G.{191}G.{191}G", "mpegts"),  # packets of 188 bytes, in those of cameras 192
         (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01", "mxf"),
         (rb"#!AMR", "amr"),
         (rb"DSD \x1c", "dsf"),
@@ -390,7 +390,8 @@ class _Reader(_Callbacks):
         self.joined = end > 0
         self.unread, self.format = 0.0, ""
         wave = None if self.joined or (self._changes and size < WRAP) else _Wave.found(file, head, start, size)
-        if wave and (unread := wave.sound_from(wave.start + wave.length)):
+        declared = WRAP - 1 if self._changes else wave.length if wave else 0
+        if wave and (unread := wave.sound_from(wave.start + declared)):
             real_end = wave.size if self._changes or _means_unknown(wave.length) else wave.unwrapped_end
             header = wave.as_au(start)
             if header and real_end and not wave.sound_from(real_end):
@@ -594,7 +595,8 @@ class _Wave:
     code: int  # of the format
     channels: int
     rate: int
-    width: int  # bytes of a frame
+    second: int  # bytes
+    width: int  # bytes of a frame, in some formats of several
     start: int  # of the sound in the file
     length: int  # bytes, modulo 4 GiB from many recorders
 
@@ -615,10 +617,11 @@ class _Wave:
             elif chunk[:4] == b"data":
                 if len(fmt) < 16:
                     return None
-                code, channels, rate, _, width = struct.unpack("<HHIIH", fmt[:14])
+                code, channels, rate, second, width = struct.unpack("<HHIIH", fmt[:14])
                 code = int.from_bytes(fmt[24:26], "little") if code == EXTENSIBLE else code
-                usable = channels and rate and width
-                return cls(file, size, code, channels, rate, width, position + 8, length) if usable else None
+                second = rate * width if code in (1, 3) else second  # PCM, of which some headers say nonsense
+                usable = channels and rate and width and second
+                return cls(file, size, code, channels, rate, second, width, position + 8, length) if usable else None
             position += 8 + length + length % 2
         return None
 
@@ -630,15 +633,15 @@ class _Wave:
 
     def sound_from(self, place: int) -> float:
         """Seconds of what may be sound from there to the end of the file; 0 if it is nothing, chunks or a tag."""
-        second = self.rate * self.width
         at = place
         for _ in range(MOST_CHUNKS):
             left = self.size - at
-            if left < LEAST_UNREAD * second:
+            if left < LEAST_UNREAD * self.second:
                 return 0.0
             self.file.seek(at)
             after = self.file.read(HEAD_BYTES)
-            filling = left < WRAP and not after.strip(b"\0")
+            self.file.seek(max(at, self.size - HEAD_BYTES))
+            filling = left < WRAP and not (after + self.file.read()).strip(b"\0")
             if filling or _TAG.match(after):
                 return 0.0
             chunk = re.match(rb"\0?[ -~]{4}(.{4})", after, re.DOTALL)  # an even length need not be filled up to
@@ -647,7 +650,7 @@ class _Wave:
             at += chunk.end() + int.from_bytes(chunk[1], "little")
             if at > self.size:
                 break
-        return (self.size - place) / second
+        return (self.size - place) / self.second
 
     def as_au(self, start: int) -> bytes | None:
         """A header of AU, which may be longer than 4 GiB, in the place of this one; None if it has no such format."""

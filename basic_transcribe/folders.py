@@ -41,7 +41,8 @@ class Folders:
         Go on with those that appear or change later.
     page : Path or None
         Where to write a page that shows all that the manifest tells of, but no failures of what is no file any more,
-        and no recordings under names that they had before. While folders are watched, it is written again and again.
+        and no recordings under names that they had before. While folders are watched, it is written again after what
+        arrives, unless less than ten times the time has passed that writing it takes; the last when stopped.
     """
 
     inputs: tuple[str, ...]
@@ -98,14 +99,14 @@ def transcribe_folders(
         book = stack.enter_context(Manifest(folders.output))  # first, so that no page takes its place
         if folders.page is not None:
             _check_page(folders.page)
-            stack.callback(_write_page, folders.page, entries, folders.output, report)
+            stack.callback(_write_page, folders.page, entries, book, folders.output, report)
         ledger = _Ledger(folders.output, entries, book, report)
         due = 0.0
         for planned in rounds:
             _do(planned, ledger, recipe, work, report)
             begun = time.monotonic()
             if folders.watch and folders.page is not None and (planned.jobs or planned.failures) and begun >= due:
-                _write_page(folders.page, entries, folders.output, report)
+                _write_page(folders.page, entries, book, folders.output, report)
                 due = time.monotonic() + PAGE_PAUSE * (time.monotonic() - begun)
 
 
@@ -139,14 +140,16 @@ def _rounds(folders: Folders, recipe: Recipe, entries: Entries, stopped: Callabl
             else:  # another folder has taken the place of one
                 planned = _find(folders, recipe, entries)
             # Some are told of twice, or were found by the search: those need no second look.
-            yield replace(planned, jobs=tuple(job for job in planned.jobs if not _looked_at(job)))
+            yield replace(planned, jobs=tuple(job for job in planned.jobs if not _looked_at(job, recipe)))
 
 
-def _looked_at(job: Job) -> bool:
+def _looked_at(job: Job, recipe: Recipe) -> bool:
     """Whether the recording is as it was when the manifest was told of it."""
     known = job.known
     if known is None or known.input != plan.absolute(job.source):
         return False
+    if known.status != "failed" and not all(os.path.exists(job.output(e)) for e in recipe.extensions):
+        return False  # another run did less
     try:
         status = job.source.stat()
     except OSError:
@@ -196,30 +199,13 @@ class _Ledger:
     def _add(self, entry: Entry) -> None:
         if entry == self._entries.of_input(entry.input):
             return
-        self._book.catch_up(self._entries)
-        entry = _joined(entry, self._entries.of_input(entry.input))
-        if entry == self._entries.of_input(entry.input):
-            return
-        self._entries.add(entry)
         try:
-            self._book.append(entry)
+            self._book.append(entry, self._entries)
         except OutputError as error:  # MIDI files say what they are made from: the next run needs but longer
+            self._entries.add(entry)
             if not self._full:
                 self._report.problem(error)
             self._full = True
-
-
-def _joined(entry: Entry, known: Entry | None) -> Entry:
-    """An entry with what another run has told of the same outputs meanwhile, which may be all there is to tell."""
-    same = known is not None and (known.sha256, known.fingerprint) == (entry.sha256, entry.fingerprint)
-    if known is None or not same or "failed" in (entry.status, known.status):
-        return entry
-    files = known.files | entry.files
-    older = {extension: digest for extension, digest in entry.older.items() if extension not in files}
-    entry = replace(entry, files=files, older=older, sizes=known.sizes | entry.sizes)
-    if entry.seconds is None:
-        entry = replace(entry, status=known.status, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
-    return entry
 
 
 def preview(folders: Folders, recipe: Recipe, report: Report) -> None:
@@ -247,15 +233,21 @@ def _check_page(path: Path) -> None:
     plan.check_file(path, BEGINNING)
 
 
-def _write_page(path: Path, entries: Entries, output: Path, report: Report) -> None:
+def _write_page(path: Path, entries: Entries, book: Manifest, output: Path, report: Report) -> None:
     """The page, without what the manifest alone remembers: failures of what is no file any more, and earlier names."""
     from .report import report_page
 
     try:
         _check_page(path)  # once more: an output may have got this name
-        shown = [entry for entry in entries if os.path.isfile(entry.input)]
+        book.catch_up(entries)
+        shown: list[Entry] = []
+        gone: list[Entry] = []
+        for entry in entries:
+            if os.path.isfile(entry.input):
+                shown.append(entry)
+            elif entry.status != "failed":
+                gone.append(entry)
         contents = {entry.sha256 for entry in shown}
-        gone = [entry for entry in entries if entry.status != "failed" and not os.path.isfile(entry.input)]
         shown += [entry for entry in gone if entry.sha256 not in contents]
         renamed = sum(entry.sha256 in contents for entry in gone)
         rows = sorted(shown, key=lambda entry: entry.input)

@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -315,6 +315,7 @@ class Manifest:
         self._path = folder / NAME
         try:
             self._descriptor = self._opened()
+            self._read = os.fstat(self._descriptor)  # what was read of it, in :meth:`catch_up`
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
@@ -324,19 +325,32 @@ class Manifest:
     def __exit__(self, *_exception: object) -> None:
         os.close(self._descriptor)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, entries: Entries | None = None) -> None:
         """Add an entry; when this returns, it is on the disk.
+
+        Parameters
+        ----------
+        entry : Entry
+        entries : Entries, optional
+            These catch up first, and get the entry, joined with what another run has told of the same outputs. What
+            they know then is not written again.
 
         Raises
         ------
         OutputError
             If it cannot be written. Earlier entries are not harmed.
         """
-        line = to_line(entry)
         try:
             self._follow()
-            with _locked(self._descriptor):
+            with _locked(self._descriptor):  # from reading to writing: another run may tell of the same recording
                 end = _cut_torn_line(self._descriptor)
+                if entries is not None:
+                    self.catch_up(entries)
+                    known = entries.of_input(entry.input)
+                    entry = _joined(entry, known)
+                    if entry == known:
+                        return
+                line = to_line(entry)
                 try:
                     if os.write(self._descriptor, line) < len(line):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -344,6 +358,8 @@ class Manifest:
                 except OSError:
                     os.ftruncate(self._descriptor, end)
                     raise
+                if entries is not None:
+                    entries.add(entry)
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
@@ -351,8 +367,10 @@ class Manifest:
         """Take in what has been added since, by whichever run."""
         try:
             with self._path.open("rb") as file:
-                if file.seek(0, os.SEEK_END) < entries.end:  # it was begun anew
+                status = os.fstat(file.fileno())
+                if status.st_size < entries.end or not os.path.samestat(status, self._read):  # it was begun anew
                     entries.end = 0
+                self._read = status
                 file.seek(entries.end)
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -385,6 +403,20 @@ class Manifest:
         read(self._path.parent)
         before, self._descriptor = self._descriptor, self._opened()
         os.close(before)
+
+
+def _joined(entry: Entry, known: Entry | None) -> Entry:
+    """An entry with what another run has told of the same outputs meanwhile, which may be all there is to tell."""
+    if known is None or "failed" in (entry.status, known.status):
+        return entry
+    if any(getattr(known, name) != getattr(entry, name) for name in ("output", "sha256", "fingerprint")):
+        return entry
+    files = known.files | entry.files
+    older = {extension: digest for extension, digest in entry.older.items() if extension not in files}
+    entry = replace(entry, files=files, older=older, sizes=known.sizes | entry.sizes)
+    if entry.seconds is None:
+        entry = replace(entry, status=known.status, seconds=known.seconds, notes=known.notes, warnings=known.warnings)
+    return entry
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

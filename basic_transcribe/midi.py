@@ -364,7 +364,7 @@ def _beat_clock(beats: Beats, latest: float) -> _Clock:
     if min(np.diff(ticks)) < 1 or last > MOST_TICKS:
         raise UsageError(f"beats are too short for a MIDI file of {max(latest, seconds[-1]):.0f} s; give longer ones")
     goals = (seconds * (1e6 * resolution)).tolist()  # microseconds times resolution: the file's sums stay whole
-    if beats.times[0] and ticks[1] >= BEGIN_PARTS:  # with the usual tempo: for some readers the first is the only one
+    if ticks[1] >= BEGIN_PARTS:  # with the usual tempo: for some readers the first is the only one
         ticks.insert(1, ticks[1] // BEGIN_PARTS)
         goals.insert(1, min(ticks[1] * 6e7 / (beats.tempo * beats.quarters), goals[1] / 2))
     changes = _tempi(ticks, goals, TEMPO_ERROR * 1e6 * resolution)

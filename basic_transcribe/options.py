@@ -207,8 +207,8 @@ class Options(NoteOptions):
             "--tempo",
             "--midi-tempo",
             metavar="auto|auto:BPM|BPM",
-            help="Beats a minute; auto finds the beats (near BPM), and the bars follow the recording. Times in seconds"
-            " do not depend on it.",
+            help="Beats a minute; auto finds the beats (near BPM, also the tempo where none is found), and the bars"
+            " follow the recording. Times in seconds do not depend on it.",
             show_default="120; auto with --quantize or --musicxml",
             rich_help_panel=TIME,
         ),
@@ -216,7 +216,12 @@ class Options(NoteOptions):
     time_signature: Annotated[str | None, option(TIME, "N/D", "Time signature, as 3/4 or 6/8; 4/4 if omitted.")] = None
     first_bar: Annotated[
         str | None,
-        option(TIME, "TIME", "When a bar begins, the first or another, if it is found elsewhere; from --start on."),
+        option(
+            TIME,
+            "TIME",
+            "When a bar begins, the first or another, if it is found elsewhere; beats move there by half a beat if need"
+            " be. From --start on.",
+        ),
     ] = None
     quantize: Annotated[
         str | None,

@@ -24,13 +24,9 @@ STDIN = "-"
 LIST = ".jsonl"  # of a file that names recordings and their outputs
 RECORDINGS = AUDIO_EXTENSIONS | AV_EXTENSIONS  # what a folder is searched for
 OWN_SOUNDS = (outputs.SONIFIED, outputs.MIXED)  # in a folder, these are no recordings
-# Notes, lists and pages, which lie beside recordings: nobody takes them for audio.
-BESIDE = {os.path.splitext(extension)[1] or extension for extension in outputs.WRITERS} | {
-    LIST,
-    ".html",
-    ".midi",
-    ".txt",
-}
+# Beside recordings lie notes, lists and pages: nobody takes them for audio.
+EXPECTED = RECORDINGS | {os.path.splitext(extension)[1] or extension for extension in outputs.WRITERS}
+EXPECTED |= {LIST, ".html", ".midi", ".txt"}
 KINDS = 10  # of files left alone, named in a remark
 LONGEST_NAME = 255  # of a file, in bytes, or on Windows in units of UTF-16, where the system does not say
 
@@ -276,7 +272,7 @@ class _Search:
                     relative = path.relative_to(root).as_posix()
                     left += not self.choice.matches(relative)
                     self.file(_Found(str(path), path, root, relative), status)
-                elif path.suffix.lower() not in BESIDE | RECORDINGS:
+                elif path.suffix.lower() not in EXPECTED:
                     self.others[path.suffix.lower()] += 1
         if left:
             self.remarks.append((str(root), f"{left} of {files} recordings left out by --include and --exclude"))

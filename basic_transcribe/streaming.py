@@ -134,7 +134,7 @@ class StreamingTranscriber:
         samples : ndarray of float, shape (n,) or (n, channels)
             Full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as many samples if
             they are more than two. They are mixed to their mean; where they cancel each other, the louder is used from
-            the next second on.
+            the next second on, and a silent one is left out from then on until it sounds.
 
         Returns
         -------

@@ -469,8 +469,7 @@ def _explained(search: _Search, beats: Float64) -> float:
 
 def _passed(beats: Float64, time: NDArray[Any]) -> Float64:
     """Beats passed since the first one, linear between beats and beyond the ends."""
-    i = np.clip(np.searchsorted(beats, time, side="right") - 1, 0, len(beats) - 2)
-    return np.asarray(i + (time - beats[i]) / (beats[i + 1] - beats[i]), np.float64)
+    return _along(time, beats, np.arange(len(beats), dtype=float))
 
 
 def _shapes(search: _Search, length: float) -> NDArray[np.complex128]:
@@ -781,8 +780,7 @@ def beat_position(beats: Beats, time: ArrayLike) -> Float64:
 def beat_time(beats: Beats, position: ArrayLike) -> Float64:
     """Seconds at which so many beats have passed since the first one; the inverse of :func:`beat_position`."""
     times, position = np.asarray(beats.times), np.asarray(position, np.float64)
-    i = np.clip(np.floor(position).astype(np.intp), 0, len(times) - 2)
-    return np.asarray(times[i] + (position - i) * (times[i + 1] - times[i]), np.float64)
+    return _along(position, np.arange(len(times), dtype=float), times)
 
 
 def lead_in(beats: Beats) -> Fraction:
@@ -841,23 +839,32 @@ class _Grid:
         self.step, self.late = step, late
         self._downbeat = beats.downbeat
         self._times, self._places = file_axis(beats)
-        if beats.times[0]:  # where the file goes on from its first tempo
-            part = (self._places[1] - self._places[0]) / BEGIN_PARTS
-            self._times = np.insert(self._times, 1, min(60 / beats.tempo * part, self._times[1] / 2))
-            self._places = np.insert(self._places, 1, self._places[0] + part)
+        self._first, self._second = beats.times[:2]
+        part = (self._places[1] - self._places[0]) / BEGIN_PARTS  # where the file goes on from its first tempo
+        self._times = np.insert(self._times, 1, min(60 / beats.tempo * part, self._times[1] / 2))
+        self._places = np.insert(self._places, 1, self._places[0] + part)
 
     def place(self, time: Float64) -> Float64:
-        """Beats counted from the first downbeat to each time."""
+        """Beats played from the first downbeat to each time; before the first beat, those that the file counts."""
+        counted = self.counted(time)
+        if self._places[0] < 0:
+            return counted
+        # The file begins with the first beat, though it was played a little later.
+        played = np.maximum((time - self._first) / (self._second - self._first), 0.0) - self._downbeat
+        return np.where(time < self._second, played, counted)
+
+    def counted(self, time: Float64) -> Float64:
+        """Beats that the file counts from the first downbeat to each time."""
         return _along(time, self._times, self._places) - self._downbeat
 
     def nearest(self, time: Float64) -> NDArray[np.int64]:
-        """Number of the point nearest to each time; none lies before 0."""
+        """Number of the point nearest to where each time was played; none lies before 0."""
         steps = self.place(time) / self.step
         point = np.floor(steps).astype(np.int64)
         # The nearest is one of four: of the even steps, and of the odd ones that come late.
         candidates = np.stack([point - 1, point, point + 1, point + 2])
-        times = self.time(candidates)
-        distance = np.where(times < 0, np.inf, np.abs(times - time))
+        places = candidates + self.late * (candidates % 2)
+        distance = np.where(self.time(candidates) < 0, np.inf, np.abs(places - steps))
         return np.asarray(np.take_along_axis(candidates, distance.argmin(axis=0)[None], axis=0)[0], np.int64)
 
     def time(self, point: NDArray[np.int64]) -> Float64:

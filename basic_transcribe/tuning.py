@@ -131,11 +131,11 @@ class TuningEstimator:
         if not _are_music(new):
             return
         # The logarithm of a Hann window's peak is close to a parabola.
-        left, top, right = (np.log(np.maximum(part[peaks], 1e-20)) for part in (before, here, after))
+        left, top, right = (np.log(np.maximum(part[new], 1e-20)) for part in (before, here, after))
         offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
-        frequency = (np.nonzero(peaks)[1] + 1 + offset) * self._rate / _WINDOW
+        frequency = (np.nonzero(new)[1] + 1 + offset) * self._rate / _WINDOW
         self._cents.append(1200 * np.log2(frequency / CONCERT_PITCH))
-        self._magnitudes.append(here[peaks])
+        self._magnitudes.append(here[new])
 
     def _moving(self, peaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Those that do not stand still."""

@@ -533,7 +533,10 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
         (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.667 and 666.7"),
-        (["--tempo", "", "--quantize", "1/8"], "--tempo is empty, perhaps a variable that is not set"),
+        (
+            ["--tempo", "", "--quantize", "1/8"],
+            "an argument after --tempo is empty, perhaps a variable that is not set",
+        ),
         (["--output-dir="], "--output-dir is empty"),
         (["--csv", ""], "is empty"),
         (["--start", f"{'9' * 400}:00"], "give seconds"),

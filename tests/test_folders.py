@@ -192,7 +192,7 @@ def test_a_failure_to_find_hides_nothing_that_is_known(inside: Path) -> None:
 
 
 def test_a_manifest_that_cannot_be_written_costs_no_output(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_book: object, _entry: Entry) -> None:
+    def full(*_arguments: object) -> None:
         raise OutputError("manifest.jsonl: cannot be written: No space left on device")
 
     monkeypatch.setattr(manifest.Manifest, "append", full)
@@ -405,16 +405,25 @@ def test_what_runs_with_other_files_have_told_is_joined(inside: Path, monkeypatc
     assert run(inside, replace(OTHER, extras=(".csv", ".json"))) == all_of("done")
 
 
-def test_other_settings_after_a_lost_manifest(inside: Path) -> None:
-    csv = fakes.recipe(extras=(".csv",))
+def test_what_a_lost_manifest_told_of_is_not_taken_for_ours(inside: Path) -> None:
+    csv, table = fakes.recipe(extras=(".csv",)), inside / "out" / "b.csv"
     run(inside, csv)
     (inside / "out" / NAME).unlink()
-    (inside / "out" / "b.csv").write_text("corrected by hand")
-    later = (inside / "out" / "b.mid").stat().st_mtime_ns + 60 * 10**9
-    os.utime(inside / "out" / "b.csv", ns=(later, later))
+    table.write_text("corrected by hand")
+    for path in (table.with_suffix(".mid"), table):
+        os.utime(path)  # as copies have it, and files of an archive
     assert run(inside, csv) == all_of("skipped")
-    assert run(inside, replace(OTHER, extras=(".csv",))) == all_of("done") | {"b.wav": "failed"}
-    assert (inside / "out" / "b.csv").read_text() == "corrected by hand"
+    assert run(inside, replace(OTHER, extras=(".csv",)))["b.wav"] == "failed"
+    assert table.read_text() == "corrected by hand"
+
+
+def test_what_is_known_of_another_output_is_not_joined(inside: Path) -> None:
+    listed, csv = inside / "list.jsonl", fakes.recipe(extras=(".csv",))
+    for name, recipe in (("x", csv), ("y", fakes.recipe())):
+        listed.write_text(json.dumps({"input": str(inside / "in" / "a.wav"), "output": f"{name}.mid"}))
+        assert run(inside, recipe, inputs=(str(listed),)) == {"a.wav": "done"}
+    told = entry(inside, "a.wav")
+    assert (told.output, set(told.files), set(told.sizes)) == ("y.mid", {".mid"}, {".mid"})
 
 
 # ------------------------------------------------------------------------------------------------------ files of others
@@ -720,6 +729,25 @@ def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monke
     assert lines(inside) == 6
 
 
+def test_what_another_run_did_less_of_is_done(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def arrivals(folders: Sequence[Path], *_arguments: object) -> Iterator[list[tuple[Path, Path]]]:
+        (root,) = folders
+        yield []
+        (root / "new.wav").write_text("music")
+        run(inside)
+        (root / "later.wav").write_text("music")
+        for name in ("later.wav", "new.wav", "new.wav"):
+            yield [(root, root / name)]
+
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+    told = report()
+    run(inside, fakes.recipe(extras=(".csv",)), told=told, watch=True)
+    names = [Path(result.label).name for result in told.results]
+    assert names == ["a.wav", "b.wav", "c.mp3", "later.wav", "new.wav"]
+    assert (inside / "out" / "new.csv").exists()
+
+
 def test_the_page_is_written_while_folders_are_watched(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page, seen = inside / "page.html", []
 
@@ -741,6 +769,19 @@ def test_the_page_is_written_while_folders_are_watched(inside: Path, monkeypatch
     run(inside, watch=True, page=page)
     assert ["new.wav" in text for text in seen] == [False, True]
     assert len(written) == 3  # the last when it ends
+
+
+def test_the_page_tells_what_another_run_has_done_meanwhile(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def arrivals(folders: Sequence[Path], *_arguments: object) -> Iterator[list[tuple[Path, Path]]]:
+        (root,) = folders
+        yield []
+        (root / "new.wav").write_text("music")
+        run(inside)
+
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+    run(inside, watch=True, page=inside / "page.html")
+    assert "new.wav" in (inside / "page.html").read_text()
 
 
 def test_a_folder_that_takes_the_place_of_another_is_searched(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,6 +216,49 @@ def test_what_others_add_is_taken_in(tmp_path: Path) -> None:
         assert list(entries) == [replace(DONE, notes=9)]
 
 
+def test_what_another_file_says_is_taken_in_from_its_beginning(tmp_path: Path) -> None:
+    told = [replace(DONE, input=f"/in/{name}.wav", output=f"{name}.mid") for name in "abcd"]
+    with Manifest(tmp_path) as book:
+        for entry in told[:2]:
+            book.append(entry)
+        entries = manifest.read(tmp_path)
+        os.rename(tmp_path / NAME, tmp_path / "moved")
+        news = [replace(entry, notes=9) for entry in reversed(told)]
+        (tmp_path / NAME).write_bytes(b"".join(map(manifest.to_line, news)))  # already longer
+        book.catch_up(entries)
+        assert list(entries) == news
+        os.rename(tmp_path / NAME, tmp_path / "moved again")
+        (tmp_path / NAME).write_bytes(b"".join(map(manifest.to_line, told)))
+        book.append(replace(told[0], notes=8), entries)
+        assert list(entries) == [*told[1:], replace(told[0], notes=8)]
+
+
+def test_an_entry_is_joined_and_told_once(tmp_path: Path) -> None:
+    ours, theirs = (replace(DONE, files={".mid": "cc", extension: "dd"}) for extension in (".csv", ".json"))
+    both = replace(DONE, files=ours.files | theirs.files)
+    with Manifest(tmp_path) as book, Manifest(tmp_path) as other:
+        entries, others = manifest.read(tmp_path), manifest.read(tmp_path)
+        other.append(theirs, others)
+        for _ in range(2):
+            book.append(ours, entries)
+            other.append(theirs, others)
+        assert list(entries) == list(others) == [both]
+    lines = (tmp_path / NAME).read_bytes().splitlines()
+    assert [manifest.parse(line) for line in lines] == [theirs, both]
+
+
+def test_an_entry_is_joined_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = WindowsLock(0, PermissionError())
+    held = on_windows(lock, monkeypatch)
+    seen = []
+    join = manifest._joined
+    monkeypatch.setattr(manifest, "_joined", lambda *entries: (seen.append(list(lock.held)), join(*entries))[1])
+    with Manifest(tmp_path) as book:
+        book.append(DONE, Entries())
+    assert len(held) == 1
+    assert seen == held
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2 * len(manifest.to_line(DONE)) - 1))
 def test_a_torn_line_costs_no_other(tmp_path_factory: pytest.TempPathFactory, kept: int) -> None:

@@ -676,6 +676,15 @@ def test_beats_fall_on_their_ticks_and_notes_keep_their_times(
         assert heard[note.pitch] == pytest.approx((note.onset, note.offset), abs=1e-3)
 
 
+@pytest.mark.parametrize("second", [0.25, 0.432, 0.5, 0.6, 0.9])
+def test_a_first_beat_of_another_length_does_not_tell_the_tempo(second: float) -> None:
+    """As where it is put at the beginning of the recording."""
+    beats = Beats((0.0, *(second + k / 2 for k in range(12))))
+    data = to_midi([], beats=beats).data
+    assert next(m.tempo for m in parse(data).tracks[0] if m.type == "set_tempo") == pytest.approx(500_000, rel=0.01)
+    assert min(abs(seconds - second) for _, seconds in tempo_map(data)) < (1e-4 if second != 0.5 else 1)
+
+
 def test_rounded_tempi_do_not_drift() -> None:
     """An hour at 93.7 beats a minute, which no whole number of microseconds is: few tempi, and no beat is missed."""
     beats = Beats(tuple((np.arange(5600) * 60 / 93.7).tolist()))

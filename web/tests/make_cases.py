@@ -306,6 +306,7 @@ def shape_cases() -> list[dict[str, Any]]:
         ("Bb dorian", "drop", "1/8T", 0.7, 0, (3, 4), 0.8),
         ("A", "mark", "1/8", 1, 0.5, (6, 8), 0),
         (None, "snap", "1/4", 0.25, 1, (4, 4), 0.31),
+        (None, "snap", "1/16", 1, 0, (4, 4), 0.06),
     ):
         notes = invented_notes(21, 80)
         per_bar, quarters = metre(signature)

@@ -15,6 +15,7 @@ import { tappedTempo } from '../src/ui/settings.ts';
 import { keyName } from '../src/ui/shortcuts.ts';
 import { bendCurve } from '../src/ui/synth.ts';
 import { endTime, firstStretch, nextStretch, positionAt } from '../src/ui/timeline.ts';
+import { beatsOf, FileAxis, parseDivision, quantize } from '../src/engine/timing.ts';
 import { endOf, fitted, gridLines, held, pitchAt, revealing, snapped, tickStep } from '../src/ui/view.ts';
 import { timeAt, xOf, yOf, zoomedTime } from '../src/ui/view.ts';
 import type { Grid, View } from '../src/ui/view.ts';
@@ -86,6 +87,19 @@ test('lines of the grid lie where the MIDI file has them, also before the first 
   assert.deepEqual(times(0.23, 0.25), ['0.000', '0.230', '0.480']); // .46 of a beat before it are half of one
   assert.deepEqual(times(0.04, 0.5), ['0.000', '0.540', '1.040']); // so little begins with the recording
   assert.deepEqual(times(0.25, 0.25), ['0.000', '0.250', '0.500']);
+});
+
+test('a note on each beat stays on its beat, wherever the first one lies', () => {
+  for (let first = 0.01; first < 0.5; first += 0.01) {
+    const beats = beatsOf(120, [4, 4], first);
+    const notes = [0, 1, 2, 3].map((k) => ({ onset: first + k / 2, offset: first + k / 2 + 0.4, pitch: 60 + k }));
+    const played = notes.map((note) => ({ ...note, velocity: 80, confidence: 1, bend: null }));
+    const axis = new FileAxis(beats);
+    for (const division of ['1/8', '1/16', '1/32']) {
+      const moved = quantize(played, beats, parseDivision(division), 1, 0);
+      moved.forEach(({ onset }, k) => assert.ok(Math.abs(axis.place(onset) - k) < 1e-9, `${first} ${division} ${k}`));
+    }
+  }
 });
 
 // ---------------------------------------------------------------- time line

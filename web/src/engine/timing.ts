@@ -75,25 +75,35 @@ export function rint(x: number): number {
 
 /** How a MIDI file counts beats, from its beginning on: evenly between a few moments, and beyond the last. */
 export class FileAxis {
+  readonly #beats: Beats;
   readonly #times = [0]; // seconds
   readonly #places: number[]; // beats since the first one
 
   constructor(beats: Beats) {
+    this.#beats = beats;
     const lead = leadIn(beats);
     const next = lead ? 0 : 1; // the beat that the file reaches at its time
     const reached = beats.first + next * beats.length;
     this.#places = [-lead];
     if (beats.first) { // where the file goes on from its first tempo
       const part = (next + lead) / BEGIN_PARTS;
-      this.#times.push(Math.min(part * beats.length, reached / 2));
+      this.#times.push(part * beats.length);
       this.#places.push(part - lead);
     }
     this.#times.push(reached, reached + beats.length);
     this.#places.push(next, next + 1);
   }
 
+  /** Beats that the file counts from the first one to a time. */
   place(time: number): number {
     return along(time, this.#times, this.#places);
+  }
+
+  /** Beats played from the first one to a time; before the first beat, those that the file counts. */
+  played(time: number): number {
+    const { first, length } = this.#beats;
+    if (this.#places[0]! < 0 || time >= first + length) return this.place(time);
+    return Math.max((time - first) / length, 0); // the file begins with the first beat, though it was played later
   }
 
   time(place: number): number {
@@ -126,22 +136,25 @@ class Grid {
     return (this.#step * (1 - this.#late)) / 2;
   }
 
-  /** Number of the point nearest to a time; none lies before 0 s. */
+  /** Number of the point nearest to where a time was played; none lies before 0 s. */
   nearest(time: number): number {
-    const point = Math.floor(this.axis.place(time) / this.#step);
+    const steps = this.axis.played(time) / this.#step;
+    const point = Math.floor(steps);
     let [best, least] = [point - 1, Infinity];
     // The nearest is one of four: of the even steps, and of the odd ones that come late.
     for (let candidate = point - 1; candidate <= point + 2; candidate++) {
-      const at = this.time(candidate);
-      const distance = at < 0 ? Infinity : Math.abs(at - time);
+      const distance = this.time(candidate) < 0 ? Infinity : Math.abs(candidate + this.#lateness(candidate) - steps);
       if (distance < least) [best, least] = [candidate, distance];
     }
     return best;
   }
 
   time(point: number): number {
-    const late = point % 2 ? this.#late : 0;
-    return this.axis.time((point + late) * this.#step);
+    return this.axis.time((point + this.#lateness(point)) * this.#step);
+  }
+
+  #lateness(point: number): number {
+    return point % 2 ? this.#late : 0;
   }
 }
 
@@ -179,7 +192,7 @@ function together(notes: Note[], grid: Grid): number[] {
   for (const note of notes) {
     const [chord, first] = [chords.at(-1), chords.at(-1)?.[0]];
     const near = first && note.onset < first.onset + CHORD;
-    const close = near && grid.axis.place(note.onset) < grid.axis.place(first.onset) + grid.apart;
+    const close = near && grid.axis.played(note.onset) < grid.axis.played(first.onset) + grid.apart;
     if (chord && close && !chord.some(({ pitch }) => pitch === note.pitch)) chord.push(note);
     else chords.push([note]);
   }

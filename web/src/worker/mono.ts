@@ -146,16 +146,14 @@ export class Mixer {
     this.#loudestChannel = Math.max(this.#loudestChannel, ...power);
     if (this.#loudestChannel < FLOOR) return; // noise, maybe, and others may fade in
     power.forEach((value, i) => {
-      if (value >= UNUSED * this.#loudestChannel) this.#sounded[i] = true;
+      if (value >= Math.max(UNUSED * this.#loudestChannel, FLOOR / 10)) this.#sounded[i] = true;
     });
     const used = this.#weights.filter((weight) => weight > 0).length;
     const count = this.#sounded.filter(Boolean).length;
     if (used === count) return;
     this.#before = this.#weights;
     this.#weights = this.#sounded.map((sounds) => (sounds ? 1 / count : 0));
-    // To become louder in a moment would be an onset; that of a new channel must not be lost.
-    const fade = count < used ? this.#second : Math.round(FADE_SECONDS * this.#rate);
-    [this.#fade, this.#faded] = [this.#mixed ? fade : 0, 0];
+    [this.#fade, this.#faded] = [this.#mixed ? Math.floor(FADE_SECONDS * this.#rate) : 0, 0];
   }
 
   #fadeOver(mean: Float32Array, second: Float32Array[]): void {
@@ -220,7 +218,7 @@ class Loudness {
   #level = 0;
 
   constructor(sampleRate: number) {
-    this.#part = Math.round(sampleRate / 100);
+    this.#part = Math.floor(sampleRate / 100);
   }
 
   push(block: Float32Array): void {
@@ -234,9 +232,9 @@ class Loudness {
     }
   }
 
-  /** Of what is shorter than that, the loudest sample. */
+  /** That, or the loudest sample of the last part of a tenth. */
   get level(): number {
-    return this.#level || Math.max(...this.#peaks);
+    return Math.max(this.#level, ...this.#peaks);
   }
 
   #end(): void {

@@ -90,7 +90,7 @@ export class TuningEstimator {
     if (areMusic(moving.map((bins, n) => bins.filter((k) => frames[n]![k]! >= HEARD)))) this.#sounding += 1;
     this.isEnough = this.#sounding >= LISTENED / SECONDS || this.#pieces >= MOST_LISTENED / SECONDS;
     if (!areMusic(moving)) return;
-    peaks.forEach((bins, n) => {
+    moving.forEach((bins, n) => {
       for (const k of bins) this.#peaks.push([this.#centsOf(frames[n]!, k), frames[n]![k]!]);
     });
   }
