@@ -24,6 +24,7 @@ from basic_transcribe.timing import (
     beat_position,
     beat_time,
     estimate_beats,
+    file_axis,
     fixed_beats,
     lead_in,
     metre,
@@ -460,7 +461,10 @@ def test_moved_notes_are_on_the_grid_of_the_midi_file(notes: list[Note], beats: 
     ticks = np.cumsum([message.time for message in file.tracks[1]]).tolist()
     begins = [tick for tick, m in zip(ticks, file.tracks[1], strict=True) if m.type == "note_on" and m.velocity]
     steps = (np.array(begins) - downbeat) / step
-    np.testing.assert_allclose(step * steps, step * np.round(steps), atol=1.01)
+    # The first tempo ends on a whole tick, which counts the more ticks the shorter the first beat is beside the others.
+    times, places = file_axis(beats)
+    hurried = 60 / beats.tempo * (places[1] - places[0]) / (times[1] - times[0])
+    np.testing.assert_allclose(step * steps, step * np.round(steps), atol=1.01 * max(1.0, hurried))
 
 
 @pytest.mark.parametrize("division", [Fraction(1, 8), Fraction(1, 16), Fraction(1, 32), Fraction(1, 24)])
