@@ -373,15 +373,21 @@ def test_what_killed_its_workers_is_not_tried_again(inside: Path) -> None:
     assert run(inside, processes=2) == all_of("skipped") | {"b.wav": "failed"}
 
 
-def test_what_another_run_has_told_meanwhile_is_kept(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    csv, transcribe = fakes.recipe(extras=(".csv",)), fakes.FakeTranscriber.transcribe
+def meanwhile(monkeypatch: pytest.MonkeyPatch, inside: Path, recipe: Recipe) -> None:
+    """Have another run do everything while the next recording is transcribed."""
+    transcribe = fakes.FakeTranscriber.transcribe
 
     def disturbed(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
         monkeypatch.undo()
-        assert run(inside, csv) == all_of("done")
+        assert run(inside, recipe) == all_of("done")
         return transcribe(self, source, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
+
+
+def test_what_another_run_has_told_meanwhile_is_kept(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = fakes.recipe(extras=(".csv",))
+    meanwhile(monkeypatch, inside, csv)
     assert run(inside, csv) == all_of("skipped") | {"a.wav": "done"}
     assert lines(inside) == 3
     told = manifest.read(inside / "out")
@@ -391,15 +397,9 @@ def test_what_another_run_has_told_meanwhile_is_kept(inside: Path, monkeypatch: 
 
 
 def test_what_runs_with_other_files_have_told_is_joined(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    csv, transcribe = fakes.recipe(extras=(".csv",)), fakes.FakeTranscriber.transcribe
-
-    def disturbed(self: fakes.FakeTranscriber, source: Path, **settings: object) -> object:
-        monkeypatch.undo()
-        assert run(inside, csv) == all_of("done")
-        return transcribe(self, source, **settings)  # type: ignore[arg-type]
-
+    csv = fakes.recipe(extras=(".csv",))
     run(inside, OTHER)
-    monkeypatch.setattr(fakes.FakeTranscriber, "transcribe", disturbed)
+    meanwhile(monkeypatch, inside, csv)
     run(inside, fakes.recipe(extras=(".json",)))
     assert {frozenset(one.files) for one in manifest.read(inside / "out")} == {frozenset((".mid", ".csv", ".json"))}
     assert run(inside, replace(OTHER, extras=(".csv", ".json"))) == all_of("done")
