@@ -477,9 +477,11 @@ def _transcribe(
 
 def shaped(transcription: Transcription, recipe: Recipe) -> Transcription:
     """A transcription with the notes that a recipe makes of it, on its beats or on the grid of the recipe's tempo."""
+    shape, beats = recipe.shape, transcription.beats
+    if shape == ShapeSettings() and (recipe.beats is None or beats is not None):
+        return transcription
     from .pipeline import NO_BEAT
 
-    shape, beats = recipe.shape, transcription.beats
     grid = beats or outputs.fixed_grid(transcription.duration, recipe.output.midi)
     if recipe.beats is not None and beats is None:
         told = f"{NO_BEAT}, {_tempo(grid)}"

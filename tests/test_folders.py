@@ -704,6 +704,12 @@ def test_errors_that_concern_all_end_it(inside: Path) -> None:
     assert caught.value.exit_code == 4
 
 
+def watched(monkeypatch: pytest.MonkeyPatch, arrivals: Callable[..., Iterator[list[tuple[Path, Path]]]]) -> None:
+    """Have these be what arrives in watched folders."""
+    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(watch, "arrivals", arrivals)
+
+
 def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new, bad = inside / "in" / "sub" / "new.wav", inside / "in" / "bad.wav"
 
@@ -717,8 +723,7 @@ def test_what_arrives_is_done_once_and_again_when_it_changes(inside: Path, monke
         bad.write_text("whole at last")
         yield [(root, bad)]
 
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
-    monkeypatch.setattr(watch, "arrivals", arrivals)
+    watched(monkeypatch, arrivals)
     told = report()
     run(inside, told=told, watch=True)
     assert [(Path(result.label).name, result.status) for result in told.results] == [
@@ -739,8 +744,7 @@ def test_what_another_run_did_less_of_is_done(inside: Path, monkeypatch: pytest.
         for name in ("later.wav", "new.wav", "new.wav"):
             yield [(root, root / name)]
 
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
-    monkeypatch.setattr(watch, "arrivals", arrivals)
+    watched(monkeypatch, arrivals)
     told = report()
     run(inside, fakes.recipe(extras=(".csv",)), told=told, watch=True)
     names = [Path(result.label).name for result in told.results]
@@ -760,8 +764,7 @@ def test_the_page_is_written_while_folders_are_watched(inside: Path, monkeypatch
         seen.append(page.read_text())
         yield [(root, root / "new.wav")]  # told of twice
 
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
-    monkeypatch.setattr(watch, "arrivals", arrivals)
+    watched(monkeypatch, arrivals)
     monkeypatch.setattr(folders_module, "PAGE_PAUSE", 0)
     written = []
     write = folders_module._write_page
@@ -778,8 +781,7 @@ def test_the_page_tells_what_another_run_has_done_meanwhile(inside: Path, monkey
         (root / "new.wav").write_text("music")
         run(inside)
 
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
-    monkeypatch.setattr(watch, "arrivals", arrivals)
+    watched(monkeypatch, arrivals)
     run(inside, watch=True, page=inside / "page.html")
     assert "new.wav" in (inside / "page.html").read_text()
 
@@ -792,8 +794,7 @@ def test_a_folder_that_takes_the_place_of_another_is_searched(inside: Path, monk
         (root / "b.wav").write_text("other music")
         yield []
 
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
-    monkeypatch.setattr(watch, "arrivals", arrivals)
+    watched(monkeypatch, arrivals)
     told = report()
     run(inside, fakes.recipe(overwrite=True), told=told, watch=True)
     names = [Path(result.label).name for result in told.results]
