@@ -360,6 +360,7 @@ class Manifest:
                     raise
                 if entries is not None:
                     entries.add(entry)
+                    entries.end += len(line) * (entries.end == end)  # unless what is before it is still to be read
         except OSError as error:
             raise _unwritable(self._path, error) from error
 

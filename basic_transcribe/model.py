@@ -426,8 +426,9 @@ class Cutter:
             buffer[self._filled :] = 0
             window = Window(buffer[:length].copy(), min(left, wanted))
             self._frames += wanted
-            buffer[: len(buffer) - self._step] = buffer[self._step :].copy()
-            self._filled = max(0, self._filled - self._step)
+            if self._frames < frames:
+                buffer[: len(buffer) - self._step] = buffer[self._step :].copy()
+                self._filled = max(0, self._filled - self._step)
             yield window
 
 
