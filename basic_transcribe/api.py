@@ -52,7 +52,7 @@ FORMATS = {
     "csv": Format(".csv", ("text/csv",)),
     "musicxml": Format(".musicxml", ("application/vnd.recordare.musicxml+xml", "application/xml", "text/xml")),
 }
-SSE, NDJSON = STREAMS = ("text/event-stream", "application/x-ndjson")
+STREAMS = (SSE := "text/event-stream", "application/x-ndjson")
 _RANGE = re.compile(r"\s*([\w!#$&^.+*-]+/[\w!#$&^.+*-]+)\s*(?:;.*)?", re.ASCII)
 _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
 _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII | re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -18,8 +19,6 @@ class TranscribeError(Exception):
 
 class AudioError(TranscribeError):
     """The input cannot be read as audio."""
-
-    exit_code = 1
 
 
 class UsageError(TranscribeError):
@@ -38,6 +37,18 @@ class OutputError(TranscribeError):
     """An output cannot be written."""
 
     exit_code = 4
+
+
+def require(library: str, extra: str, what: str) -> None:
+    """Find out before any work is done whether a library that an extra brings is there.
+
+    Raises
+    ------
+    UsageError
+        If it is not; ``what`` is what needs it.
+    """
+    if find_spec(library) is None:
+        raise UsageError(f'{what} needs {library}: pip install "basic-transcribe[{extra}]"')
 
 
 def printable(text: object) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 import numpy as np
 
 from .errors import OutputError, TranscribeError, printable
-from .tuning import MOST_TUNING, hertz_of
+from .tuning import MOST_TUNING, hertz_of, midi_to_hz
 from .types import Beats, Float32, Key, Marker, Note, Part, Posteriors, TrackerSettings, check_class, path_of, unfit
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def _contour(index: int, note: Note) -> dict[str, list[Any]]:
     """The bend of a note as dense observations, a list for each of their properties."""
     if note.bend is None:
         raise ValueError("no bend")
-    hertz = 440 * 2 ** ((note.pitch + note.bend.semitones.astype(np.float64) - 69) / 12)
+    hertz = midi_to_hz(note.pitch + note.bend.semitones.astype(np.float64))
     return {
         "time": np.round(note.bend.times, 6).tolist(),
         "duration": [0.0] * len(hertz),

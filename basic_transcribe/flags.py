@@ -232,10 +232,11 @@ def frequency_of(option: str, text: str | None) -> float | None:
     if text is None:
         return None
     from .keys import parse_pitch
+    from .tuning import midi_to_hz
 
     pitch = parse_pitch(text)
     if pitch is not None:
-        return 440 * math.exp2((pitch - 69) / 12)
+        return float(midi_to_hz(pitch))
     return _number(option, text, "Hz, or a note name such as E2, F#3 or Bb4")
 
 

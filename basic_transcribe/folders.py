@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import manifest, plan
-from .errors import OutputError, TranscribeError, UsageError
+from .errors import OutputError, TranscribeError, UsageError, require
 from .exports import write_atomic
 from .manifest import Entries, Entry, Manifest
 from .plan import Choice, Job, Plan, Result
@@ -54,9 +54,7 @@ class Folders:
     def __post_init__(self) -> None:
         if not self.watch:
             return
-        from .watch import require_watchfiles
-
-        require_watchfiles()
+        require("watchfiles", "watch", "--watch")
         for path in self.inputs:
             if not os.path.isdir(path):
                 raise UsageError(f"{path}: not a folder; --watch needs folders")

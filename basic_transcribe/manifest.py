@@ -325,13 +325,13 @@ class Manifest:
     def __exit__(self, *_exception: object) -> None:
         os.close(self._descriptor)
 
-    def append(self, entry: Entry, entries: Entries | None = None) -> None:
+    def append(self, entry: Entry, entries: Entries) -> None:
         """Add an entry; when this returns, it is on the disk.
 
         Parameters
         ----------
         entry : Entry
-        entries : Entries, optional
+        entries : Entries
             These catch up first, and get the entry, joined with what another run has told of the same outputs. What
             they know then is not written again.
 
@@ -344,12 +344,11 @@ class Manifest:
             self._follow()
             with _locked(self._descriptor):  # from reading to writing: another run may tell of the same recording
                 end = _cut_torn_line(self._descriptor)
-                if entries is not None:
-                    self.catch_up(entries)
-                    known = entries.of_input(entry.input)
-                    entry = _joined(entry, known)
-                    if entry == known:
-                        return
+                self.catch_up(entries)
+                known = entries.of_input(entry.input)
+                entry = _joined(entry, known)
+                if entry == known:
+                    return
                 line = to_line(entry)
                 try:
                     if os.write(self._descriptor, line) < len(line):
@@ -358,9 +357,8 @@ class Manifest:
                 except OSError:
                     os.ftruncate(self._descriptor, end)
                     raise
-                if entries is not None:
-                    entries.add(entry)
-                    entries.end += len(line) * (entries.end == end)  # unless what is before it is still to be read
+                entries.add(entry)
+                entries.end += len(line) * (entries.end == end)  # unless what is before it is still to be read
         except OSError as error:
             raise _unwritable(self._path, error) from error
 

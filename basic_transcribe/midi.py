@@ -771,10 +771,10 @@ def _messages(
 
 def _encoded(messages: list[Any]) -> bytes:
     """Few messages, each with its delta time, as bytes; texts in UTF-8."""
-    from mido.midifiles.meta import meta_charset
+    from mido.midifiles.meta import encode_variable_int, meta_charset
 
     with meta_charset("utf-8"):
-        return b"".join(_quantity(message.time) + bytes(message.bytes()) for message in messages)
+        return b"".join(bytes(encode_variable_int(message.time) + message.bytes()) for message in messages)
 
 
 def _encoded_events(pieces: list[_Events]) -> bytearray:
@@ -803,14 +803,6 @@ def _encoded_events(pieces: list[_Events]) -> bytearray:
         data += rows[needed].tobytes()
         now, running = int(ticks[-1]), int(status[-1])
     return data
-
-
-def _quantity(number: int) -> bytes:
-    """A variable-length quantity: seven bits a byte, the highest first, all but the last marked."""
-    data = [number & 0x7F]
-    while number := number >> 7:
-        data.append(number & 0x7F | 0x80)
-    return bytes(reversed(data))
 
 
 def _chunk(*messages: bytes | bytearray) -> bytes:

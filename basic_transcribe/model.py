@@ -36,7 +36,6 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
 }
-OUTPUTS = ("onset", "note", "offset", "contour", "level")
 INTEGERS = {  # and the largest that makes sense
     "sample_rate": 192_000,
     "hop": 65_536,
@@ -173,7 +172,6 @@ class Model:
         data = self._read(self.path)
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._session = self._load(self.path, data, provider)
-        self.provider = provider
         meta = self._metadata()
         self.name = f"{meta['name']} {meta['version']}"
         self.sample_rate: int = meta["sample_rate"]
@@ -183,8 +181,9 @@ class Model:
         self.bins_per_semitone = meta["bins_per_semitone"]
         self.defaults: dict[str, float] = meta["defaults"]
         self.frames_multiple: int = meta["frames_multiple"]
-        self._widths = dict.fromkeys(OUTPUTS, self.pitches) | {"contour": self.pitches * self.bins_per_semitone}
-        self.block_frames = self._frames_of(block_seconds)
+        self._widths = dict.fromkeys(Posteriors.ARRAYS, self.pitches)
+        self._widths["contour"] *= self.bins_per_semitone
+        self.block_frames = self.frames_of(block_seconds)
         self._check_signature()
         given = None if path is None else self.path.absolute()
         self._again = partial(type(self), given, threads=threads, block_seconds=block_seconds, provider=provider)
@@ -299,7 +298,7 @@ class Model:
         """
         try:
             with _runs:
-                values = self._session.run(list(OUTPUTS), {"audio": audio[None]})
+                values = self._session.run(list(self._widths), {"audio": audio[None]})
         except Exception as error:
             if not _of_runtime(error):
                 raise
@@ -316,18 +315,8 @@ class Model:
             if not np.isfinite(value).all():
                 raise self._fail(f"it makes values of {name!r} that are not finite")
         # Copies: ONNX Runtime's own arrays would go on to take the memory that all runs share.
-        arrays = {name: value[0].copy() for name, value in zip(OUTPUTS, values, strict=True)}
+        arrays = {name: value[0].copy() for name, value in zip(self._widths, values, strict=True)}
         return Posteriors(**arrays, frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch)
-
-    def feed(self, block_seconds: float | None = None) -> Feed:
-        """A stream of audio through this model.
-
-        Parameters
-        ----------
-        block_seconds : float, optional
-            Length of its blocks; that of the model if omitted.
-        """
-        return Feed(self, self.block_frames if block_seconds is None else self._frames_of(block_seconds))
 
     def posteriors(self, blocks: Iterable[Float32]) -> Generator[Posteriors, None, None]:
         """Posteriors of a whole recording.
@@ -345,12 +334,13 @@ class Model:
             see.
         """
         cutter = Cutter(self, self.block_frames, int(AT_ONCE * self.block_frames))
-        yield from in_order(self._run_window, _windows(cutter, blocks), self.threads)
+        yield from in_order(self.run_window, _windows(cutter, blocks), self.threads)
 
-    def _run_window(self, window: Window) -> Posteriors:
+    def run_window(self, window: Window) -> Posteriors:
+        """The frames of a window that belong to the recording."""
         return self.run(window.audio).slice(0, window.frames)
 
-    def _frames_of(self, seconds: float) -> int:
+    def frames_of(self, seconds: float) -> int:
         """The nearest number of frames that can be run at once."""
         return max(1, round(seconds * self.frame_rate / self.frames_multiple)) * self.frames_multiple
 
@@ -436,28 +426,3 @@ def _windows(cutter: Cutter, blocks: Iterable[Float32]) -> Iterator[Window]:
     for block in blocks:
         yield from cutter.push(block)
     yield from cutter.flush()
-
-
-class Feed:
-    """Mono audio pushed through a model as it comes in; :meth:`Model.feed` makes it."""
-
-    def __init__(self, model: Model, block_frames: int) -> None:
-        self.block_frames = block_frames
-        self._run = model._run_window
-        self._cutter = Cutter(model, block_frames)
-
-    @property
-    def latency(self) -> int:
-        """Samples between a frame's centre and the last one that must be pushed before it is given, at most."""
-        return self._cutter.latency
-
-    def push(self, samples: Float32) -> Iterator[Posteriors]:
-        """Take the next samples, shape (n,); yield the frames that are complete by them.
-
-        They are computed as they are asked for: take all of them before the next push.
-        """
-        return map(self._run, self._cutter.push(samples))
-
-    def flush(self) -> Iterator[Posteriors]:
-        """The recording is over: yield the remaining frames."""
-        return map(self._run, self._cutter.flush())

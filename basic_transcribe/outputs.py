@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UsageError
+from .errors import UsageError, require
 from .types import Beats, Key, MidiSettings, Part, PitchBend
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def check(wanted: Sequence[str], settings: OutputSettings) -> None:
         If a library or program is missing.
     """
     if {".png", ".svg"} & set(wanted):
-        from .picture import require_matplotlib
-
-        require_matplotlib()
+        require("matplotlib", "plot", "drawing")
     if settings.soundfont is not None:
         from .sound import player_of
 

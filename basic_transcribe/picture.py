@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError, printable
+from .errors import printable, require
+from .tuning import midi_to_hz
 from .types import Beats, Float32, Note, Posteriors
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
 LONGEST = 300.0  # seconds drawn at most: twenty rows, about as tall as image viewers take
 ROW = 15.0  # seconds in a row at most
 DPI = 110
@@ -42,17 +41,6 @@ INK, GREEN = "#1a1a1a", "#009e73"
 SMALLEST_BEND = 0.15  # semitones; less is not drawn
 
 
-def require_matplotlib() -> None:
-    """
-    Raises
-    ------
-    UsageError
-        If matplotlib, which is an extra, is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise UsageError('drawing needs matplotlib: pip install "basic-transcribe[plot]"')
-
-
 def draw(notes: Sequence[Note], duration: float, *, format: str = "png", **shown: Any) -> bytes:
     """Draw notes as a PNG or SVG file; the other parameters are those of :func:`figure`.
 
@@ -69,10 +57,8 @@ def draw(notes: Sequence[Note], duration: float, *, format: str = "png", **shown
     Raises
     ------
     UsageError
-        If matplotlib is not installed, or there is no such format.
+        If matplotlib is not installed.
     """
-    if format not in FORMATS:
-        raise UsageError(f"picture format is {format}; it must be {' or '.join(FORMATS)}")
     drawn = figure(notes, duration, **shown)
     file = BytesIO()
     metadata = {"Software": None} if format == "png" else {"Date": None, "Creator": None}
@@ -117,7 +103,7 @@ def figure(
     audio : ndarray of float32, shape (samples,), optional
         The recording, for a spectrogram; its first :data:`NEEDED` seconds are enough.
     sample_rate : float, optional
-        Rate of ``audio`` in Hz.
+        Rate of ``audio`` in Hz; needed with it.
     posteriors : Posteriors, optional
         Drawn faintly, to show what nearly was a note; the first :data:`NEEDED` seconds are enough.
     beats : Beats, optional
@@ -132,15 +118,12 @@ def figure(
     Raises
     ------
     UsageError
-        If matplotlib is not installed, or ``audio`` comes without its rate.
+        If matplotlib is not installed.
     """
-    require_matplotlib()
+    require("matplotlib", "plot", "drawing")
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.figure import Figure
-
-    if audio is not None and not sample_rate:
-        raise UsageError("drawing a recording needs its sample_rate; give it in Hz")
 
     end = min(duration, LONGEST)
     notes = [note for note in notes if note.onset < end]
@@ -294,7 +277,7 @@ def spectrogram(
     seconds = len(part) / sample_rate  # the spectrum has so many samples a hertz
 
     pitches = low + (np.arange((high - low + 1) * BINS) - BINS // 2) / BINS
-    frequencies = 440 * 2 ** ((pitches - 69) / 12)
+    frequencies = midi_to_hz(pitches)
     widths = SHARPNESS * frequencies + LEAST_WIDTH
     reach = np.ceil(3 * widths * seconds).astype(int)
     frames = 1 << int(max(2 * reach.max(), 2 * columns * seconds / (stop - start))).bit_length()

@@ -313,7 +313,7 @@ def _kind(status: os.stat_result) -> str:
     return next((name for test, name in kinds.items() if test(status.st_mode)), "a special file")
 
 
-def read_list(path: Path, remarks: list[tuple[str, str]] | None = None) -> list[tuple[Path, PurePosixPath | None]]:
+def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, PurePosixPath | None]]:
     """The recordings that a list names, and for each the output it is to have, if it says so.
 
     A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
@@ -323,7 +323,7 @@ def read_list(path: Path, remarks: list[tuple[str, str]] | None = None) -> list[
     Parameters
     ----------
     path : Path
-    remarks : list, optional
+    remarks : list
         Gets (path, text) for each output that is left out, since a later line gives its input another.
 
     Raises
@@ -352,7 +352,7 @@ def read_list(path: Path, remarks: list[tuple[str, str]] | None = None) -> list[
         before = wanted.pop(source, None)
         if data.get("output", "") is not None or source.is_file():
             wanted[source] = output = listed_output(data, where)
-            if remarks is not None and "status" not in data and None not in (before, output) and before != output:
+            if "status" not in data and None not in (before, output) and before != output:
                 remarks.append((str(source), f"{before} left out: {where} gives it the output {output}"))
     return list(wanted.items())
 

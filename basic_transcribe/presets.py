@@ -7,6 +7,7 @@ from typing import Any
 
 from .errors import UsageError
 from .shaping import ShapeSettings
+from .tuning import midi_to_hz
 from .types import MidiSettings, TrackerSettings
 
 
@@ -21,11 +22,7 @@ class Preset:
 
 def _within(low: int, high: int, **others: Any) -> TrackerSettings:
     """MIDI pitches ``low`` to ``high``, and other settings of the tracker."""
-    return TrackerSettings(minimum_frequency=_hertz(low - 0.5), maximum_frequency=_hertz(high + 0.5), **others)
-
-
-def _hertz(pitch: float) -> float:
-    return float(440 * 2 ** ((pitch - 69) / 12))
+    return TrackerSettings(minimum_frequency=midi_to_hz(low - 0.5), maximum_frequency=midi_to_hz(high + 0.5), **others)
 
 
 PRESETS = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from .console import Bars, Report, complain, complain_of, silence, unheard
-from .errors import OutputError, TranscribeError, UsageError, printable, temporary_folder
+from .errors import OutputError, TranscribeError, UsageError, printable, require, temporary_folder
 
 if TYPE_CHECKING:
     from .batch import Pool, Recipe
@@ -261,7 +261,7 @@ def run_evaluation(
 
     def work() -> None:
         scores: list[evaluate.Score] = []
-        scoring.require_mir_eval()
+        require("mir_eval", "evaluate", "scoring")
         if json is not None:
             plan.check_file(json, evaluate.JSON_BEGINNING)
         found = scoring.find(reference, leave_out=estimates)

@@ -9,7 +9,6 @@ frame anew, so that hours of music can be scored.
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -23,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import AUDIO_EXTENSIONS, AV_EXTENSIONS
-from .errors import TranscribeError, UsageError, printable
+from .errors import TranscribeError, printable
 from .exports import CSV_HEADER
 from .midi import read_fingerprint
+from .tuning import midi_to_hz
 
 if TYPE_CHECKING:
     import mido
@@ -460,27 +460,10 @@ def _held(time: Float, value: Float, at: Float) -> Float:
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-def require_mir_eval() -> None:
-    """Say so before any work is done if scores cannot be computed.
-
-    Raises
-    ------
-    UsageError
-        If mir_eval is not installed.
-    """
-    if importlib.util.find_spec("mir_eval") is None:
-        raise UsageError('scores need mir_eval; pip install "basic-transcribe[evaluate]"')
-
-
 def all_scores(ref: Notes, est: Notes) -> dict[str, float]:
     """All scores but the onset errors, nan where undefined. The keys are :data:`SCORES`, in that order."""
     scores = note_scores(ref, est) | velocity_scores(ref, est) | {"Fframe": frame_score(ref, est)}
     return {key: float(scores[key]) for key in SCORES}
-
-
-def hertz(pitch: Float) -> Float:
-    """Frequencies of MIDI note numbers."""
-    return 440.0 * 2 ** ((pitch - 69) / 12)
 
 
 def note_scores(ref: Notes, est: Notes) -> dict[str, float]:
@@ -518,10 +501,10 @@ def velocity_scores(ref: Notes, est: Notes) -> dict[str, float]:
 
     fvel = precision_recall_f1_overlap(
         ref.intervals,
-        hertz(ref.pitch),
+        midi_to_hz(ref.pitch),
         ref.velocity,
         est.intervals,
-        hertz(est.pitch),
+        midi_to_hz(est.pitch),
         est.velocity,
         offset_ratio=None,
     )[2]
@@ -552,7 +535,7 @@ def frame_score(ref: Notes, est: Notes) -> float:
 def _sounding(notes: Notes, spans: NDArray[np.intp], count: int) -> list[Float]:
     """Pitches that sound in each of ``count`` frames, where each note has a span of them: first, and first no more."""
     frames: list[list[float]] = [[] for _ in range(count)]
-    pitches = 69 + 12 * np.log2(hertz(notes.pitch) / 440)  # rounded as mir_eval does: quarter tones are at the limit
+    pitches = 69 + 12 * np.log2(midi_to_hz(notes.pitch) / 440)  # rounded as mir_eval does, for quarter tones
     for (first, last), pitch in zip(spans, pitches, strict=True):
         for frame in frames[first:last]:
             frame.append(pitch)
@@ -594,7 +577,7 @@ def match(
         return np.asarray(np.around(distance, DECIMALS) <= tolerance)
 
     # In Hz and back, as mir_eval does: exactly 50 cents falls on either side of the limit by rounding.
-    cents = 1200 * np.abs(np.log2(hertz(ref.pitch))[i] - np.log2(hertz(est.pitch))[j])
+    cents = 1200 * np.abs(np.log2(midi_to_hz(ref.pitch))[i] - np.log2(midi_to_hz(est.pitch))[j])
     admissible = (cents <= CENTS) & near(0, onset_tolerance)
     if offset_ratio is not None:
         duration = np.diff(ref.intervals[i], axis=1)[:, 0]

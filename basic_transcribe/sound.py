@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import OutputError, UsageError, temporary_folder
 from .evidence import STEPS_PER_DB, TILT
+from .tuning import midi_to_hz
 from .types import Float32, Note
 
 PEAK = 0.89  # the loudest sample, 1 dB below full scale
@@ -67,7 +68,7 @@ def _add_note(out: Float32, note: Note, sample_rate: int) -> None:
         times, semitones = np.zeros(1), np.zeros(1)
     else:
         times, semitones = (note.bend.times * sample_rate) - start, note.bend.semitones.astype(np.float64)
-    frequencies = 440 * 2 ** ((note.pitch + semitones - 69) / 12) / sample_rate  # cycles per sample
+    frequencies = midi_to_hz(note.pitch + semitones) / sample_rate  # cycles per sample
     fundamental, overtones = _cycle(min(PARTIALS, int(0.5 / frequencies.max())))
     amplitude = 10 ** (((note.velocity - 127) / STEPS_PER_DB - TILT * (note.pitch - 60)) / 20)
     attack, release = min(ATTACK * sample_rate, length / 2), min(RELEASE * sample_rate, length / 2)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from .audio import MAX_SAMPLE, Mix, check_shape, check_unmasked, new_resampler
 from .decoders import check_format
 from .errors import AudioError, UsageError
-from .model import Model
+from .model import Cutter, Model, Window
 from .tracking import prompt_tracker
 from .tuning import CONCERT_PITCH, cents_of, ratio_of
-from .types import Float32, Note, Posteriors, TrackerSettings, check_class, ignoring_underflow, number, path_of
+from .types import Float32, Note, TrackerSettings, check_class, ignoring_underflow, number, path_of
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
 LONGEST_BLOCK = 60.0  # seconds
@@ -83,7 +83,7 @@ class StreamingTranscriber:
         self._tuning = cents_of(self.settings.tuning or CONCERT_PITCH)
         self._rate = self.model.sample_rate * ratio_of(self._tuning)  # what the model hears for each second
         self._resampler = _resampler(sample_rate, self._rate)
-        self._feed = self.model.feed(block_seconds)
+        self._cutter = Cutter(self.model, self.model.frames_of(block_seconds))
         self._tracker = prompt_tracker(self.settings)
         self._taken = 0  # samples, at the given rate
         self._samples = 0  # that the model has heard
@@ -101,7 +101,7 @@ class StreamingTranscriber:
         It is what the resampler, the model and the note tracker must have heard after the onset to be sure of it. The
         length of the chunks and the time for computing come on top.
         """
-        samples = self._tracker.lookahead * self.model.hop + self._feed.latency
+        samples = self._tracker.lookahead * self.model.hop + self._cutter.latency
         delay = (self.settings.onset_delay or 0.0) / 1000
         return _resampling_delay(self.sample_rate, self._rate) + samples / self._rate - delay
 
@@ -172,17 +172,18 @@ class StreamingTranscriber:
         self._check_open()
         self._closed = "the stream has been flushed"
         notes = self._track(np.zeros(0, np.float32), last=True)
-        notes += self._notes(self._feed.flush())
+        notes += self._notes(self._cutter.flush())
         return notes + self._tracker.flush(self._samples / self._rate)
 
     def _track(self, mono: Float32, *, last: bool = False) -> list[Note]:
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono, last=last)
         self._samples += len(mono)
-        return self._notes(self._feed.push(mono))
+        return self._notes(self._cutter.push(mono))
 
-    def _notes(self, blocks: Iterable[Posteriors]) -> list[Note]:
-        return [note for block in blocks for note in self._tracker.push(block.tuned(self._tuning))]
+    def _notes(self, windows: Iterable[Window]) -> list[Note]:
+        blocks = (self.model.run_window(window).tuned(self._tuning) for window in windows)
+        return [note for block in blocks for note in self._tracker.push(block)]
 
     def _check_open(self) -> None:
         if self._closed:

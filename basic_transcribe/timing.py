@@ -252,11 +252,8 @@ def estimate_beats(
     Raises
     ------
     UsageError
-        If the metre or the hint is impossible, or ``first_bar`` lies after the end.
+        If ``first_bar`` lies after the end.
     """
-    if tempo_hint is not None:
-        check_tempo(tempo_hint)
-    Beats((0.0, 1.0), per_bar, 0, quarters)  # raises if the metre is impossible
     notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
     events = _events(notes)
     if not len(events.times):
@@ -880,15 +877,13 @@ def quantize(
     division: Fraction,
     strength: float = 1.0,
     swing: float = 0.0,
-    *,
-    offsets: bool = True,
 ) -> tuple[Note, ...]:
     """Move notes towards the nearest points of a grid that divides the beats as a MIDI file counts them.
 
     Notes of several pitches that are struck within 35 ms, and not half a step of the grid apart, move to the same
     point: the one nearest to their mean. Notes of one pitch that arrive at the same point become one, as long as the
     longest and as loud as the loudest. No note of a pitch overlaps the next. Bends move with their notes, and end with
-    them.
+    them. Ends move to the grid too, at least one point after the onset; a shorter note keeps its length.
 
     Parameters
     ----------
@@ -904,25 +899,12 @@ def quantize(
     swing : float
         Every second point comes late, so that long : short is ``1 + 2 * swing`` : 1. At 0 they are even, at 0.5 it is
         the 2 : 1 of triplets, at 1 a dotted note and a half as long one (3 : 1).
-    offsets : bool
-        Whether ends move to the grid too, at least one point after the onset; a note that is shorter than that keeps
-        its length. If not, every note keeps its length.
 
     Returns
     -------
     tuple of Note
         Sorted by onset, then pitch.
-
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
     """
-    if division <= 0:
-        raise UsageError(f"division is {division}; it must be a part of a whole note, such as 1/16")
-    for name, value in (("strength", strength), ("swing", swing)):
-        if not 0 <= value <= 1:
-            raise UsageError(f"{name} is {value}; it must lie between 0 and 1")
     notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
     if not strength or not notes:
         return tuple(notes)
@@ -931,9 +913,8 @@ def quantize(
     point = grid.nearest(_together(notes, begin, grid))
     onset = _towards(begin, grid.time(point), strength)
     offset = np.where(onset == begin, end, onset + (end - begin))
-    if offsets:
-        long = end - begin >= grid.time(point + 1) - grid.time(point) - 1e-9
-        offset = np.where(long, _towards(end, grid.time(np.maximum(grid.nearest(end), point + 1)), strength), offset)
+    long = end - begin >= grid.time(point + 1) - grid.time(point) - 1e-9
+    offset = np.where(long, _towards(end, grid.time(np.maximum(grid.nearest(end), point + 1)), strength), offset)
     moved = [
         replace(n, onset=a, offset=b, bend=replace(n.bend, start=n.bend.start + (a - n.onset)) if n.bend else None)
         for n, a, b in zip(notes, onset.tolist(), offset.tolist(), strict=True)

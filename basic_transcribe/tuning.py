@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -50,24 +50,9 @@ def hertz_of(cents: float) -> float:
     return CONCERT_PITCH * ratio_of(cents)
 
 
-def estimate_tuning(audio: Float32, sample_rate: float) -> float:
-    """By how much the notes of a recording lie above those of A = 440 Hz.
-
-    Parameters
-    ----------
-    audio : ndarray of float32, shape (samples,)
-        Mono; what comes first is enough (see :class:`TuningEstimator`).
-    sample_rate : float
-        In Hz.
-
-    Returns
-    -------
-    float
-        Cents, -50 to 50. 0 if it is so little that it does not matter, or nothing that the peaks agree upon.
-    """
-    estimator = TuningEstimator(sample_rate)
-    estimator.push(audio)
-    return estimator.finish()
+def midi_to_hz(pitch: Any) -> Any:
+    """Hz of MIDI note numbers, fractional ones too, where A has 440 Hz; a number, or an array of any shape."""
+    return CONCERT_PITCH * 2 ** ((pitch - 69) / 12)
 
 
 class TuningEstimator:
@@ -107,7 +92,7 @@ class TuningEstimator:
             self._rest = self._rest[size:]
 
     def finish(self) -> float:
-        """The tuning in cents, as :func:`estimate_tuning` gives it."""
+        """Cents above A = 440 Hz, -50 to 50; 0 if it is so little that it does not matter, or no peaks agree."""
         if not self.is_enough:
             self._listen(_decimated(self._rest))
         cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)

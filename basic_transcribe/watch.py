@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from .errors import TranscribeError, UsageError
+from .errors import TranscribeError
 from .plan import identity_of, is_recording
 
 SETTLED = 1.0  # seconds for which neither size nor time of a complete recording changes
@@ -57,20 +57,6 @@ def _state(path: Path) -> State | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def require_watchfiles() -> None:
-    """Find out whether folders can be watched here.
-
-    Raises
-    ------
-    UsageError
-        If not.
-    """
-    try:
-        import watchfiles  # noqa: F401
-    except ImportError as error:
-        raise UsageError('--watch needs watchfiles: pip install "basic-transcribe[watch]"') from error
 
 
 def arrivals(

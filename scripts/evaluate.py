@@ -20,7 +20,7 @@ import numpy as np
 from shared import at_least_one, errors_in_one_line, names
 
 from basic_transcribe import batch, evaluate, plan, scoring
-from basic_transcribe.errors import OutputError, TranscribeError, UsageError, printable
+from basic_transcribe.errors import OutputError, TranscribeError, UsageError, printable, require
 from basic_transcribe.midi import read_fingerprint
 from basic_transcribe.types import TrackerSettings
 
@@ -132,7 +132,7 @@ def main() -> None:
     )
     peers = load_peers(args.peers) if args.peers else {}
     recipe = batch.Recipe(settings, overwrite=True, model=args.model, threads=1)
-    scoring.require_mir_eval()
+    require("mir_eval", "evaluate", "scoring")
     model = recipe.load().model
     recordings = scoring.recordings(args.root, args.sets)
     with ExitStack() as stack:

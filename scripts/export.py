@@ -31,8 +31,8 @@ from torch.nn.utils import fusion
 
 from basic_transcribe.errors import UsageError
 from basic_transcribe.exports import write_atomic
+from basic_transcribe.types import Posteriors
 
-OUTPUTS = ("onset", "note", "offset", "contour", "level")
 DEFAULTS = {
     "onset_threshold": 0.5,
     "split_threshold": 0.6,
@@ -115,8 +115,8 @@ def drafted(
         (torch.zeros(1, samples),),
         str(path),
         input_names=["audio"],
-        output_names=list(OUTPUTS),
-        dynamic_axes={"audio": {1: "samples"}, **{name: {1: "frames"} for name in OUTPUTS}},
+        output_names=list(Posteriors.ARRAYS),
+        dynamic_axes={"audio": {1: "samples"}, **{name: {1: "frames"} for name in Posteriors.ARRAYS}},
         opset_version=17,
         dynamo=False,
     )
@@ -192,7 +192,7 @@ def check(graph: Graph, path: Path, *, quantised: bool) -> None:
             x = audio.astype(np.float32)[None]
             with torch.no_grad():
                 expected = graph(torch.from_numpy(x))
-            for name, a, b in zip(OUTPUTS, expected, session.run(None, {"audio": x}), strict=True):
+            for name, a, b in zip(Posteriors.ARRAYS, expected, session.run(None, {"audio": x}), strict=True):
                 deviation = np.abs(a.numpy() - b) / (1.0 if name != "level" else 40.0)
                 agrees = deviation.mean() <= 0.02 if quantised else deviation.max() <= 1e-3  # NaN does not
                 if a.shape != b.shape or a.shape[1] != frames or not agrees:

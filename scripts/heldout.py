@@ -42,6 +42,7 @@ from synth import FRAME, SAMPLE_RATE, Bank, Played, Touch, audible_length, level
 
 from basic_transcribe import scoring
 from basic_transcribe.pipeline import Transcriber
+from basic_transcribe.tuning import midi_to_hz
 from basic_transcribe.types import Note
 
 LENGTH = 20.0
@@ -102,7 +103,7 @@ def unsteadiness(bank: Bank) -> float:
     """Cents from their label within which the samples' pitch stays for nine tenths of the first second."""
     found = []
     for sound, pitch in some_samples(bank):
-        width = max(0.08, 8 / float(scoring.hertz(np.float64(pitch))))
+        width = max(0.08, 8 / float(midi_to_hz(pitch)))
         begins = [begin for begin in np.arange(0.2, 1.2, 0.1) if len(sound) > (begin + width) * SAMPLE_RATE]
         found += [deviation_cents(sound, pitch, begin, width) for begin in begins]
     return float(np.percentile(np.abs([cents for cents in found if cents is not None] or [np.inf]), 90))

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from basic_transcribe import exports
+from basic_transcribe.pipeline import Transcriber
+from basic_transcribe.tracking import track_notes
+from basic_transcribe.types import Posteriors, TrackerSettings
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from basic_transcribe import exports  # noqa: E402
-from basic_transcribe.pipeline import Transcriber  # noqa: E402
-from basic_transcribe.tracking import track_notes  # noqa: E402
-from basic_transcribe.types import Posteriors, TrackerSettings  # noqa: E402
-
 GOLDEN = ROOT / "tests" / "golden"
 SECONDS = 4.0
 PITCHES = range(45, 81)

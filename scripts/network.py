@@ -12,14 +12,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from frontend import FINE, HOP, N_PITCHES, FrontEnd
+from frontend import BINS_PER_SEMITONE, FINE, HOP, N_PITCHES, FrontEnd
 from torch import Tensor, nn
 
 from basic_transcribe.errors import UsageError
 
 REACH = 34  # frames consumed on either side
 FRAMES_PER_STEP = 4
-BIN_PITCHES = 3  # contour bins per semitone
 DB_RANGE = 75.0  # input: dB above (reference - DB_RANGE), divided by DB_RANGE
 LEVEL_SCALE = 40.0  # the level head is linear in units of 40 dB below the reference
 
@@ -88,7 +87,7 @@ class Head(nn.Conv2d):
     """Features to logits: four frames of 88 onsets, notes, offsets and levels, and of 264 contour bins a step."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, (4 + BIN_PITCHES) * FRAMES_PER_STEP, (1, 1))
+        super().__init__(channels, (4 + BINS_PER_SEMITONE) * FRAMES_PER_STEP, (1, 1))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         # As a product of matrices, which ONNX Runtime computes from 8 bits to floats. No shape is asked for: that would
@@ -99,8 +98,8 @@ class Head(nn.Conv2d):
         # channels -> (kind, frame within the step); then interleave the frames of a step
         y4 = y[:, :, : 4 * n].reshape(batch, -1, 4, n, N_PITCHES).transpose(1, 2)
         onset, note, offset, level = y4.reshape(batch, 4, -1, N_PITCHES).unbind(1)
-        bins = y[:, :, 4 * n :].reshape(batch, -1, BIN_PITCHES, N_PITCHES).transpose(2, 3)
-        contour = bins.reshape(batch, -1, N_PITCHES * BIN_PITCHES)
+        bins = y[:, :, 4 * n :].reshape(batch, -1, BINS_PER_SEMITONE, N_PITCHES).transpose(2, 3)
+        contour = bins.reshape(batch, -1, N_PITCHES * BINS_PER_SEMITONE)
         return {"onset": onset, "note": note, "offset": offset, "contour": contour, "level": level}
 
 
@@ -165,7 +164,7 @@ class Network(nn.Module):
         """What the head sees, shape (batch, channels, 88, frames / 4)."""
         x = torch.cat(
             [
-                look(self.fine_stem, fine, FINE_SHIFTS, N_PITCHES * BIN_PITCHES),
+                look(self.fine_stem, fine, FINE_SHIFTS, N_PITCHES * BINS_PER_SEMITONE),
                 look(self.sharp_stem, sharp, SHARP_SHIFTS, N_PITCHES),
             ],
             dim=1,

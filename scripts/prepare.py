@@ -451,7 +451,7 @@ def chosen_fonts(given: dict[str, str]) -> dict[str, Path]:
 
 
 @errors_in_one_line()
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Make note banks from sampled instruments and SoundFonts.")
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the banks")
@@ -464,7 +464,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="SoundFonts beside or instead of Debian's",
     )
     parser.add_argument("--jobs", type=at_least_one, default=2, help="processes")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if not (options.data / "instruments").is_dir():
         parser.error(f"{options.data / 'instruments'} is not a folder")
     fonts = chosen_fonts(dict(options.fonts))

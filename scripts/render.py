@@ -120,7 +120,6 @@ def load_material(banks: Path | None, library: Path | None, data: Path, heldout:
 BOWED = ("strings",)
 WINDS = ("reed", "pipe", "brass", "freereed")
 SUSTAINED = (*BOWED, *WINDS, "ensemble", "organ", "voice", "synth")
-PLUCKED = ("guitar", "eguitar", "plucked", "mallet")
 SCENARIOS = {
     "piano": 0.22,
     "epiano": 0.02,

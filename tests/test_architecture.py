@@ -41,8 +41,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "midi": ({"errors", "timing", "types"}, {"mido", "numpy", "pretty_midi"}),
     "exports": ({"errors", "tuning", "types"}, {"numpy"}),
     "musicxml": ({"errors", "timing", "types"}, {"numpy", "pretty_midi"}),
-    "sound": ({"errors", "evidence", "types"}, {"mido", "numpy", "soundfile"}),
-    "picture": ({"errors", "types"}, {"matplotlib", "numpy"}),
+    "sound": ({"errors", "evidence", "tuning", "types"}, {"mido", "numpy", "soundfile"}),
+    "picture": ({"errors", "tuning", "types"}, {"matplotlib", "numpy"}),
     "notelist": ({"types"}, {"numpy"}),
     "pipeline": (
         {"audio", "errors", "keys", "midi", "model", "notelist", "shaping", "timing", "tracking", "tuning", "types"},
@@ -50,7 +50,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "streaming": ({"audio", "decoders", "errors", "model", "tracking", "tuning", "types"}, {"numpy"}),
     "live": ({"audio", "console", "errors", "keys", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
-    "presets": ({"errors", "shaping", "types"}, set()),
+    "presets": ({"errors", "shaping", "tuning", "types"}, set()),
     "outputs": (
         {"audio", "errors", "exports", "keys", "midi", "musicxml", "picture", "sound", "timing", "types"},
         {"numpy"},
@@ -67,11 +67,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "watch": ({"errors", "plan"}, {"watchfiles"}),
     "report": ({"console", "errors", "keys"}, {"numpy"}),
     "folders": ({"batch", "errors", "exports", "manifest", "plan", "report", "watch"}, set()),
-    "scoring": ({"audio", "errors", "exports", "midi"}, {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"}),
+    "scoring": (
+        {"audio", "errors", "exports", "midi", "tuning"},
+        {"mido", "mir_eval", "numpy", "pretty_midi", "scipy"},
+    ),
     "evaluate": ({"errors", "plan", "scoring", "types"}, {"numpy"}),
     "console": ({"errors", "plan"}, {"rich"}),
     "options": (set(), {"typer"}),
-    "flags": ({"batch", "console", "errors", "keys", "outputs", "presets", "timing", "types"}, set()),
+    "flags": ({"batch", "console", "errors", "keys", "outputs", "presets", "timing", "tuning", "types"}, set()),
     "running": (
         {
             *("batch", "console", "errors", "evaluate", "exports", "folders", "plan", "processors"),

@@ -474,7 +474,7 @@ def test_scores_of_an_earlier_run_are_replaced(here: Path, mir_eval: None) -> No
 def test_without_mir_eval(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mir_eval", None)
     assert in_process("ref", "est") == 2
-    assert capsys.readouterr() == ("", 'error: scores need mir_eval; pip install "basic-transcribe[evaluate]"\n')
+    assert capsys.readouterr() == ("", 'error: scoring needs mir_eval: pip install "basic-transcribe[evaluate]"\n')
 
 
 def test_quiet_says_failures_only(here: Path, capsys: pytest.CaptureFixture[str], mir_eval: None) -> None:

@@ -152,7 +152,7 @@ def test_the_page_tells_of_no_failure_of_what_is_gone(inside: Path) -> None:
     (inside / "in" / "sub" / "c.mp3").unlink()
     old = Entry(str(inside / "in" / "sub"), None, "failed", message="no audio found")  # as versions before 0.11 kept
     with manifest.Manifest(inside / "out") as book:
-        book.append(old)
+        book.append(old, manifest.Entries())
     run(inside, page=inside / "page.html")
     text = (inside / "page.html").read_text()
     assert [name in text for name in ("a.wav", "b.wav", "c.mp3", "no audio found")] == [False, True, True, False]
@@ -706,7 +706,7 @@ def test_errors_that_concern_all_end_it(inside: Path) -> None:
 
 def watched(monkeypatch: pytest.MonkeyPatch, arrivals: Callable[..., Iterator[list[tuple[Path, Path]]]]) -> None:
     """Have these be what arrives in watched folders."""
-    monkeypatch.setattr(watch, "require_watchfiles", lambda: None)
+    monkeypatch.setattr(folders_module, "require", lambda *_: None)
     monkeypatch.setattr(watch, "arrivals", arrivals)
 
 

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from basic_transcribe.model import Model
+from basic_transcribe.types import Posteriors
 
 torch = pytest.importorskip("torch")
 librosa = pytest.importorskip("librosa")
@@ -282,7 +283,7 @@ def test_an_exported_network_agrees_with_pytorch(tmp_path: Path) -> None:
     got = model.run(audio)
     with torch.no_grad():
         expected = graph(torch.from_numpy(audio)[None])
-    for name, value in zip(export.OUTPUTS, expected, strict=True):
+    for name, value in zip(Posteriors.ARRAYS, expected, strict=True):
         scale = 40 if name == "level" else 1
         np.testing.assert_allclose(getattr(got, name) / scale, value[0].numpy() / scale, atol=1e-3)
 
@@ -303,7 +304,7 @@ def test_a_network_exported_in_8_bits_is_close_to_itself_and_small(tmp_path: Pat
     got = model.run(block)
     with torch.no_grad():
         outputs = network.Graph(network.load_network(checkpoint)).eval()(torch.from_numpy(block)[None])
-    expected = dict(zip(export.OUTPUTS, outputs, strict=True))
+    expected = dict(zip(Posteriors.ARRAYS, outputs, strict=True))
     for name in ("onset", "note", "offset", "contour"):
         a, b = expected[name][0].numpy(), getattr(got, name)
         assert np.abs(a - b).mean() < 0.005

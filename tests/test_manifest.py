@@ -188,7 +188,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     failed = replace(DONE, input="/in/caf\udce9.wav", output="caf\udce9.mid", status="failed", message="é\n")
     for entry in (DONE, failed):
         with Manifest(tmp_path) as book:
-            book.append(entry)
+            book.append(entry, Entries())
     assert list(manifest.read(tmp_path)) == [DONE, failed]
     assert (tmp_path / NAME).read_bytes().isascii()
 
@@ -200,14 +200,14 @@ def test_who_told_it_and_when_is_no_news() -> None:
 
 def test_what_others_add_is_taken_in(tmp_path: Path) -> None:
     with Manifest(tmp_path) as book, Manifest(tmp_path) as other:
-        book.append(DONE)
+        book.append(DONE, Entries())
         entries = manifest.read(tmp_path)
-        other.append(replace(DONE, notes=7))
+        other.append(replace(DONE, notes=7), Entries())
         with (tmp_path / NAME).open("ab") as file:
             file.write(b'{"input":"torn')
         book.catch_up(entries)
         assert list(entries) == [replace(DONE, notes=7)]
-        other.append(replace(DONE, notes=8))  # which removes the torn line
+        other.append(replace(DONE, notes=8), Entries())  # which removes the torn line
         book.catch_up(entries)
         assert list(entries) == [replace(DONE, notes=8)]
         assert entries.end == (tmp_path / NAME).stat().st_size
@@ -220,7 +220,7 @@ def test_what_another_file_says_is_taken_in_from_its_beginning(tmp_path: Path) -
     told = [replace(DONE, input=f"/in/{name}.wav", output=f"{name}.mid") for name in "abcd"]
     with Manifest(tmp_path) as book:
         for entry in told[:2]:
-            book.append(entry)
+            book.append(entry, Entries())
         entries = manifest.read(tmp_path)
         os.rename(tmp_path / NAME, tmp_path / "moved")
         news = [replace(entry, notes=9) for entry in reversed(told)]
@@ -269,7 +269,7 @@ def test_a_torn_line_costs_no_other(tmp_path_factory: pytest.TempPathFactory, ke
     whole = [DONE, second][: data[:kept].count(b"\n")]
     assert list(manifest.read(folder))[: len(whole)] == whole  # one that lacks nothing but its line feed is read too
     with Manifest(folder) as book:
-        book.append(replace(second, notes=7))
+        book.append(replace(second, notes=7), Entries())
     lines = (folder / NAME).read_bytes().splitlines()
     assert [manifest.parse(line) for line in lines] == [*whole, replace(second, notes=7)]
 
@@ -277,14 +277,14 @@ def test_a_torn_line_costs_no_other(tmp_path_factory: pytest.TempPathFactory, ke
 def test_a_very_long_torn_line_is_removed(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + b'{"input":"' + b"x" * 10_000)
     with Manifest(tmp_path) as book:
-        book.append(DONE)
-    assert (tmp_path / NAME).read_bytes() == 2 * manifest.to_line(DONE)
+        book.append(replace(DONE, notes=7), Entries())
+    assert (tmp_path / NAME).read_bytes() == manifest.to_line(DONE) + manifest.to_line(replace(DONE, notes=7))
 
 
 def _append_many(folder: Path, name: str) -> None:
     with Manifest(folder) as book:
         for i in range(50):
-            book.append(replace(DONE, input=f"/{name}/{i}", output=f"{name}/{i}.mid", message=name * 400))
+            book.append(replace(DONE, input=f"/{name}/{i}", output=f"{name}/{i}.mid", message=name * 400), Entries())
 
 
 def test_several_processes_may_write_to_one(tmp_path: Path) -> None:
@@ -339,10 +339,10 @@ def test_one_run_at_a_time_writes_on_windows(tmp_path: Path, monkeypatch: pytest
     lock = WindowsLock(3, PermissionError(errno.EACCES, "Permission denied"))
     held = on_windows(lock, monkeypatch)
     with Manifest(tmp_path) as book:
-        book.append(DONE)
+        book.append(DONE, Entries())
         monkeypatch.setattr(os, "fsync", _full)
         with pytest.raises(OutputError):
-            book.append(DONE)
+            book.append(replace(DONE, notes=7), Entries())
     (byte,) = held[0]
     assert byte > 10**9  # what is locked cannot be read there
     assert held == [[byte], [byte]]
@@ -356,7 +356,7 @@ def test_where_windows_knows_no_locks_lines_are_written_without(
     lock = WindowsLock(1, OSError(errno.EINVAL, "Invalid argument"))
     held = on_windows(lock, monkeypatch)
     with Manifest(tmp_path) as book:
-        book.append(DONE)
+        book.append(DONE, Entries())
     assert held == [[]]
     assert list(manifest.read(tmp_path)) == [DONE]
 
@@ -364,14 +364,14 @@ def test_where_windows_knows_no_locks_lines_are_written_without(
 def test_a_full_disk_harms_no_earlier_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     with Manifest(tmp_path) as book:
-        book.append(DONE)
+        book.append(DONE, Entries())
         monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:30]))
         with pytest.raises(OutputError, match="No space left"):
-            book.append(replace(DONE, input="/in/b.wav"))
+            book.append(replace(DONE, input="/in/b.wav"), Entries())
         monkeypatch.setattr(os, "write", write)
         monkeypatch.setattr(os, "fsync", _full)
         with pytest.raises(OutputError, match="No space left"):
-            book.append(replace(DONE, input="/in/b.wav"))
+            book.append(replace(DONE, input="/in/b.wav"), Entries())
     assert (tmp_path / NAME).read_bytes() == manifest.to_line(DONE)
 
 
@@ -383,14 +383,14 @@ def _full(_descriptor: int) -> None:
 def test_a_manifest_that_is_moved_or_removed_is_begun_anew(tmp_path: Path) -> None:
     other, third = (replace(DONE, input=f"/in/{name}.wav", output=f"{name}.mid") for name in "bc")
     with Manifest(tmp_path) as book:
-        book.append(DONE)
+        book.append(DONE, Entries())
         os.rename(tmp_path / NAME, tmp_path / "moved")
-        book.append(other)
+        book.append(other, Entries())
         assert list(manifest.read(tmp_path)) == [other]
         (tmp_path / NAME).unlink()
-        book.append(third)
-        book.append(third)
-    assert (tmp_path / NAME).read_bytes() == 2 * manifest.to_line(third)
+        book.append(third, Entries())
+        book.append(replace(third, notes=7), Entries())
+    assert (tmp_path / NAME).read_bytes() == manifest.to_line(third) + manifest.to_line(replace(third, notes=7))
     assert (tmp_path / "moved").read_bytes() == manifest.to_line(DONE)
 
 
@@ -400,9 +400,9 @@ def test_what_takes_the_place_of_a_manifest_is_left_alone(tmp_path: Path) -> Non
         (tmp_path / NAME).unlink()
         (tmp_path / NAME).write_text("my own list")
         with pytest.raises(OutputError, match="not written by this program"):
-            book.append(DONE)
+            book.append(DONE, Entries())
         (tmp_path / NAME).unlink()
-        book.append(DONE)
+        book.append(DONE, Entries())
     assert list(manifest.read(tmp_path)) == [DONE]
 
 

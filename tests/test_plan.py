@@ -525,7 +525,7 @@ def test_a_list_names_recordings_and_their_outputs(tmp_path: Path) -> None:
 
 def test_the_last_line_on_an_input_counts_even_if_it_has_no_place(tmp_path: Path) -> None:
     path = listed(tmp_path, {"input": "gone.wav", "output": "a.mid"}, {"input": "gone.wav", "output": None})
-    assert plan.read_list(path) == []
+    assert plan.read_list(path, []) == []
 
 
 def test_a_list_has_the_last_word_on_names(tmp_path: Path) -> None:

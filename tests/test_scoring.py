@@ -31,9 +31,9 @@ def test_matches_are_as_many_as_mir_eval_finds(seed: int, tolerance: float, offs
     ref, est = random_notes(rng, int(rng.integers(1, 60))), random_notes(rng, int(rng.integers(1, 60)))
     expected = mir_eval.transcription.match_notes(
         ref.intervals,
-        scoring.hertz(ref.pitch),
+        scoring.midi_to_hz(ref.pitch),
         est.intervals,
-        scoring.hertz(est.pitch),
+        scoring.midi_to_hz(est.pitch),
         onset_tolerance=tolerance,
         offset_ratio=offset_ratio,
     )
@@ -52,7 +52,7 @@ def test_scores_are_those_of_mir_eval(seed: int) -> None:
     est = replace(est, sounding=est.pitch + rng.integers(-2, 3, len(est)) / 4)
 
     def expected(pitch: np.ndarray, tolerance: float, offset_ratio: float | None) -> tuple[float, float, float]:
-        notes = ref.intervals, scoring.hertz(ref.pitch), est.intervals, scoring.hertz(pitch)
+        notes = ref.intervals, scoring.midi_to_hz(ref.pitch), est.intervals, scoring.midi_to_hz(pitch)
         return mir_eval.transcription.precision_recall_f1_overlap(
             *notes, onset_tolerance=tolerance, offset_ratio=offset_ratio
         )[:3]
@@ -73,7 +73,7 @@ def test_frames_are_those_of_mir_eval(seed: int) -> None:
 
     def frames(notes: scoring.Notes) -> list[np.ndarray]:
         sounding = [(notes.intervals[:, 0] <= t + 1e-6) & (t + 1e-6 < notes.intervals[:, 1]) for t in times]
-        return [scoring.hertz(notes.pitch[s]) for s in sounding]
+        return [scoring.midi_to_hz(notes.pitch[s]) for s in sounding]
 
     precision, recall = mir_eval.multipitch.metrics(times, frames(ref), times, frames(est))[:2]
     expected = 2 * precision * recall / (precision + recall) if precision + recall else 0

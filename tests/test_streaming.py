@@ -297,14 +297,14 @@ def test_nothing_follows_a_flush(model: Model) -> None:
 def test_nothing_follows_a_chunk_that_was_broken_off(error: Any, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     streaming, runs = StreamingTranscriber(RATE, model, block_seconds=0.5), 0
 
-    def run(_: object, window: Window) -> Posteriors:
+    def run(window: Window) -> Posteriors:
         nonlocal runs
         runs += 1
         if runs == 2:
             raise error
         return Model.run(model, window.audio).slice(0, window.frames)
 
-    monkeypatch.setattr(streaming._feed, "_run", run.__get__(model))
+    monkeypatch.setattr(model, "run_window", run)
     with pytest.raises((KeyboardInterrupt, ModelError)):
         streaming.push(SHORT)
     for again in (streaming.flush, lambda: streaming.push(SHORT)):

@@ -353,12 +353,6 @@ def test_a_recording_not_much_longer_than_a_beat_has_two(seed: int, count: int, 
     assert beats.tempo == pytest.approx(hint, rel=0.4)
 
 
-@pytest.mark.parametrize("hint", [0.0, -1.0, 1e9, float("nan")])
-def test_an_impossible_hint_is_refused(hint: float) -> None:
-    with pytest.raises(UsageError, match="between 4 and 1000 beats per minute"):
-        estimate_beats(silence(1), FRAME_RATE, [], tempo_hint=hint)
-
-
 def test_fixed_beats() -> None:
     assert fixed_beats(120, 2.0) == Beats((0.0, 0.5, 1.0, 1.5, 2.0))
     assert fixed_beats(90, 0.0, 2, 1.5) == Beats((0.0, 1.0), 2, 0, 1.5)
@@ -409,11 +403,11 @@ def test_places_and_times_are_inverse_and_increase(beats: Beats, times: list[flo
 
 
 @EXAMPLES
-@given(any_notes(), any_beats(), divisions, st.floats(0, 1), swings, st.booleans())
+@given(any_notes(), any_beats(), divisions, st.floats(0, 1), swings)
 def test_moved_notes_are_well_formed(
-    notes: list[Note], beats: Beats, division: Fraction, strength: float, swing: float, offsets: bool
+    notes: list[Note], beats: Beats, division: Fraction, strength: float, swing: float
 ) -> None:
-    moved = quantize(notes, beats, division, strength, swing, offsets=offsets)
+    moved = quantize(notes, beats, division, strength, swing)
     assert [(n.onset, n.pitch) for n in moved] == sorted((n.onset, n.pitch) for n in moved)
     assert {n.pitch for n in moved} == {n.pitch for n in notes}
     assert all(0 <= n.onset < n.offset for n in moved)
@@ -437,15 +431,15 @@ def test_no_strength_changes_nothing(notes: list[Note], beats: Beats, division: 
 
 
 @EXAMPLES
-@given(any_notes(), any_beats(), divisions, swings, st.booleans())
+@given(any_notes(), any_beats(), divisions, swings)
 def test_full_strength_lies_on_the_grid_and_stays_there(
-    notes: list[Note], beats: Beats, division: Fraction, swing: float, offsets: bool
+    notes: list[Note], beats: Beats, division: Fraction, swing: float
 ) -> None:
-    moved = quantize(notes, beats, division, 1.0, swing, offsets=offsets)
+    moved = quantize(notes, beats, division, 1.0, swing)
     # A first beat that the file puts at its beginning was played later: within it, what has moved would move again.
     begin = beats.times[1] if beats.times[0] and not lead_in(beats) else 0.0
     settled = tuple(n for n in moved if n.onset >= begin)
-    assert quantize(settled, beats, division, 1.0, swing, offsets=offsets) == settled
+    assert quantize(settled, beats, division, 1.0, swing) == settled
     places = _Grid(beats, 1.0, 0.0).counted(np.array([n.onset for n in moved])) * beats.quarters / float(4 * division)
     late = places % 2
     np.testing.assert_allclose(np.minimum.reduce([late, abs(late - 1 - swing / (1 + swing)), 2 - late]), 0, atol=1e-6)
@@ -511,8 +505,6 @@ def test_a_bar_by_hand() -> None:
     assert (eighths[2].onset, eighths[2].duration) == (2.5, pytest.approx(0.05))
     halfway = quantize(notes, beats, Fraction(1, 8), 0.5)
     assert [n.onset for n in halfway] == pytest.approx([0.01, 1.05, 2.475])
-    kept = quantize(notes, beats, Fraction(1, 8), offsets=False)
-    assert [n.duration for n in kept] == pytest.approx([n.duration for n in notes])
 
 
 @pytest.mark.parametrize(("swing", "second"), [(0.0, 0.5), (0.5, 2 / 3), (1.0, 0.75)])
@@ -527,12 +519,6 @@ def test_notes_that_fall_together_become_one() -> None:
     (one,) = quantize(pair, fixed_beats(60, 4), Fraction(1, 4))
     assert (one.onset, one.velocity, one.confidence) == (1.0, 90, 0.5)
     assert one.offset == pytest.approx(1.38)
-
-
-@pytest.mark.parametrize("change", [{"strength": 1.1}, {"strength": -0.1}, {"swing": 2.0}, {"division": Fraction(0)}])
-def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="must"):
-        quantize([], fixed_beats(60, 4), **{"division": Fraction(1, 8), **change})  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- words

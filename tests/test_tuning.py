@@ -15,11 +15,17 @@ from basic_transcribe import MidiSettings, StreamingTranscriber, TrackerSettings
 from basic_transcribe.audio import open_audio
 from basic_transcribe.midi import MidiResult, to_midi
 from basic_transcribe.pipeline import OTHER_TUNING
-from basic_transcribe.tuning import LISTENED, MOST_LISTENED, TuningEstimator, cents_of, estimate_tuning, hertz_of
+from basic_transcribe.tuning import LISTENED, MOST_LISTENED, TuningEstimator, cents_of, hertz_of
 from basic_transcribe.types import Float32, Note, PitchBend
 
 RATE = 22_050
 GUITAR = Path(__file__).parent / "data" / "guitar.flac"
+
+
+def estimate_tuning(audio: Float32, rate: float) -> float:
+    estimator = TuningEstimator(rate)
+    estimator.push(audio)
+    return estimator.finish()
 
 
 def chords(tuning: float, seconds: float = 4.0, rate: int = RATE) -> Float32:

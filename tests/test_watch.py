@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basic_transcribe import watch
-from basic_transcribe.errors import TranscribeError, UsageError
+from basic_transcribe.errors import TranscribeError, UsageError, require
 from basic_transcribe.watch import Settling
 
 
@@ -175,4 +175,4 @@ def test_it_ends_when_told_to(tmp_path: Path) -> None:
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(UsageError, match=r'needs watchfiles: pip install "basic-transcribe\[watch\]"'):
-        watch.require_watchfiles()
+        require("watchfiles", "watch", "--watch")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import Report, clock, complain, count
-from ..errors import TranscribeError, UsageError, printable
+from ..errors import TranscribeError, UsageError, printable, require
 from ..flags import recipe_of, report_of
 from ..options import RUN, Exclude, Include, Options, RetryFailed, Sectioned, new_app, option, with_options
 from ..plan import Choice, check_folder
@@ -88,7 +88,7 @@ def beam_command(
             raise UsageError(f"{options[0]}: one path too many; give IN and OUT, and options of the pipeline after --")
         recipe = replace(recipe_of(flags), retry_failed=retry_failed, threads=flags["threads"] or 1)
         report = report_of(flags)
-        _require_beam()
+        require("apache_beam", "beam", "beam")
     logging.basicConfig(level=logging.INFO if report.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
 
     def work() -> int:
@@ -145,7 +145,7 @@ def run(
     OutputError
         If OUT is a local folder that cannot be written to.
     """
-    _require_beam()
+    require("apache_beam", "beam", "beam")
     import apache_beam as beam
     from apache_beam.io.filesystems import FileSystems
 
@@ -182,13 +182,6 @@ def run(
     if not totals.files:
         raise UsageError(f"{where.url}: no recordings among what was found; check the path, --include and --exclude")
     return totals
-
-
-def _require_beam() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("apache_beam") is None:
-        raise UsageError('beam needs apache_beam: pip install "basic-transcribe[beam]"')
 
 
 def _pipeline_options(runner: str, options: Sequence[str]) -> PipelineOptions:

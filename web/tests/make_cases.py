@@ -30,7 +30,7 @@ from basic_transcribe.midi import to_midi  # noqa: E402
 from basic_transcribe.shaping import ShapeSettings, shape  # noqa: E402
 from basic_transcribe.timing import metre, parse_division  # noqa: E402
 from basic_transcribe.tracking import track_notes  # noqa: E402
-from basic_transcribe.tuning import estimate_tuning  # noqa: E402
+from basic_transcribe.tuning import TuningEstimator  # noqa: E402
 from basic_transcribe.types import Beats, MidiSettings, Note, PitchBend, Posteriors, TrackerSettings  # noqa: E402
 
 PATH = Path(__file__).parent / "cases.json"
@@ -367,7 +367,9 @@ def tuning_cases() -> list[dict[str, Any]]:
         (30, 100, 22050, 4),
         (-27, 0.02, 22050, 33),
     ):
-        found = estimate_tuning(invented_chords(cents, noise, rate, seconds), rate)
+        estimator = TuningEstimator(rate)
+        estimator.push(invented_chords(cents, noise, rate, seconds))
+        found = estimator.finish()
         cases.append({"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "tuning": round(found, 4)})
     return cases
 
