@@ -183,6 +183,7 @@ class Decoded:
 
 
 def check_format(name: str, rate: float, channels: int, error: type[TranscribeError] = AudioError) -> None:
+    """Raise ``error`` if nothing reads such a sample rate, in Hz, or so many channels."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise error(f"{name}: sample rate {rate:g} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; convert it or correct it")
     if not 1 <= channels <= MAX_CHANNELS:

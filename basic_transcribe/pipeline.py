@@ -131,11 +131,22 @@ class Transcription:
         return replace(self, notes=shaped.notes, beats=beats, markers=kept, warnings=warnings)
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
-        """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE."""
+        """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE.
+
+        Raises as :meth:`to_midi_bytes`.
+        """
         return self._midi(settings).midi
 
     def to_midi_bytes(self, settings: MidiSettings | None = None) -> bytes:
-        """The notes as the contents of a Standard MIDI File."""
+        """The notes as the contents of a Standard MIDI File.
+
+        Raises
+        ------
+        UsageError
+            If ``settings`` is of another kind, or the beats suit no MIDI file.
+        ValueError
+            If a note is impossible.
+        """
         return self._midi(settings).data
 
     def _midi(self, settings: MidiSettings | None) -> MidiResult:
@@ -156,6 +167,10 @@ class Transcriber:
         How many blocks of a recording the model works on at a time; one per processor if omitted.
     provider : str
         What ONNX Runtime computes with: ``cpu``, ``cuda``, ``coreml``, ``directml`` or ``openvino``.
+
+    Attributes
+    ----------
+    model : Model
 
     Raises
     ------

@@ -87,7 +87,7 @@ class Result:
     seconds : float
         Length of the recording.
     heard : str
-        What was asked for beside the notes: tempo and key.
+        What was heard beside the notes: a single line, the tuning, the tempo, the key; empty if nothing.
     warnings : tuple of str
         About the recording or the MIDI file.
     reason : str

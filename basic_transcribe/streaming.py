@@ -168,6 +168,8 @@ class StreamingTranscriber:
         ------
         UsageError
             If it has been flushed before.
+        ModelError
+            If the model fails.
         """
         self._check_open()
         self._closed = "the stream has been flushed"

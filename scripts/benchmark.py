@@ -6,7 +6,7 @@
 ``--source`` is looped to files of the given lengths. Per file and thread count, one process loads the model and
 transcribes the file ``1 + runs`` times: *first* is its first run, imports and model loading included; *warm* the
 median of the others; *peak* its largest resident memory. *command* is the median of the whole command line, start to
-exit. The ratios are times over those of this package. ``--profile`` adds the seconds of each stage.
+exit. The ratios are times over those of this package. ``--profile`` adds the milliseconds of each stage.
 
 ``--long`` times the command line once for each of these lengths, without the peer. ``--batch`` cuts so many recordings
 of 8 to 12 s out of the loop and times ``basic-transcribe batch``; *busy* is the processor time of all its processes
@@ -383,7 +383,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="warm runs, of which the median (default: %(default)s)")
     parser.add_argument("--command-runs", type=int, default=3, help="of the command line (default: %(default)s)")
     parser.add_argument("--model", type=Path, help="ONNX file; the shipped one if omitted")
-    parser.add_argument("--profile", action="store_true", help="also a table of seconds per stage")
+    parser.add_argument("--profile", action="store_true", help="also a table of milliseconds per stage")
     parser.add_argument("--peer", metavar="COMMAND", help="with {input} {output_dir} {threads}")
     parser.add_argument("--peer-warm", metavar="COMMAND", help="with {input} {output_dir} {threads}")
     parser.add_argument("--peer-batch", metavar="COMMAND", help="with {inputs} {output_dir}")
