@@ -16,7 +16,7 @@ __version__ = "0.15.0"
 
 if TYPE_CHECKING:
     from .errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
-    from .exports import load_posteriors, notes_to_csv, notes_to_json
+    from .exports import load_posteriors, notes_to_csv, notes_to_jams, notes_to_json, posteriors_to_npz
     from .pipeline import Transcriber, Transcription, transcribe
     from .shaping import ShapeSettings
     from .streaming import StreamingTranscriber
@@ -57,14 +57,16 @@ __all__ = [
     "__version__",
     "load_posteriors",
     "notes_to_csv",
+    "notes_to_jams",
     "notes_to_json",
+    "posteriors_to_npz",
     "track_notes",
     "transcribe",
 ]
 
 _ROOMS = {
     "errors": ("AudioError", "ModelError", "OutputError", "TranscribeError", "UsageError"),
-    "exports": ("load_posteriors", "notes_to_csv", "notes_to_json"),
+    "exports": ("load_posteriors", "notes_to_csv", "notes_to_jams", "notes_to_json", "posteriors_to_npz"),
     "tracking": ("track_notes",),
     "pipeline": ("Transcriber", "Transcription", "transcribe"),
     "shaping": ("ShapeSettings",),

@@ -647,6 +647,19 @@ def check_unmasked(name: str, samples: object) -> None:
         raise UsageError(f"{name} has masked values, which no sample can be; give {name}.filled(0)")
 
 
+def check_dtype(name: str, samples: NDArray[Any]) -> None:
+    """Refuse an array of what are no samples.
+
+    Raises
+    ------
+    UsageError
+        If it holds neither floats nor integers as sound files have them.
+    """
+    dtype = samples.dtype
+    if dtype.kind != "f" and (dtype.kind, dtype.itemsize) not in (("u", 1), ("i", 1), ("i", 2), ("i", 4)):
+        raise UsageError(f"{name} of {dtype}; convert it to float with full scale 1.0, uint8, int16 or int32")
+
+
 def check_shape(name: str, samples: NDArray[Any]) -> None:
     """Refuse an array of shape (samples, channels) that can hardly be meant like that.
 
@@ -670,9 +683,7 @@ def _decode_array(array: NDArray[Any], sample_rate: float | None) -> Decoded:
     sample_rate = number("sample_rate", sample_rate)
     if array.ndim not in (1, 2):
         raise UsageError(f"array of shape {array.shape}; it must be (samples,) or (samples, channels)")
-    kind, itemsize = array.dtype.kind, array.dtype.itemsize
-    if kind != "f" and (kind, itemsize) not in (("u", 1), ("i", 1), ("i", 2), ("i", 4)):
-        raise UsageError(f"array of {array.dtype}; convert it to float with full scale 1.0, uint8, int16 or int32")
+    check_dtype("array", array)
     samples = array[:, None] if array.ndim == 1 else array
     frames, channels = samples.shape
     check_shape("array", samples)

@@ -206,8 +206,8 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part 
     """The notes as a JAMS file, the JSON of MIR research (Humphrey et al., ISMIR 2014; jams.readthedocs.io).
 
     Annotations: ``note_midi`` (the pitch with the mean of its bend, or else in the tuning of the recording),
-    ``pitch_contour`` (the bends over time; ``index`` counts the notes), and where they are known ``beat`` (its value
-    counts within the bar), ``tempo`` and ``key_mode``.
+    ``pitch_contour`` (the bends over time; ``index`` counts the notes), and where they are known ``beat`` (those within
+    the recording; the value counts within the bar), ``tempo`` and ``key_mode``.
 
     Parameters
     ----------
@@ -234,11 +234,13 @@ def notes_to_jams(transcription: NotesOfARecording, title: str = "", part: Part 
     duration = round(float(transcription.duration), 6)
     notes, beats, key = transcription.notes, transcription.beats, key or transcription.key
     tuning = transcription.tuning
-    data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n, tuning), round(n.confidence, 4)) for n in notes]}
+    confidence = [round(float(note.confidence), 4) for note in notes]
+    pitched = zip(notes, confidence, strict=True)
+    data = {"note_midi": [_observation(n.onset, n.offset, _sounding(n, tuning), c) for n, c in pitched]}
     contours = [_contour(i, note) for i, note in enumerate(notes) if note.bend is not None]
     if beats:
-        values = [float((i - beats.downbeat) % beats.per_bar + 1) for i in range(len(beats.times))]
-        data["beat"] = [_observation(time, time, value) for time, value in zip(beats.times, values, strict=True)]
+        within = [(i, time) for i, time in enumerate(beats.times) if 0 <= time <= duration]
+        data["beat"] = [_observation(t, t, float((i - beats.downbeat) % beats.per_bar + 1)) for i, t in within]
         data["tempo"] = [_observation(0, duration, round(beats.tempo, 3), 1.0)]
     if key:
         name, mode = key.name.split()

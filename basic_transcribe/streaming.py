@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import MAX_SAMPLE, Mix, check_shape, check_unmasked, new_resampler
-from .decoders import check_format
+from .audio import MAX_SAMPLE, Mix, check_dtype, check_shape, check_unmasked, new_resampler
+from .decoders import check_format, to_float
 from .errors import AudioError, UsageError
 from .model import Cutter, Model, Window
 from .tracking import prompt_tracker
@@ -126,15 +126,15 @@ class StreamingTranscriber:
         return (warning,) if warning else ()
 
     @ignoring_underflow
-    def push(self, samples: NDArray[np.floating[Any]]) -> list[Note]:
+    def push(self, samples: NDArray[Any]) -> list[Note]:
         """Take the next samples; return the notes that are finished by them. One thread at a time may push.
 
         Parameters
         ----------
-        samples : ndarray of float, shape (n,) or (n, channels)
-            Full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as many samples if
-            they are more than two. They are mixed to their mean; where they cancel each other, the louder is used from
-            the next second on, and a silent one is left out from then on until it sounds.
+        samples : ndarray of float, uint8, int16 or int32, shape (n,) or (n, channels)
+            Floats have full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as
+            many samples if they are more than two. They are mixed to their mean; where they cancel each other, the
+            louder is used from the next second on, and a silent one is left out from then on until it sounds.
 
         Returns
         -------
@@ -191,19 +191,16 @@ class StreamingTranscriber:
         if self._closed:
             raise UsageError(f"{self._closed}; make a new StreamingTranscriber")
 
-    def _checked(self, samples: NDArray[np.floating[Any]]) -> Float32:
+    def _checked(self, samples: NDArray[Any]) -> Float32:
         """The samples, shape (n, channels). What raises here leaves the stream as it was."""
         check_unmasked("chunk", samples)
         samples = np.asarray(samples)
-        if samples.dtype.kind != "f" or samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
-            raise UsageError(
-                f"a chunk of {samples.dtype}, shape {samples.shape}; give floats of full scale 1.0, shape (samples,) or"
-                " (samples, channels)"
-            )
+        check_dtype("chunk", samples)
+        if samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
+            raise UsageError(f"chunk of shape {samples.shape}; it must be (samples,) or (samples, channels)")
         frames = samples[:, None] if samples.ndim == 1 else samples
         self._check_channels(frames)
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes Inf, and is refused
-            floats = frames.astype(np.float32, copy=False)
+        floats = to_float(frames)
         bad = ~(np.abs(floats) <= MAX_SAMPLE)
         if bad.any():
             row, channel = np.argwhere(bad)[0]
@@ -221,7 +218,7 @@ class StreamingTranscriber:
             self._mix = Mix(self._channels, self.sample_rate) if self._channels > 1 else None
         return self._mix.prompt(floats) if self._mix else floats[:, 0]
 
-    def _check_channels(self, frames: NDArray[np.floating[Any]]) -> None:
+    def _check_channels(self, frames: NDArray[Any]) -> None:
         if self._channels is None or not len(frames):
             check_shape("chunk", frames)
             check_format("chunk", self.sample_rate, frames.shape[1], UsageError)

@@ -468,7 +468,8 @@ class MidiSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.bend_mode, str) or self.bend_mode not in BEND_MODES:
-            raise UsageError(f"bend_mode is {self.bend_mode}; it must be {', '.join(BEND_MODES)}")
+            modes = ", ".join(BEND_MODES)
+            raise UsageError(f"bend_mode is {self.bend_mode}; it must be {modes} (none: TrackerSettings.pitch_bends)")
         check_kinds(self)
         check_tempo(self.tempo)
         if not 0 <= self.program <= 127:

@@ -290,7 +290,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=at_least_one, default=2)
     arguments = parser.parse_args()
-    work = arguments.work.absolute()
+    work = arguments.work.resolve()
     for name in ("in", "calm", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
     rng = np.random.default_rng(arguments.seed)

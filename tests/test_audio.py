@@ -1692,8 +1692,6 @@ def gains(channels: int) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def av_encoded(tmp_path_factory: pytest.TempPathFactory) -> Encode:
-    import av
-
     @functools.cache
     def encode(
         muxer: str,
@@ -1704,6 +1702,8 @@ def av_encoded(tmp_path_factory: pytest.TempPathFactory) -> Encode:
         layout: str = "mono",
         late: float = 0.0,
     ) -> bytes:
+        import av
+
         path = tmp_path_factory.mktemp("av") / "file"
         with av.open(path, "w", format=muxer, options={"movflags": "faststart"} if faststart else {}) as container:
             output: Any = container

@@ -287,6 +287,16 @@ def test_notes_without_bends_are_in_tune_with_the_recording_in_jams() -> None:
     assert [note["value"] for note in notes] == [60.2, 60.62]  # the bend of the first counts from 440 Hz
 
 
+def test_jams_has_the_beats_within_the_recording() -> None:
+    beats = annotations(replace(EVERYTHING, duration=2.0))["beat"]  # the MIDI file needs the one after the end
+    assert [(beat["time"], beat["value"]) for beat in beats] == [(0.25, 3), (0.75, 1), (1.25, 2), (1.75, 3)]
+
+
+def test_jams_takes_the_numbers_of_numpy() -> None:
+    notes = [replace(note, confidence=np.float32(0.5)) for note in EVERYTHING.notes]
+    assert [note["confidence"] for note in annotations(replace(EVERYTHING, notes=notes))["note_midi"]] == [0.5, 0.5]
+
+
 def test_jams_leaves_out_what_is_not_known() -> None:
     assert set(annotations(Recording())) == {"note_midi", "pitch_contour"}
     assert annotations(Recording(notes=()))["note_midi"] == []

@@ -278,11 +278,20 @@ def test_bad_samples_of_any_type_are_refused(kind: type, model: Model, whole: li
 
 
 @pytest.mark.parametrize(
-    "samples", [np.zeros(9, np.int16), np.zeros(()), np.zeros((3, 2, 1)), np.zeros((5, 0)), np.zeros(4, complex)]
+    "samples", [np.zeros(9, np.int64), np.zeros(()), np.zeros((3, 2, 1)), np.zeros((5, 0)), np.zeros(4, complex)]
 )
 def test_what_is_no_audio_is_refused(samples: Float32, model: Model) -> None:
-    with pytest.raises(UsageError, match="give floats"):
+    with pytest.raises(UsageError, match=r"must be|convert"):
         StreamingTranscriber(RATE, model).push(samples)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_chunks_of_integers_are_scaled_as_sound_files_are(kind: type, model: Model) -> None:
+    integers = (SHORT * np.iinfo(kind).max).astype(kind)
+    expected = Transcriber(threads=1).transcribe(integers, RATE).notes
+    streaming = StreamingTranscriber(RATE, model, block_seconds=2.0)
+    notes = streaming.push(integers[:7001]) + streaming.push(integers[7001:]) + streaming.flush()
+    assert shared(notes, expected) == 1.0
 
 
 def test_nothing_follows_a_flush(model: Model) -> None:
@@ -331,7 +340,7 @@ def test_what_is_like_an_array_is_taken(model: Model, whole: list[Note]) -> None
         streaming = StreamingTranscriber(RATE, model)
         notes = streaming.push(audio) + streaming.flush()  # type: ignore[arg-type]
         assert sorted(notes, key=lambda n: (n.onset, n.pitch)) == whole
-    with pytest.raises(UsageError, match="give floats"):
+    with pytest.raises(UsageError, match="convert it"):
         StreamingTranscriber(RATE, model).push(b"samples")  # type: ignore[arg-type]
 
 
