@@ -22,6 +22,7 @@ PATIENCE = 30 * CHUNK  # frames after which it is settled by what has been heard
 UNSTEADY = 0.25  # share of the line's frames that lie nearer to a third of a semitone beside it than to its middle
 CHORDS = CHUNK // 2  # frames with several notes, those of the last seconds, that show that others play along
 FORGET = 0.8  # how much the frames with several notes count a chunk later
+SECOND = 0.4  # note posterior from which a second note of a frame counts: what noise, hum and rooms make stays below
 STRAY = 0.05  # share of frames with several notes that a line alone may have: harmonics and echoes
 CLEARER = 0.3  # part of the way from the onset threshold to 1 at which that of a voice lies
 DELAY = 2  # chunks by which the line is decided late: others join in where it has got to
@@ -122,12 +123,13 @@ class AutomaticTracker:
         """Count frames with a note, with several, and with one beside the middle of its semitone."""
         beside = np.pad(p.note, ((0, 0), (1, 1)))
         sounds = (p.note >= self._threshold) & (p.note >= beside[:, :-2]) & (p.note > beside[:, 2:])
-        count = sounds.sum(axis=1)
-        rows = np.flatnonzero(count == 1)
-        bins = p.contour.reshape(*p.note.shape, p.bins_per_semitone)[rows, sounds[rows].argmax(axis=1)]
-        self._heard += int(np.count_nonzero(count))
+        notes = np.where(sounds, p.note, np.float32(0))
+        heard, together = sounds.any(axis=1), np.count_nonzero(notes >= SECOND, axis=1) > 1
+        rows = np.flatnonzero(heard & ~together)
+        bins = p.contour.reshape(*p.note.shape, p.bins_per_semitone)[rows, notes[rows].argmax(axis=1)]
+        self._heard += int(np.count_nonzero(heard))
         self._unsteady += int(np.count_nonzero(bins.argmax(axis=1) != p.bins_per_semitone // 2))
-        several = int(np.count_nonzero(count > 1))
+        several = int(np.count_nonzero(together))
         self._several += several
         self._chords = FORGET * self._chords + several
 

@@ -26,6 +26,10 @@ _SOFT, _SILENT = 0.05, 1e-3  # of the loudest peak of the frame, and of the reco
 _MOST = 90  # peaks of a frame; noise has more
 _STANDING = 27  # frames, 5 s: what stands still for longer counts no more
 _HEARD = 1e-3 * _WINDOW / 4  # a partial 60 dB below full scale
+_MAINS, _HUM = np.array([[50.0], [60.0]]), 0.4  # Hz, and around their first nine multiples; no note in tune lies there
+_CLOSE = 26.0  # Hz between peaks that may be sidebands, of notes struck so many times a second
+_MANY_CLOSE, _EVEN = 0.2, 0.25  # shares of the peaks that are close, and of these that are equally far apart
+_COMBS = 0.25  # share of the pieces with sidebands from which on nothing is believed
 _FRAMES, _SECONDS = 16, 3  # of a piece, which is taken at once
 _OVERLAP = _DECIMATION * (_WINDOW - _HOP - 1) + _TAPS  # samples of the last of them that the next needs, too
 _SPREAD = 5.0  # cents, standard deviation of what a peak says
@@ -76,7 +80,7 @@ class TuningEstimator:
     def __init__(self, sample_rate: float) -> None:
         self._rate = sample_rate / _DECIMATION
         self._rest = np.zeros(0, np.float32)  # of which no whole piece can be made yet
-        self._pieces = self._sounding = 0
+        self._pieces = self._sounding = self._combs = 0
         bins = min(int(_HIGHEST * _WINDOW / self._rate) + 2, _WINDOW // 2 + 1)
         self._age = np.zeros(bins, int)  # frames for which each has been a peak
         self._cents = [np.zeros(0)]  # of the peaks, above A = 440 Hz
@@ -95,6 +99,8 @@ class TuningEstimator:
         """Cents above A = 440 Hz, -50 to 50; 0 if it is so little that it does not matter, or no peaks agree."""
         if not self.is_enough:
             self._listen(_decimated(self._rest))
+        if self._combs > _COMBS * self._pieces:
+            return 0.0
         cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)
         loud = magnitudes >= _SILENT * magnitudes.max(initial=0)
         return _agreed(cents[loud], np.sqrt(magnitudes[loud]))
@@ -118,9 +124,15 @@ class TuningEstimator:
         # The logarithm of a Hann window's peak is close to a parabola.
         left, top, right = (np.log(np.maximum(part[new], 1e-20)) for part in (before, here, after))
         offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-6)
-        frequency = (np.nonzero(new)[1] + 1 + offset) * self._rate / _WINDOW
-        self._cents.append(1200 * np.log2(frequency / CONCERT_PITCH))
-        self._magnitudes.append(here[new])
+        rows, bins = np.nonzero(new)
+        frequency = (bins + 1 + offset) * self._rate / _WINDOW
+        if _is_comb(np.diff(frequency)[np.diff(rows) == 0]):
+            self._combs += 1
+            return
+        hum = (np.abs(frequency - _MAINS * np.rint(frequency / _MAINS)) < _HUM) & (frequency < 9.5 * _MAINS)
+        kept = ~hum.any(axis=0)
+        self._cents.append(1200 * np.log2(frequency[kept] / CONCERT_PITCH))
+        self._magnitudes.append(here[new][kept])
 
     def _moving(self, peaks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Those that do not stand still."""
@@ -135,6 +147,18 @@ class TuningEstimator:
 def _are_music(peaks: NDArray[np.bool_]) -> bool:
     """Whether a quarter of the frames of a piece have any of these peaks."""
     return bool(np.count_nonzero(peaks.any(axis=1)) >= len(peaks) / 4)
+
+
+def _is_comb(apart: NDArray[np.float64]) -> bool:
+    """Whether many neighbouring peaks are so many Hz apart, all the same: sidebands, which tell how often, not what.
+
+    A note that is struck again and again at one rate, as sequencers do, has its partials split into them.
+    """
+    close = apart[apart < _CLOSE]
+    if len(close) < max(4, _MANY_CLOSE * len(apart)):
+        return False
+    counts = np.bincount((2 * close).astype(int), minlength=2)
+    return bool((counts[:-1] + counts[1:]).max() >= _EVEN * len(close))
 
 
 def _agreed(cents: NDArray[np.float64], weights: Float32) -> float:

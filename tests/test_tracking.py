@@ -24,6 +24,7 @@ from basic_transcribe.tracking import (
     DELAY,
     ENOUGH,
     PATIENCE,
+    SECOND,
     AutomaticTracker,
     track_notes,
     tracker_for,
@@ -81,6 +82,18 @@ def test_harmonics_and_echoes_do_not_hide_a_voice() -> None:
     for start in range(100, 1100, 200):
         sing(p, start, start + 8, 64)
     assert track_notes(p, FOUND_OUT) == track_notes(p, SUNG)
+
+
+def test_what_noise_leaves_beside_a_voice_does_not_hide_it() -> None:
+    p = play(VOICE, 1200)
+    p.note[:, 4] = 0.99 * SECOND
+    tracker = AutomaticTracker(FOUND_OUT)
+    tracker.push(p)
+    assert tracker.line
+    p.note[:, 4] = SECOND
+    tracker = AutomaticTracker(FOUND_OUT)
+    tracker.push(p)
+    assert not tracker.line
 
 
 def with_several(p: Posteriors, first: int, each: int) -> Posteriors:

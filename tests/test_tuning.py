@@ -71,6 +71,40 @@ def test_what_decimation_folds_down_is_not_heard() -> None:
     assert estimate_tuning(audio + whistle, RATE) == pytest.approx(30, abs=1.5)
 
 
+def struck(pitches: list[int], times: int) -> Float32:
+    """Notes at 440 Hz that are struck so many times a second, each as often, as a sequencer plays them."""
+    t = np.arange(8 * RATE) / RATE
+    since = t % (1 / times)
+    frequency = 440 * 2 ** ((np.array(pitches)[(t * times).astype(int) // 4 % len(pitches)] - 69) / 12)
+    partials = [np.sin(2 * np.pi * k * frequency * since) / k for k in range(1, 7)]
+    return (0.1 * np.sum(partials, axis=0) * np.exp(-6 * since)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("pitches", "times"), [([28], 6), ([28], 8), ([28, 33], 10), ([36, 40], 8), ([60], 8)])
+def test_how_often_a_note_is_struck_is_no_tuning(pitches: list[int], times: int) -> None:
+    assert estimate_tuning(struck(pitches, times), RATE) == 0.0
+
+
+def mains(frequency: int, seconds: float) -> Float32:
+    t = np.arange(round(seconds * RATE)) / RATE
+    return np.sum([0.01 * np.sin(2 * np.pi * k * frequency * t) for k in range(1, 9)], axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize("frequency", [50, 60])
+def test_hum_between_syllables_is_no_tuning(frequency: int) -> None:
+    t = np.arange(12 * RATE) / RATE
+    phase = 2 * np.pi * np.cumsum(220 * 2 ** (0.5 * np.sin(2 * np.pi * 0.2 * t))) / RATE
+    voice = 0.2 * (np.sin(phase) + 0.5 * np.sin(2 * phase)) * (t % 0.9 < 0.5)
+    assert estimate_tuning((voice + mains(frequency, 12)).astype(np.float32), RATE) == 0.0
+
+
+@pytest.mark.parametrize("cents", [-40, 0, 30])
+def test_hum_does_not_hide_a_tuning(cents: float) -> None:
+    for frequency in (50, 60):
+        audio = chords(cents, 12.0) + mains(frequency, 12.0)
+        assert estimate_tuning(audio, RATE) == pytest.approx(cents, abs=1.5)
+
+
 def test_hertz_and_cents() -> None:
     assert cents_of(440) == 0
     assert cents_of(415.3) == pytest.approx(-100, abs=0.1)

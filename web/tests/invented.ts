@@ -143,19 +143,28 @@ export function inventedNotes(seed: number, count: number): Note[] {
   return notes.sort((a, b) => a.onset - b.onset || a.pitch - b.pitch);
 }
 
-/** Four triads one after the other, five partials a note, so many cents too high; with noise. */
-export function inventedChords(cents: number, noise: number, rate: number, seconds: number): Float32Array {
+/** Four triads one after the other, so many cents too high, held or struck so many times a second; with noise, with hum. */
+export function inventedChords(
+  cents: number,
+  noise: number,
+  rate: number,
+  seconds: number,
+  hum = 0,
+  struck = 0,
+): Float32Array {
   const dice = new Dice(51);
   const length = Math.floor(seconds * rate);
   const each = Math.ceil(length / 4);
   return Float32Array.from({ length }, (_, i) => {
     const root = [48, 53, 55, 60][Math.floor(i / each)]!;
-    let sample = 0;
+    const since = struck ? (i / rate) % (1 / struck) : i / rate;
+    let [chord, mains] = [0, 0];
     for (const step of [0, 4, 7]) {
       const frequency = 440 * 2 ** ((root + step - 69 + cents / 100) / 12);
-      for (let k = 1; k <= 5; k++) sample += Math.sin((2 * Math.PI * k * frequency * i) / rate) / k;
+      for (let k = 1; k <= 5; k++) chord += Math.sin(2 * Math.PI * k * frequency * since) / k;
     }
-    return 0.1 * sample + noise * (dice.throw() - 0.5);
+    for (let k = 1; k <= 5; k++) mains += Math.sin((2 * Math.PI * k * hum * i) / rate);
+    return 0.1 * (chord * (struck ? Math.exp(-6 * since) : 1) + mains) + noise * (dice.throw() - 0.5);
   });
 }
 

@@ -350,9 +350,9 @@ def csv_cases() -> list[dict[str, Any]]:
 
 
 def tuning_cases() -> list[dict[str, Any]]:
-    """Chords so many cents too high, with noise."""
+    """Chords so many cents too high, with noise, with the hum of the mains, struck again and again."""
     cases = []
-    for cents, noise, rate, seconds in (
+    for cents, noise, rate, seconds, *others in (
         (-48, 0, 22050, 4),
         (-30, 0.05, 22050, 4),
         (-16, 0, 16000, 2),
@@ -366,23 +366,32 @@ def tuning_cases() -> list[dict[str, Any]]:
         (30, 0, 22050, 0.0001),
         (30, 100, 22050, 4),
         (-27, 0.02, 22050, 33),
+        (20, 0, 22050, 4, 50),
+        (-20, 0, 22050, 4, 60),
+        (30, 0, 22050, 8, 0, 8),
     ):
+        hum, struck = (*others, 0, 0)[:2]
         estimator = TuningEstimator(rate)
-        estimator.push(invented_chords(cents, noise, rate, seconds))
-        found = estimator.finish()
-        cases.append({"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "tuning": round(found, 4)})
+        estimator.push(invented_chords(cents, noise, rate, seconds, hum, struck))
+        made = {"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "hum": hum, "struck": struck}
+        cases.append({**made, "tuning": round(estimator.finish(), 4)})
     return cases
 
 
-def invented_chords(cents: float, noise: float, rate: int, seconds: float) -> NDArray[np.float32]:
-    """Four triads one after the other, five partials a note."""
+def invented_chords(
+    cents: float, noise: float, rate: int, seconds: float, hum: int, struck: int
+) -> NDArray[np.float32]:
+    """Four triads one after the other, five partials a note, each held or struck so many times a second."""
     dice = Dice(51)
     length = int(seconds * rate)
     audio = np.empty(length)
     for first, root in zip(range(0, length, -(-length // 4)), (48, 53, 55, 60), strict=False):
         t = np.arange(first, min(length, first - (-length // 4))) / rate
+        since = t % (1 / struck) if struck else t
         notes = [440 * 2 ** ((root + step - 69 + cents / 100) / 12) for step in (0, 4, 7)]
-        audio[first : first + len(t)] = sum(np.sin(2 * np.pi * k * f * t) / k for f in notes for k in range(1, 6))
+        chord = sum(np.sin(2 * np.pi * k * f * since) / k for f in notes for k in range(1, 6))
+        mains = sum(np.sin(2 * np.pi * k * hum * t) for k in range(1, 6))
+        audio[first : first + len(t)] = chord * (np.exp(-6 * since) if struck else 1) + mains
     return (0.1 * audio + noise * np.array([dice.throw() - 0.5 for _ in range(length)])).astype(np.float32)
 
 

@@ -20,14 +20,17 @@ interface Case {
   noise: number;
   rate: number;
   seconds: number;
+  hum: number;
+  struck: number;
   tuning: number;
 }
 
 test('the tuning is the one that Python finds', () => {
   const cases = CASES.tuning as Case[];
-  for (const { cents, noise, rate, seconds, tuning } of cases) {
-    const found = estimateTuning(inventedChords(cents, noise, rate, seconds), rate);
-    assert.ok(Math.abs(found - tuning) < 0.02, `${cents} cents, noise ${noise}: ${found} is not ${tuning}`);
+  for (const { cents, noise, rate, seconds, hum, struck, tuning } of cases) {
+    const found = estimateTuning(inventedChords(cents, noise, rate, seconds, hum, struck), rate);
+    const case_ = `${cents} cents, noise ${noise}, hum ${hum}, struck ${struck}`;
+    assert.ok(Math.abs(found - tuning) < 0.02, `${case_}: ${found} is not ${tuning}`);
   }
   assert.ok(cases.some(({ tuning }) => tuning > 0) && cases.some(({ tuning }) => tuning < 0));
   assert.ok(cases.some(({ cents, tuning }) => cents !== 0 && tuning === 0));
@@ -142,7 +145,7 @@ test('times are those of the recording, whatever its tuning; it stays when notes
   assert.ok(Math.abs(result.tuning - 35) < 1);
   assert.ok(told.length && told.every((tuning) => tuning === result.tuning));
   assert.ok(Math.abs(result.duration - seconds) < 1e-4);
-  assert.equal(result.peaks.length, 200 * seconds);
+  assert.ok([200 * seconds, 200 * seconds + 2].includes(result.peaks.length)); // a sample more begins another pair
   const { width, secondsPerColumn } = service.spectrogram();
   assert.ok(Math.abs(width * secondsPerColumn - seconds) < 0.02);
   assert.ok(Math.abs(secondsPerColumn / (256 / RATE) - 2 ** (-result.tuning / 1200)) < 1e-3);

@@ -2,6 +2,8 @@
 
 import type { Grid, Posteriors } from './posteriors.ts';
 
+const SECOND = Math.fround(0.4); // note posterior from which a second note of a frame counts: noise stays below
+
 /** What is counted in some frames. */
 export interface Counts {
   /** Frames with a note. */
@@ -55,7 +57,7 @@ export class Hearing {
     for (let i = first; i < last; i++) {
       if (this.#strongest[i]! < threshold) continue;
       counts.heard++;
-      if (this.#second[i]! >= threshold) counts.several++;
+      if (this.#second[i]! >= Math.max(threshold, SECOND)) counts.several++;
       else counts.unsteady += this.#beside[i]!;
     }
     return counts;

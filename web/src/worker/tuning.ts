@@ -14,6 +14,12 @@ const SILENT = 1e-3; // and of that of the recording
 const MOST = 90; // peaks of a frame; noise has more
 const STANDING = 27; // frames, 5 s: what stands still for longer counts no more
 const HEARD = (1e-3 * WINDOW) / 4; // a partial 60 dB below full scale
+const MAINS = [50, 60]; // Hz
+const HUM = 0.4; // Hz around their first nine multiples; no note in tune lies there
+const CLOSE = 26; // Hz between peaks that may be sidebands, of notes struck so many times a second
+const MANY_CLOSE = 0.2; // share of the peaks that are close
+const EVEN = 0.25; // and of these that are equally far apart
+const COMBS = 0.25; // share of the pieces with sidebands from which on nothing is believed
 const FRAMES = 16; // of a piece, which is taken at once
 const SECONDS = 3;
 const PIECE = FRAMES * HOP * DECIMATION; // samples
@@ -47,6 +53,7 @@ export class TuningEstimator {
   #filled = 0;
   #pieces = 0;
   #sounding = 0;
+  #combs = 0;
   #age: Uint32Array; // frames for which each bin has been a peak
   readonly #peaks: [cents: number, magnitude: number][] = [];
 
@@ -72,6 +79,7 @@ export class TuningEstimator {
   /** The tuning in cents, as `estimateTuning` gives it. */
   finish(): number {
     if (!this.isEnough) this.#listen(decimated(this.#rest.subarray(0, this.#filled)));
+    if (this.#combs > COMBS * this.#pieces) return 0;
     const loudest = this.#peaks.reduce((most, [, magnitude]) => Math.max(most, magnitude), 0);
     const loud = this.#peaks.filter(([, magnitude]) => magnitude >= SILENT * loudest);
     return agreed(loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]));
@@ -90,8 +98,16 @@ export class TuningEstimator {
     if (areMusic(moving.map((bins, n) => bins.filter((k) => frames[n]![k]! >= HEARD)))) this.#sounding += 1;
     this.isEnough = this.#sounding >= LISTENED / SECONDS || this.#pieces >= MOST_LISTENED / SECONDS;
     if (!areMusic(moving)) return;
+    const hertz = moving.map((bins, n) => bins.map((k) => this.#hertzOf(frames[n]!, k)));
+    if (isComb(hertz.flatMap((row) => row.slice(1).map((frequency, i) => frequency - row[i]!)))) {
+      this.#combs += 1;
+      return;
+    }
     moving.forEach((bins, n) => {
-      for (const k of bins) this.#peaks.push([this.#centsOf(frames[n]!, k), frames[n]![k]!]);
+      bins.forEach((k, i) => {
+        const frequency = hertz[n]![i]!;
+        if (!isHum(frequency)) this.#peaks.push([1200 * Math.log2(frequency / 440), frames[n]![k]!]);
+      });
     });
   }
 
@@ -116,18 +132,37 @@ export class TuningEstimator {
     return age;
   }
 
-  /** Where a peak lies above A = 440 Hz. */
-  #centsOf(frame: Float32Array, k: number): number {
+  /** The frequency of a peak. */
+  #hertzOf(frame: Float32Array, k: number): number {
     // The logarithm of a Hann window's peak is close to a parabola.
     const [left, top, right] = [-1, 0, 1].map((step) => Math.log(Math.max(frame[k + step]!, 1e-20)));
     const offset = (0.5 * (left! - right!)) / Math.min(left! - 2 * top! + right!, -1e-6);
-    return 1200 * Math.log2(((k + offset) * this.#rate) / WINDOW / 440);
+    return ((k + offset) * this.#rate) / WINDOW;
   }
 }
 
 /** Whether a quarter of the frames of a piece have any of these peaks. */
 function areMusic(peaks: number[][]): boolean {
   return peaks.filter((bins) => bins.length > 0).length >= peaks.length / 4;
+}
+
+/** Whether a peak is the hum of the mains. */
+function isHum(frequency: number): boolean {
+  return MAINS.some((mains) => {
+    return Math.abs(frequency - mains * Math.round(frequency / mains)) < HUM && frequency < 9.5 * mains;
+  });
+}
+
+/**
+ * Whether many neighbouring peaks are so many Hz apart, all the same: sidebands, which tell how often, not what. A note
+ * that is struck again and again at one rate, as sequencers do, has its partials split into them.
+ */
+function isComb(apart: number[]): boolean {
+  const close = apart.filter((distance) => distance < CLOSE);
+  if (close.length < Math.max(4, MANY_CLOSE * apart.length)) return false;
+  const counts = new Uint32Array(2 * CLOSE);
+  for (const distance of close) counts[Math.floor(2 * distance)]! += 1;
+  return counts.some((count, i) => i > 0 && count + counts[i - 1]! >= EVEN * close.length);
 }
 
 /** The tuning on which the peaks agree; 0 if on none. */
