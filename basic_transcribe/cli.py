@@ -180,7 +180,8 @@ def batch_command(
         list[str],
         typer.Argument(
             metavar="IN... OUT",
-            help="Folders, recordings, or lists of them (.jsonl); and the folder for the outputs.",
+            help="Folders, recordings, or lists of them (.jsonl; relative paths count from the list's folder); and the "
+            "folder for the outputs.",
             show_default=False,
         ),
     ],
@@ -226,7 +227,9 @@ def evaluate_command(
     flags: Mapping[str, Any],
     reference: Annotated[
         Path,
-        typer.Argument(metavar="REF_DIR", exists=True, file_okay=False, help="Folder of recordings with references."),
+        typer.Argument(
+            metavar="REF_DIR", exists=True, file_okay=False, help="Folder of references and their recordings."
+        ),
     ],
     estimates: Annotated[
         Path | None,
@@ -249,7 +252,8 @@ def evaluate_command(
 
     A recording below REF_DIR is scored if NAME.csv (onset_s,offset_s,midi_pitch[,velocity]), NAME.jams or NAME.mid lies
     beside it, the first of these being its reference. It is transcribed, or compared with the file of the same name
-    below EST_DIR. Folders directly below REF_DIR are sets, each counting once in the mean.
+    below EST_DIR (NAME.mid, or NAME.wav.mid and the like); then references need no recordings. Folders directly below
+    REF_DIR are sets, each counting once in the mean.
 
     P, R, F50: notes by onset within 50 ms and pitch within 50 cents. F100: within 100 ms. Foff: the offset too, within
     50 ms or 20 % of the note. Fbend: F50 on the bent pitch. Fframe: every 10 ms. Fvel: F50 with velocity. rvel:

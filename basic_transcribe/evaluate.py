@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +73,36 @@ class Mean:
 
 def jobs(recordings: Sequence[Recording], folder: Path) -> list[Job]:
     """What to transcribe, each to ``folder/<set>/<name>.mid``."""
-    paths = [folder / r.set_name / r.name for r in recordings]
-    return [Job(r.audio, p.parent, p.name, str(r.audio)) for r, p in zip(recordings, paths, strict=True)]
+    paths = [(r.audio, folder / r.set_name / r.name) for r in recordings]
+    return [Job(audio, path.parent, path.name, str(audio)) for audio, path in paths if audio is not None]
 
 
 def given_estimate(recording: Recording, folder: Path) -> Path:
-    """The file below ``folder`` that holds the estimated notes of a recording.
+    """The file below ``folder`` that holds the estimated notes of a recording, in whatever Unicode form its name is.
+
+    It has the name of the recording, or else that with its extension: ``a.mid`` or ``a.flac.mid``.
 
     Raises
     ------
     TranscribeError
         If there is none, or it is the reference.
     """
-    stem = folder / recording.set_name / recording.name
-    for path in (stem.with_name(stem.name + e) for lower in ESTIMATE_EXTENSIONS for e in (lower, lower.upper())):
-        if path.is_file():
-            if path.samefile(recording.reference):
-                raise TranscribeError(f"{path}: this estimate is the reference itself; give another folder")
-            return path
-    raise TranscribeError(f"no estimate {stem}{' nor '.join(ESTIMATE_EXTENSIONS)}; put one there")
+    stem = Path(recording.set_name, recording.name)
+    stems = [stem] if recording.audio is None else [stem, stem.with_name(recording.audio.name)]
+    endings = [ending for extension in ESTIMATE_EXTENSIONS for ending in (extension, extension.upper())]
+    for one, ending in product(stems, endings):
+        for path in (folder / form for form in _forms(one.with_name(one.name + ending))):
+            if path.is_file():
+                if path.samefile(recording.reference):
+                    raise TranscribeError(f"{path}: this estimate is the reference itself; give another folder")
+                return path
+    raise TranscribeError(f"no estimate {folder / stem}{' nor '.join(ESTIMATE_EXTENSIONS)}; put one there")
+
+
+def _forms(path: Path) -> Iterator[Path]:
+    """A path as it is, and with names in the Unicode forms in which systems write them."""
+    forms = ((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))) for part in path.parts)
+    return (Path(*parts) for parts in product(*map(dict.fromkeys, forms)))
 
 
 def score(recording: Recording, estimate: Path) -> Score:

@@ -31,6 +31,7 @@ KINDS = 10  # of files left alone, named in a remark
 LONGEST_NAME = 255  # of a file, in bytes, or on Windows in units of UTF-16, where the system does not say
 
 Identity = tuple[int, int] | str
+Place = tuple[Identity | None, str, Identity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class _Found:
 
 @dataclass(slots=True)
 class _Search:
-    """Collects recordings; each file and folder once, however many names lead to it."""
+    """Collects recordings; each folder once, however many names lead to it, and so each name of a file in a folder."""
 
     choice: Choice
     lists: bool = False
@@ -194,7 +195,8 @@ class _Search:
     found: list[_Found] = field(default_factory=list)
     failures: list[Result] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
-    seen: dict[Identity, str] = field(default_factory=dict)
+    seen: dict[Identity | Place, str] = field(default_factory=dict)
+    inputs: set[Identity] = field(default_factory=set)  # which no output may replace
     idle: set[str] = field(init=False)  # globs that no recording has matched
     others: Counter[str] = field(default_factory=Counter)  # files of other kinds, by extension
 
@@ -219,7 +221,9 @@ class _Search:
             remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
             self.fail(text, f"{getattr(error, 'strerror', error)}; {remedy}", 1)
             return
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode) and output is not None:
+            self.fail(text, f"is a folder, which cannot have the output {output}; leave it out", 2)
+        elif stat.S_ISDIR(status.st_mode):
             self.walk(Path(text), status)
         elif stat.S_ISREG(status.st_mode):
             path = Path(text)
@@ -230,22 +234,23 @@ class _Search:
     def fail(self, label: str, message: str, exit_code: int) -> None:
         self.failures.append(Result(label, "failed", message, exit_code))
 
-    def new(self, path: str, status: os.stat_result) -> bool:
-        """Whether neither this nor another name of it has come up before."""
-        identity = _identity(path, status)
-        if identity in self.seen:
-            self.remarks.append((path, f"the same as {self.seen[identity]}, done once"))
+    def new(self, path: str, key: Identity | Place) -> bool:
+        """Whether this has not come up before under any path."""
+        if key in self.seen:
+            self.remarks.append((path, f"the same as {self.seen[key]}, done once"))
             return False
-        self.seen[identity] = path
+        self.seen[key] = path
         return True
 
     def file(self, found: _Found, status: os.stat_result) -> None:
         self.idle = {glob for glob in self.idle if not _fits(found.relative, glob)}
-        if self.choice.matches(found.relative) and self.new(found.label, status):
+        place = _place(found.source, status)
+        if self.choice.matches(found.relative) and self.new(found.label, place):
             self.found.append(found)
+            self.inputs.add(place[-1])
 
     def walk(self, root: Path, status: os.stat_result) -> None:
-        if not self.new(str(root), status):
+        if not self.new(str(root), _identity(root, status)):
             return
         files = failures = left = 0
 
@@ -282,7 +287,7 @@ class _Search:
 
     def enter(self, folder: str) -> bool:
         try:
-            return self.new(folder, os.stat(folder))
+            return self.new(folder, _identity(folder, os.stat(folder)))
         except OSError as error:
             self.remarks.append((folder, f"{error.strerror}, skipped"))
             return False
@@ -299,6 +304,22 @@ def identity_of(path: str | Path) -> Identity | None:
     """The same; None if there is nothing."""
     try:
         return _identity(path, os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _place(path: Path, status: os.stat_result) -> Place:
+    """The same for all paths to a name of a file in a folder. Other names of the file, links to it, are other places.
+
+    Some disks take names for one that differ by letter case or Unicode form; on others these are two files.
+    """
+    return identity_of(path.parent), folded(path.name), _identity(path, status)
+
+
+def place_of(path: str | Path) -> Place | None:
+    """The same; None if there is nothing."""
+    try:
+        return _place(Path(path), os.stat(path))
     except (OSError, ValueError):
         return None
 
@@ -459,18 +480,18 @@ def _planned(search: _Search, output: Path | None, extras: Sequence[str], entrie
             status = os.stat(path)
         except (OSError, ValueError):
             continue
-        if _identity(path, status) in search.seen and stat.S_ISREG(status.st_mode):
+        if _identity(path, status) in search.inputs and stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path}: this output would replace an input; choose another folder for the outputs")
     return Plan(tuple(jobs), tuple(search.failures), tuple(search.remarks))
 
 
 def _known(source: Path, entry: Entry | None) -> Entry | None:
-    """What is known of an output, on the recording under the path that it has now if it is the same file."""
+    """What is known of an output, on the recording under the path that it has now if that leads to the same place."""
     path = absolute(source)
     if entry is None or entry.input == path:
         return entry
-    identity = identity_of(path)
-    same = identity is not None and identity == identity_of(entry.input)
+    place = place_of(path)
+    same = place is not None and place == place_of(entry.input)
     return replace(entry, input=path) if same else entry
 
 
@@ -535,19 +556,19 @@ class _Names:
         self._owners.setdefault(folded(path), {})[path.casefold()] = source
 
     def _earlier(self, found: Sequence[_Found]) -> list[Entry | None]:
-        """What the manifest says of each: under its path, or else under another that leads to the same file."""
+        """What the manifest says of each: under its path, or else under another that leads to the same place."""
         known = [self._entries.of_input(absolute(one.source)) for one in found]
         new = [i for i, entry in enumerate(known) if entry is None or entry.output is None]
-        # A folder spelt otherwise, or reached by a link, has files of the same names: only those are looked at.
+        # Only files of the same names are looked at, since one place has one name.
         names = {folded(found[i].source.name) for i in new}
-        earlier: dict[Identity | None, Entry] = {
-            identity_of(entry.input): entry
+        earlier: dict[Place | None, Entry] = {
+            place_of(entry.input): entry
             for entry in self._entries
             if names and entry.output is not None and folded(os.path.basename(entry.input)) in names
         }
         earlier.pop(None, None)
         for i in new if earlier else ():
-            known[i] = earlier.get(identity_of(found[i].source))
+            known[i] = earlier.get(place_of(found[i].source))
         return known
 
     def _listed(self, output: PurePosixPath) -> tuple[Path, str]:

@@ -264,12 +264,13 @@ def run_evaluation(
         require("mir_eval", "evaluate", "scoring")
         if json is not None:
             plan.check_file(json, evaluate.JSON_BEGINNING)
-        found = scoring.find(reference, leave_out=estimates)
+        found = scoring.find(reference, leave_out=estimates, audio_needed=estimates is None)
         report.remarks(found.remarks)
         for path, reason in found.failures:
             report.failure(path, TranscribeError(reason))
         if not found.recordings:
-            raise UsageError(f"{reference}: no recordings with references in this folder; check the path")
+            wanted = "recordings with references" if estimates is None else "references"
+            raise UsageError(f"{reference}: no {wanted} in this folder; check the path")
         with ExitStack() as stack:
             if estimates is not None:
                 source = {"estimates": str(estimates)}
@@ -285,7 +286,7 @@ def run_evaluation(
                 try:
                     scores.append(evaluate.score(recording, estimate))
                 except TranscribeError as error:
-                    report.failure(str(recording.audio), error)
+                    report.failure(recording.label, error)
         scores.sort(key=lambda s: (s.recording.set_name, s.recording.name))
         lines = [*evaluate.recordings_table(scores), ""] if per_file else []
         for line in (*lines, *evaluate.means_table(evaluate.means(scores))) if scores else ():
@@ -308,7 +309,7 @@ def _given(
         try:
             estimate = given_estimate(recording, folder)
         except TranscribeError as error:
-            report.failure(str(recording.audio), error)
+            report.failure(recording.label, error)
         else:
             yield recording, estimate
 
@@ -321,7 +322,7 @@ def _transcribed(
 
     todo, failures = plan.check_outputs(evaluate.jobs(recordings, folder), (".mid",))
     estimates = {job.label: job.output(".mid") for job in todo}
-    by_label = {str(recording.audio): recording for recording in recordings}
+    by_label = {recording.label: recording for recording in recordings}
     for failure in failures:
         report.result(failure)
     with closing(_work(todo, recipe, jobs, report)) as results:

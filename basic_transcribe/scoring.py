@@ -12,6 +12,7 @@ import csv
 import json
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording with a reference.
+    """A reference and its recording.
 
     Attributes
     ----------
@@ -87,13 +88,20 @@ class Recording:
         The folder directly below the root in which it lies, ``.`` if it lies in the root itself.
     name : str
         Path below that folder without extension, parts joined by ``/``.
-    audio, reference : Path
+    audio : Path or None
+        None if nothing but the reference is there, and needed.
+    reference : Path
     """
 
     set_name: str
     name: str
-    audio: Path
+    audio: Path | None
     reference: Path
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return str(self.audio or self.reference)
 
 
 class Found(NamedTuple):
@@ -107,11 +115,13 @@ class Found(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | None = None) -> Found:
+def find(
+    root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | None = None, audio_needed: bool = True
+) -> Found:
     """All recordings below a folder that have a reference of the same name beside them.
 
-    What this package wrote is no reference. A reference without a recording is a failure. Other files without a partner
-    are remarks. Hidden files and folders are not looked at.
+    What this package wrote is no reference. Other files without a partner are remarks. Hidden files and folders are not
+    looked at.
 
     Parameters
     ----------
@@ -120,6 +130,8 @@ def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | Non
         Look into these folders of ``root`` only.
     leave_out : Path, optional
         A folder below ``root`` not to look into.
+    audio_needed : bool
+        A reference without a recording is a failure; otherwise it is found, too.
     """
     files: dict[Path, dict[str, Path]] = {}  # path without extension -> extension, lower case -> path
     found = Found([], [], [])
@@ -140,29 +152,43 @@ def find(root: Path, sets: Sequence[str] | None = None, *, leave_out: Path | Non
             for path in (Path(here, name) for name in names if not name.startswith(".")):
                 files.setdefault(path.with_suffix(""), {})[path.suffix.lower()] = path
     without = 0
+    _join_forms(files)
     for stem, paths in sorted(files.items()):
         notes = {paths[e]: _mark(paths[e]) for e in REFERENCE_EXTENSIONS if e in paths}
         reference = next((path for path, mark in notes.items() if not mark), None)
         audible = [e for e in paths if e in AUDIO_EXTENSIONS | AV_EXTENSIONS]
         rivals = [paths[e] for e in sorted(audible, key=lambda e: (e not in LOSSLESS, e))]
-        audio = rivals.pop(0) if rivals else None
-        if audio and reference:
+        audio = rivals[0] if rivals else None
+        alone = reference is not None and not audio and _holds_notes(reference)
+        if reference and (audio or (alone and not audio_needed)):
             parts = stem.relative_to(root).parts
             set_name = parts[0] if len(parts) > 1 else "."
             found.recordings.append(Recording(set_name, "/".join(parts[1:] or parts), audio, reference))
-            found.remarks.extend((str(other), f"left out, {audio.name} has the same reference") for other in rivals)
-        elif reference and _holds_notes(reference):
+            text = f"left out, {rivals[0].name} has the same reference" if rivals else ""
+            found.remarks.extend((str(other), text) for other in rivals[1:])
+        elif alone:
             found.failures.append((str(reference), "no recording of this name beside it; put it there"))
-        elif audio and notes:
-            path, mark = next(iter(notes.items()))
-            reason = f"only a transcription of basic-transcribe ({path.name}) is beside it, no reference: left out"
-            found.remarks.append((str(audio), f"{reason}; if you corrected it, remove its {mark}"))
+        elif reference:
+            found.remarks.append((str(reference), "neither a reference nor a recording, left out"))
         elif notes:
-            found.remarks.append((str(reference or next(iter(notes))), "neither a reference nor a recording, left out"))
+            path, mark = next(iter(notes.items()))
+            ours = "a transcription of basic-transcribe"
+            reason = f"only {ours} ({path.name}) is beside it" if audio else ours
+            text = f"{reason}, no reference: left out; if you corrected it, remove its {mark}"
+            found.remarks.append((str(audio or path), text))
         without += bool(audio and not notes)
     if without:
         found.remarks.append((str(root), f"recordings without a reference, left out: {without}"))
     return found
+
+
+def _join_forms(files: dict[Path, dict[str, Path]]) -> None:
+    """Make one of names in a folder that differ only in their Unicode form, unless there are two files of one kind."""
+    forms: dict[Path, Path] = {}
+    for stem in sorted(files):
+        first = forms.setdefault(stem.with_name(unicodedata.normalize("NFC", stem.name)), stem)
+        if first != stem and files[first].keys().isdisjoint(files[stem]):
+            files[first] |= files.pop(stem)
 
 
 def _mark(path: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from basic_transcribe.cli import evaluate_app
 from basic_transcribe.errors import TranscribeError
 from basic_transcribe.exports import notes_to_csv, notes_to_jams
 from basic_transcribe.midi import to_midi
+from basic_transcribe.plan import plan
 from basic_transcribe.types import Note, PitchBend, TrackerSettings
 
 HEADER = "onset_s,offset_s,midi_pitch\n"
@@ -207,6 +209,58 @@ def test_of_several_recordings_a_lossless_one_counts(tmp_path: Path) -> None:
     ]
 
 
+def forms(text: str) -> tuple[str, str]:
+    return unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_unicode_forms_of_names_do_not_count(tmp_path: Path, order: int) -> None:
+    audio, notes = forms("Öé")[::order]
+    write(tmp_path / "ref" / audio / f"{audio}.flac")
+    write(tmp_path / "ref" / audio / f"{notes}.csv")
+    found = scoring.find(tmp_path / "ref")
+    assert (found.failures, found.remarks) == ([], [])
+    (recording,) = found.recordings
+    assert (recording.set_name, forms(recording.name)[1]) == (audio, "Öé")
+    for i, name in enumerate((notes, audio)):
+        path = write(tmp_path / f"est{i}" / notes / f"{name}.mid")
+        assert evaluate.given_estimate(recording, tmp_path / f"est{i}").samefile(path)
+
+
+def test_files_whose_names_differ_by_unicode_form_only_are_told_apart(tmp_path: Path) -> None:
+    for form in forms("é"):
+        write(tmp_path / f"{form}.wav")
+        write(tmp_path / f"{form}.csv")
+    if len(list(tmp_path.iterdir())) < 4:
+        pytest.skip("this disk takes them for the same")
+    found = scoring.find(tmp_path)
+    assert [(r.audio, r.reference) for r in found.recordings] == [
+        (tmp_path / f"{form}.wav", tmp_path / f"{form}.csv") for form in forms("é")
+    ]
+
+
+def test_references_alone(tmp_path: Path) -> None:
+    names = "one/a.wav", "one/a.csv", "one/a.mid", "one/b.jams", "one/c.csv", "one/c.mid", "d.mid", "bare.wav"
+    for name in names:
+        write(tmp_path / name)
+    jams(tmp_path / "one" / "b.jams", note_midi=[observation(0, 1, 60)])
+    own(tmp_path / "one" / "e.mid")
+    (tmp_path / "table.csv").write_text("system,set\n")
+    found = scoring.find(tmp_path, audio_needed=False)
+    assert [(r.set_name, r.name, r.audio and r.audio.name, r.reference.name) for r in found.recordings] == [
+        (".", "d", None, "d.mid"),
+        ("one", "a", "a.wav", "a.csv"),
+        ("one", "b", None, "b.jams"),
+        ("one", "c", None, "c.csv"),
+    ]
+    assert found.failures == []
+    assert [(Path(path).name, text.partition(",")[0]) for path, text in found.remarks] == [
+        ("e.mid", "a transcription of basic-transcribe"),
+        ("table.csv", "neither a reference nor a recording"),
+        (tmp_path.name, "recordings without a reference"),
+    ]
+
+
 def own(path: Path) -> Path:
     """What the command line writes of a recording."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,6 +335,17 @@ def test_given_estimates(tmp_path: Path) -> None:
         evaluate.given_estimate(recording, tmp_path / "est")
     path = write(tmp_path / "est" / "set" / "x" / "a.b.csv")
     assert evaluate.given_estimate(recording, tmp_path / "est") == path
+
+
+def test_estimates_may_have_the_name_that_batch_gives_one_of_several(tmp_path: Path) -> None:
+    for name in ("ref/x.y/a.b.FLAC", "ref/x.y/a.b.wav", "ref/x.y/a.b.csv"):
+        write(tmp_path / name)
+    (recording,) = scoring.find(tmp_path / "ref").recordings
+    planned = plan([str(tmp_path / "ref")], tmp_path / "est")
+    paths = [write(job.output(".mid")) for job in planned.jobs]
+    assert evaluate.given_estimate(recording, tmp_path / "est") == paths[0]
+    exact = write(tmp_path / "est" / "x.y" / "a.b.csv")
+    assert evaluate.given_estimate(recording, tmp_path / "est") == exact
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
@@ -388,6 +453,24 @@ def test_estimates_of_another_system(cli: Run, tmp_path: Path, mir_eval: None) -
     assert [line[0] for line in lines if line] == ["recording", "a/x", "b/x", "set", "a", "b", "MEAN", "2"]
     assert lines[-2][:7] == ["MEAN", "OF", "SETS", "2", "0.500", "0.500", "0.500"]
     assert json.loads((tmp_path / "scores.json").read_text())["mean"]["F50"] == 0.5
+
+
+def test_estimates_need_no_recordings(here: Path, capsys: pytest.CaptureFixture[str], mir_eval: None) -> None:
+    (here / "ref/a.wav").unlink()
+    write(here / "ref/set/b.mid")
+    write(here / "est/set/b.csv")
+    assert in_process("ref", "est") == 0
+    assert capsys.readouterr().out.endswith("2 scored, 0 failed\n")
+    (here / "est/a.mid").unlink()
+    assert in_process("ref", "est") == 1
+    out, errors = capsys.readouterr()
+    assert out.endswith("1 scored, 1 failed\n")
+    assert errors == "error: ref/a.csv: no estimate est/a.mid nor .midi nor .csv; put one there\n"
+    assert in_process("ref") == 2  # they are not to be transcribed
+    assert "ref: no recordings with references" in capsys.readouterr().err
+    (here / "empty").mkdir()
+    assert in_process("empty", "est") == 2
+    assert "empty: no references in this folder" in capsys.readouterr().err
 
 
 def test_recordings_are_transcribed(cli: Run, tmp_path: Path, guitar: Path, mir_eval: None) -> None:

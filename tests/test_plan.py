@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,11 +142,58 @@ def test_names_do_not_depend_on_the_order_of_inputs(tmp_path: Path) -> None:
 
 
 def test_a_file_given_twice_is_done_once(tmp_path: Path) -> None:
-    (path,) = make(tmp_path, "a.wav")
-    os.link(path, tmp_path / "z.wav")
-    found = planned(path, path, tmp_path)
+    (path,) = make(tmp_path, "x/a.wav")
+    (tmp_path / "link").symlink_to("x")
+    others = [
+        path,
+        tmp_path / "x",
+        tmp_path / "link" / "a.wav",
+        tmp_path / "x" / ".." / "x" / "a.wav",
+        tmp_path / "link",
+    ]
+    found = planned(path, *others)
     assert [j.source for j in found.jobs] == [path]
-    assert str(tmp_path / "z.wav") in [label for label, _ in found.remarks]
+    assert [text for _, text in found.remarks] == [
+        *[f"the same as {path}, done once"] * 4,
+        f"the same as {tmp_path / 'x'}, done once",
+    ]
+
+
+@pytest.mark.parametrize("other", ["A.WAV", unicodedata.normalize("NFD", "ä.wav")])
+def test_a_name_that_the_disk_takes_for_the_same_is_done_once(tmp_path: Path, other: str) -> None:
+    """A link stands in for a disk to which letter case or Unicode form mean nothing."""
+    (path,) = make(tmp_path, unicodedata.normalize("NFC", other).lower())
+    if not (tmp_path / other).exists():
+        os.link(path, tmp_path / other)
+    assert [j.source for j in planned(path, tmp_path / other).jobs] == [path]
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_links_to_a_recording_are_recordings(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    (path,) = make(tmp_path, "in/train/b.flac")
+    links = [tmp_path / "in" / name for name in ("test/a.flac", "test/b.flac", "train/c.flac")]
+    links[0].parent.mkdir()
+    for other in links:
+        link(path, other)
+    expected = {f"in/{name}.flac": f"out/{name}.mid" for name in ("test/a", "test/b", "train/b", "train/c")}
+    found = planned(tmp_path / "in", output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == expected
+    assert found.remarks == ()
+    # One after the other, too: what is known of one is not of another, though they have one name.
+    out = tmp_path / "out"
+    known = [entry(job.source, job.output(".mid").relative_to(out).as_posix()) for job in found.jobs]
+    for i in range(len(known) + 1):
+        later = planned(tmp_path / "in", output=out, entries=Entries(known[:i]))
+        assert outputs(later, tmp_path) == expected
+        assert [job.known for job in later.jobs] == [*known[:i], *[None] * (len(known) - i)]
+
+
+def test_a_list_may_give_links_to_a_recording_outputs(tmp_path: Path) -> None:
+    (a,) = make(tmp_path, "a.wav")
+    os.link(a, tmp_path / "b.wav")
+    path = listed(tmp_path, *({"input": f"{name}.wav", "output": f"x/{name}.mid"} for name in "ab"))
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == {"a.wav": "out/x/a.mid", "b.wav": "out/x/b.mid"}
 
 
 class Unnumbered:
@@ -164,11 +212,13 @@ def test_files_without_numbers_are_told_apart(tmp_path: Path, monkeypatch: pytes
     status = os.stat
     monkeypatch.setattr(os, "stat", lambda path, **keywords: Unnumbered(status(path, **keywords)))
     make(tmp_path, "in/a.wav", "in/b.wav", "in/sub/c.wav")
+    (tmp_path / "in/sub/d.wav").symlink_to("c.wav")
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    found = planned(tmp_path / "in", tmp_path / "link", output=tmp_path / "out")
-    assert [job.source.name for job in found.jobs] == ["a.wav", "b.wav", "c.wav"]
+    found = planned(tmp_path / "in", tmp_path / "link", tmp_path / "link/a.wav", output=tmp_path / "out")
+    assert [job.source.name for job in found.jobs] == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert [(Path(label).name, text) for label, text in found.remarks] == [
-        ("link", f"the same as {tmp_path / 'in'}, done once")
+        ("link", f"the same as {tmp_path / 'in'}, done once"),
+        ("a.wav", f"the same as {tmp_path / 'in/a.wav'}, done once"),
     ]
     (song,) = make(tmp_path, "song.mid")
     with pytest.raises(UsageError, match="replace an input"):
@@ -521,6 +571,16 @@ def test_a_list_names_recordings_and_their_outputs(tmp_path: Path) -> None:
         planned(path, output=tmp_path / "out").jobs[0].source == path
     )  # without a manifest it is an input like others
     assert a.exists()
+
+
+def test_a_folder_has_no_output_of_a_list(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.wav", "b.wav", "other/c.wav")
+    lines = {"input": "in", "output": "fold.mid"}, {"input": "b.wav", "output": "x.mid"}, {"input": "other"}
+    found = planned(listed(tmp_path, *lines), output=tmp_path / "out", entries=Entries())
+    assert outputs(found, tmp_path) == {"b.wav": "out/x.mid", "other/c.wav": "out/c.mid"}
+    (failure,) = found.failures
+    assert (failure.label, failure.exit_code) == (str(tmp_path / "in"), 2)
+    assert failure.message == "is a folder, which cannot have the output fold.mid; leave it out"
 
 
 def test_the_last_line_on_an_input_counts_even_if_it_has_no_place(tmp_path: Path) -> None:
