@@ -20,11 +20,13 @@ from .console import count
 from .errors import AudioError, OutputError, UsageError, printable
 from .keys import pitch_name
 from .streaming import StreamingTranscriber
+from .tuning import hertz_of
 from .types import Float32, Note, Part, TrackerSettings
 
 CHUNK_SECONDS = 0.01
 INSTALL = 'pip install "basic-transcribe[live]"'
 NO_DEVICE = "no input device found; connect one, or play a recording with --file"
+OTHER_TUNING = "tuned to about A = {0} Hz, but heard as 440, so notes may be missing; give --tuning {0}"
 ALL_NOTES_OFF = 123  # MIDI controller
 
 
@@ -431,20 +433,31 @@ def listen(
     source = playback or Microphone(device, channel=channel)
     chosen = replace(settings or TrackerSettings(), pitch_bends=False)  # which the sinks would not hear
     transcriber = StreamingTranscriber(source.sample_rate, model, settings=chosen)
-    told, damaged = False, 0
+    told: set[str] = set()
+    damaged = 0
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            remark(f"{source.name}: {text}")
+
+    def tell_of_music() -> None:
+        if transcriber.warnings:
+            tell("the channels cancel each other, so only the louder is heard; choose with --channel")
+        if transcriber.found_tuning:
+            hertz = round(hertz_of(transcriber.found_tuning))
+            tell(OTHER_TUNING.format(hertz))
 
     def attend() -> None:
-        nonlocal told
         check()
-        if transcriber.warnings and not told:
-            told = True
-            remark(f"{source.name}: the channels cancel each other, so only the louder is heard; choose with --channel")
+        tell_of_music()
 
     def count_damaged() -> None:
         nonlocal damaged
         damaged += 1
 
     def tell_of_source() -> None:
+        tell_of_music()
         if isinstance(source, Microphone) and source.overflows:
             remark(f"{source.name}: sound was lost {count(source.overflows, 'time')}; this computer is too busy")
         if damaged:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 NO_BEAT = "no beat was found; the tempo is a fixed one"
 NO_BAR = "no bar begins at {:g} s, as none was found; give a part of the recording that begins there"
 JOINED = "{} of {} notes came to the same place of the grid as another of their pitch; give a finer grid to keep them"
+OUT_OF_RANGE = "no notes {}, where alone they were looked for; widen the range if there should be any"
 OTHER_TUNING = "the posteriors were made with another tuning, which stays; give the recording instead"
 
 
@@ -254,7 +255,7 @@ class Transcriber:
                         progress(min(stream.samples_read / rate, tracker.seconds), stream.duration)
             duration = stream.samples_read / rate
             notes.extend(tracker.flush(duration))
-            warnings = tuple(stream.warnings)
+            warnings = (*stream.warnings, *_out_of_range(resolved, notes))
         notes.sort()
         found = _beats(beats, *envelope.finish(), notes) if beats and envelope else None
         if beats and found is None:
@@ -296,7 +297,7 @@ class Transcriber:
         notes.sort()
         nothing = np.zeros(len(posteriors), np.float32)
         found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
-        warnings = _without_beats(beats) if beats and found is None else ()
+        warnings = (*_out_of_range(resolved, notes), *(_without_beats(beats) if beats and found is None else ()))
         if resolved.tuning is not None and abs(cents_of(resolved.tuning) - posteriors.tuning) > 1:
             warnings = (*warnings, OTHER_TUNING)
         line, tuning = tracker.line, posteriors.tuning
@@ -335,6 +336,13 @@ def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: 
         tempo_hint=settings.tempo,
         first_bar=settings.first_bar,
     )
+
+
+def _out_of_range(settings: TrackerSettings, notes: Sequence[Note]) -> tuple[str, ...]:
+    """What is to be said where there are no notes within the range of pitches."""
+    low, high = settings.minimum_frequency, settings.maximum_frequency
+    limits = [f"{word} {hertz:.0f} Hz" for word, hertz in (("from", low), ("to", high)) if hertz is not None]
+    return (OUT_OF_RANGE.format(" ".join(limits)),) if limits and not notes else ()
 
 
 def _without_beats(settings: BeatSettings) -> tuple[str, ...]:

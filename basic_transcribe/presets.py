@@ -27,7 +27,7 @@ def _within(low: int, high: int, **others: Any) -> TrackerSettings:
 
 PRESETS = {
     "bass": Preset(_within(23, 67, monophonic=False), midi=MidiSettings(program=33, bend_mode="channels")),
-    "guitar": Preset(_within(38, 88, monophonic=False), midi=MidiSettings(program=24, bend_mode="channels")),
+    "guitar": Preset(_within(33, 88, monophonic=False), midi=MidiSettings(program=24, bend_mode="channels")),
     "harmonica": Preset(_within(48, 98, monophonic=False), midi=MidiSettings(program=22, bend_mode="channels")),
     "kalimba": Preset(
         _within(48, 96, onset_threshold=0.56, split_threshold=0.72, pitch_bends=False, monophonic=False),
@@ -35,7 +35,7 @@ PRESETS = {
     ),
     "piano": Preset(TrackerSettings(pitch_bends=False, monophonic=False)),
     "violin": Preset(_within(55, 103, monophonic=False), midi=MidiSettings(program=40, bend_mode="channels")),
-    "voice": Preset(_within(36, 86, onset_threshold=0.66, monophonic=True), midi=MidiSettings(program=53)),
+    "voice": Preset(_within(36, 108, onset_threshold=0.66, monophonic=True), midi=MidiSettings(program=53)),
 }
 """By name. ``scripts/tune_presets.py`` measures what they gain."""
 

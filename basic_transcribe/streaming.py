@@ -15,11 +15,12 @@ from .decoders import check_format, to_float
 from .errors import AudioError, UsageError
 from .model import Cutter, Model, Window
 from .tracking import prompt_tracker
-from .tuning import CONCERT_PITCH, cents_of, ratio_of
+from .tuning import CONCERT_PITCH, TuningEstimator, cents_of, ratio_of
 from .types import Float32, Note, TrackerSettings, check_class, ignoring_underflow, number, path_of
 
 BLOCK_SECONDS = 0.046  # half of it would double the work, and answer 23 ms sooner
 LONGEST_BLOCK = 60.0  # seconds
+NOTHING = np.zeros(0, np.float32)
 
 
 class StreamingTranscriber:
@@ -85,6 +86,8 @@ class StreamingTranscriber:
         self._resampler = _resampler(sample_rate, self._rate)
         self._cutter = Cutter(self.model, self.model.frames_of(block_seconds))
         self._tracker = prompt_tracker(self.settings)
+        self._estimator = TuningEstimator(self._rate) if self.settings.tuning is None else None
+        self._found_tuning = 0.0
         self._taken = 0  # samples, at the given rate
         self._samples = 0  # that the model has heard
         self._channels: int | None = None  # those of the first chunk
@@ -118,6 +121,15 @@ class StreamingTranscriber:
         None. One that turns out to be shorter than the shortest note kept disappears without being finished.
         """
         return sorted(self._tracker.sounding, key=lambda n: (n.onset, n.pitch))
+
+    @property
+    def found_tuning(self) -> float:
+        """Cents by which the A of the music lies above 440 Hz, though it is heard as if it did not.
+
+        To hear it as it is, give ``TrackerSettings(tuning=...)`` its A in Hz. 0 if less than 12, if the settings say
+        how it is tuned, and until half a minute of music, or the end, has been heard.
+        """
+        return self._found_tuning
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -173,7 +185,8 @@ class StreamingTranscriber:
         """
         self._check_open()
         self._closed = "the stream has been flushed"
-        notes = self._track(np.zeros(0, np.float32), last=True)
+        notes = self._track(NOTHING, last=True)
+        self._listen(last=True)
         notes += self._notes(self._cutter.flush())
         return notes + self._tracker.flush(self._samples / self._rate)
 
@@ -181,7 +194,16 @@ class StreamingTranscriber:
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono, last=last)
         self._samples += len(mono)
+        self._listen(mono)
         return self._notes(self._cutter.push(mono))
+
+    def _listen(self, mono: Float32 = NOTHING, *, last: bool = False) -> None:
+        """Find out how the music is tuned."""
+        if self._estimator is None:
+            return
+        self._estimator.push(mono)
+        if last or self._estimator.is_enough:
+            self._found_tuning, self._estimator = self._estimator.finish(), None
 
     def _notes(self, windows: Iterable[Window]) -> list[Note]:
         blocks = (self.model.run_window(window).tuned(self._tuning) for window in windows)

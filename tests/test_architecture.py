@@ -49,7 +49,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy"},
     ),
     "streaming": ({"audio", "decoders", "errors", "model", "tracking", "tuning", "types"}, {"numpy"}),
-    "live": ({"audio", "console", "errors", "keys", "streaming", "types"}, {"mido", "numpy", "sounddevice"}),
+    "live": ({"audio", "console", "errors", "keys", "streaming", "tuning", "types"}, {"mido", "numpy", "sounddevice"}),
     "presets": ({"errors", "shaping", "tuning", "types"}, set()),
     "outputs": (
         {"audio", "errors", "exports", "keys", "midi", "musicxml", "picture", "sound", "timing", "types"},

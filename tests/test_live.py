@@ -18,11 +18,22 @@ from hypothesis import strategies as st
 
 from basic_transcribe import live
 from basic_transcribe.errors import AudioError, OutputError, UsageError
-from basic_transcribe.live import Event, Events, Microphone, MidiOut, Playback, input_devices, listen, open_port, run
+from basic_transcribe.live import (
+    OTHER_TUNING,
+    Event,
+    Events,
+    Microphone,
+    MidiOut,
+    Playback,
+    input_devices,
+    listen,
+    open_port,
+    run,
+)
 from basic_transcribe.model import Model
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.streaming import StreamingTranscriber
-from basic_transcribe.types import Note
+from basic_transcribe.types import Note, TrackerSettings
 
 GUITAR = Path(__file__).parent / "data" / "guitar.flac"
 
@@ -560,6 +571,19 @@ def test_what_is_wrong_with_a_recording_is_told(tmp_path: Path) -> None:
     warnings = Transcriber(threads=1).transcribe(tmp_path / "clipped.flac").warnings
     assert len(warnings) == 3  # damaged, cut short, clipped
     assert remarks[1:-1] == [f"{tmp_path / 'clipped.flac'}: {warning}" for warning in warnings]
+
+
+@pytest.mark.parametrize("times", [1, 5])  # less than half a minute, which is all that there is, and more
+def test_another_tuning_is_told_once(times: int, tmp_path: Path) -> None:
+    audio, rate = soundfile.read(GUITAR, dtype="float32")
+    soundfile.write(tmp_path / "sharp.flac", np.tile(audio, times), round(rate * 2 ** (35 / 1200)))  # it was 8 cents so
+    remarks: list[str] = []
+    listen(file=tmp_path / "sharp.flac", fast=True, remark=remarks.append)
+    told = [remark for remark in remarks if "tuned to" in remark]
+    assert told == [f"{tmp_path / 'sharp.flac'}: {OTHER_TUNING.format(451)}"]
+    remarks.clear()
+    listen(file=tmp_path / "sharp.flac", fast=True, remark=remarks.append, settings=TrackerSettings(tuning=451))
+    assert not [remark for remark in remarks if "tuned to" in remark]
 
 
 def test_listening_can_be_stopped() -> None:

@@ -387,3 +387,23 @@ def test_sixteenths_at_120_are_all_found(transcriber: Transcriber, sample: dict[
     assert found >= 0.95 * count, f"{found} of {count}, {len(line)} notes of the pitch"
     assert len(line) - found <= 3
     assert len(notes) - found <= 0.15 * count, sorted(n.pitch for n in notes)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"minimum_frequency": 3000}, "no notes from 3000 Hz,"),
+        ({"maximum_frequency": 40}, "no notes to 40 Hz,"),
+        ({"minimum_frequency": 2000, "maximum_frequency": 3000}, "no notes from 2000 Hz to 3000 Hz,"),
+    ],
+)
+def test_where_nothing_is_within_the_range_that_is_said(
+    limits: dict[str, float], words: str, transcriber: Transcriber, guitar: Path
+) -> None:
+    settings = TrackerSettings(**limits)
+    found = transcriber.transcribe(guitar, settings=settings, keep_posteriors=True)
+    assert not found.notes
+    assert [warning.startswith(words) for warning in found.warnings] == [True]
+    assert transcriber.track(found.posteriors, settings).warnings == found.warnings
+    whole = transcriber.transcribe(guitar, settings=TrackerSettings(maximum_frequency=3000))
+    assert (bool(whole.notes), whole.warnings) == (True, ())

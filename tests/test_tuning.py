@@ -238,6 +238,24 @@ def names(found: Transcription, speed: float = 1.0) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("cents", [35, -45])
+def test_a_stream_that_is_off_says_so(cents: float, guitar: tuple[Float32, int]) -> None:
+    samples, rate = guitar
+    sharp = retuned(np.tile(samples, 5), rate, cents)
+    streaming = StreamingTranscriber(rate, block_seconds=5)
+    streaming.push(sharp[: 20 * rate])
+    assert streaming.found_tuning == 0.0
+    streaming.push(sharp[20 * rate :])
+    assert streaming.found_tuning == pytest.approx(cents + 8, abs=3)
+    before = streaming.found_tuning
+    streaming.flush()
+    assert streaming.found_tuning == before
+    told = StreamingTranscriber(rate, settings=TrackerSettings(tuning=440), block_seconds=5)
+    told.push(sharp)
+    told.flush()
+    assert told.found_tuning == 0.0
+
+
+@pytest.mark.parametrize("cents", [35, -45])
 def test_a_recording_that_is_off_keeps_its_notes(cents: float, guitar: tuple[Float32, int]) -> None:
     samples, rate = guitar
     transcriber = Transcriber(threads=1)
