@@ -99,6 +99,7 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
         key=flags["key"],
         division=division,
         swing=flags["swing"],
+        instrument=0 if midi.program == 0 and (flags["program"], flags["preset"]) != (None, None) else None,
         soundfont=flags["soundfont"],
     )
     check(extras, output)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import compress, groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,16 @@ from .timing import beat_position
 from .types import Beats, Key, Note
 
 TOGETHER = 0.04  # seconds from its first note within which a chord is struck
+GRACE_STEP = 4  # semitones at most from a grace note to the note it leads to
+GRACE_OVERLAP = 0.06  # quarters that it may sound into that note
+GRACE_LENGTH, SECOND = 0.1, 2  # seconds, semitones: of one that has been moved to its main note, at most
 MOST_BARS = 20_000
 MOST_TICKS = 24  # in a quarter note
 SPLITS = np.arange(48, 73)  # lowest pitch of the upper of two staves: where it may lie
 # What it costs to begin with triplets, in squared quarters: as much as two onsets, nearly, on the wrong grid. Rendered
-# swing and triplets are right with less, too, but straight music that is played loosely is not.
-TRIPLETS_BEGIN = 0.0125
+# swing and triplets are right with less, too, but straight music that is played loosely is not. Where both inner thirds
+# are struck it is less: a sixteenth, an eighth and a sixteenth lie far enough from them.
+TRIPLETS_BEGIN, FULL_TRIPLET_BEGINS = 0.0125, 0.006
 ONE_SPAN = 14  # semitones a hand reaches
 CONNECTED = 7  # semitones: the widest step that holds a line together
 PITCHES = range(132)  # MusicXML has the octaves 0 to 9
@@ -49,6 +53,7 @@ _USUAL = {
     **dict.fromkeys((*range(24, 32), 105), "tenor"),
     **dict.fromkeys((*range(32, 40), 43), "low"),
 }
+_TWO_STAVES = frozenset((*range(8), *range(16, 21), 46))  # treble and bass: pianos, clavinet, organs, harp
 # Steps, semitones and octaves from what is written to what sounds, by program, where they differ. Guitars and basses
 # are not here, since their clefs say the octave.
 _TRANSPOSING = {
@@ -69,6 +74,7 @@ _TYPES: dict[Fraction, str] = {
     Fraction(1, 2): "eighth",
     **{Fraction(1, 2**k): name for k, name in enumerate(("16th", "32nd", "64th", "128th", "256th"), 2)},
 }
+_SWINGING = (Fraction(1, 8), Fraction(1, 16))  # divisions that MusicXML can tell programs to swing
 _FLAGS = {name: flags for flags, name in enumerate(list(_TYPES.values())[4:], 1)}  # and beams
 _VALUES = {q: (name, 0) for q, name in _TYPES.items()} | {q * 3 / 2: (name, 1) for q, name in _TYPES.items()}
 _ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
@@ -123,20 +129,25 @@ class _Sound:
     end: int
     pitch: int
     again: float = math.inf  # when the next one of its pitch starts
+    graces: tuple[tuple[int, int], ...] = ()  # that lead to it: for each its place in their order, and its pitch
 
 
 @dataclass(slots=True)
 class _Chord:
-    """Notes of one voice that begin and end together, in ticks."""
+    """Notes of one voice that begin and end together, in ticks, and the grace notes before them."""
 
     start: int
     end: int
     pitches: tuple[int, ...]
+    graces: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(slots=True)
 class _Piece:
-    """What one symbol of the score says: a chord, or a rest if it has no pitches. Positions in ticks within its bar."""
+    """What one symbol of the score says: a chord, or a rest if it has no pitches. Positions in ticks within its bar.
+
+    That of grace notes takes no time.
+    """
 
     start: int
     end: int
@@ -157,15 +168,16 @@ def notes_to_musicxml(
     title: str = "",
     division: Fraction | None = None,
     swing: float = 0.0,
-    program: int = 0,
+    program: int | None = None,
 ) -> bytes:
     """Arrange notes as a score.
 
     Onsets are rounded to the division on the grid of the beats, and the notes of a chord that are struck within 40 ms
     are rounded together. A note ends where the next one of its voice begins unless a rest of some length is between
-    them; a staff has a second voice where a note is held below or above others that move. Bars before the first note
-    are left out, and the silence in its own bar too if that is half of the bar or lies before ``beats.downbeat``: a
-    pick-up. Pitch bends are not written.
+    them; a staff has a second voice where a note is held below or above others that move. A short note that leads to
+    another and has no place of its own on the grid is a grace note. Bars before the first note are left out, and the
+    silence in its own bar too if that is half of the bar or lies before ``beats.downbeat``: a pick-up. Pitch bends are
+    not written.
 
     Parameters
     ----------
@@ -183,12 +195,13 @@ def notes_to_musicxml(
         divide the beat is halved until it does. Without it quarters are divided into sixteenths or a triplet of
         eighths, whichever is nearer to the notes; in compound metres, and those of shorter beats, into sixteenths.
     swing : float
-        With a division, how late every second step of it was played, as in :func:`timing.quantize`; written evenly.
-    program : int
+        With a division, how late every second step of it was played, as in :func:`timing.quantize`; written evenly,
+        with a word at the beginning that says so.
+    program : int, optional
         General MIDI program, 0 to 127. It names the part and, of instruments that are always written so (guitars,
-        basses, violins and the like), chooses the clef. Transposing instruments (trumpet and clarinet in B flat,
-        saxophones, horns in F, piccolo and the like) have their notes and key as their players read them. 0 says
-        nothing, as in a MIDI file: the clefs are those that suit the range.
+        basses, violins and the like), chooses the clef; keyboards and the harp have two staves. Transposing instruments
+        (trumpet and clarinet in B flat, saxophones, horns in F, piccolo and the like) have their notes and key as their
+        players read them. Without it the clefs are those that suit the range.
 
     Returns
     -------
@@ -213,7 +226,8 @@ def notes_to_musicxml(
     staves = [(clef, _voices(part, metre)) for clef, part in _staves(sounds, program)]
     bars = _bars([chord for _, voices in staves for voice in voices for chord in voice], metre)
     layout = [[[_bar_of(v, *bar, metre, main=v is voices[0]) for bar in bars] for v in voices] for _, voices in staves]
-    return _write([clef for clef, _ in staves], layout, bars, metre, beats, key, title, program, transposition)
+    clefs = [clef for clef, _ in staves]
+    return _write(clefs, layout, bars, metre, beats, key, title, program, transposition, division, swing)
 
 
 # -------------------------------------------------------------------------------------------------------------- rhythm
@@ -263,7 +277,10 @@ def _evenly(places: NDArray[np.float64], downbeat: int, pair: float, swing: floa
 def _struck(
     notes: Iterable[Note], beats: Beats, metre: _Metre, even: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> list[tuple[float, list[tuple[int, float]]]]:
-    """Notes struck together: their mean onset, the pitch and the end of each, in ticks, not yet on the grid."""
+    """Notes struck together: their mean onset, the pitch and the end of each, in ticks, not yet on the grid.
+
+    A grace note that :func:`timing.quantize` has moved to its main note comes before it, with no length.
+    """
     ordered = sorted((n for n in notes if n.offset > n.onset), key=lambda n: (n.onset, n.pitch))
     places = beat_position(beats, [(n.onset, n.offset) for n in ordered])
     where = (even(places) * metre.beat).reshape(-1, 2).tolist()
@@ -275,9 +292,23 @@ def _struck(
         apart = i == len(ordered) or ordered[i].onset > ordered[first].onset + TOGETHER
         if apart or where[i][0] >= where[first][0] + metre.step / 2:
             onset = float(np.mean([s for s, _ in where[first:i]]))
-            groups.append((onset, [(ordered[k].pitch, where[k][1]) for k in range(first, i)]))
+            leading = [_leads(note, ordered[first:i]) for note in ordered[first:i]]
+            if any(leading):
+                groups.append((onset, [(note.pitch, onset) for note in compress(ordered[first:i], leading)]))
+            groups.append((onset, [(ordered[k].pitch, where[k][1]) for k in range(first, i) if not leading[k - first]]))
             first = i
     return groups
+
+
+def _leads(note: Note, chord: Sequence[Note]) -> bool:
+    """Whether a note is so short beside one a second away, with the very same onset, that it was a grace note."""
+    length = note.offset - note.onset
+    return length <= GRACE_LENGTH and any(
+        other.onset == note.onset
+        and 0 < abs(other.pitch - note.pitch) <= SECOND
+        and other.offset - other.onset >= 2 * length
+        for other in chord
+    )
 
 
 def _triplets(onsets: Sequence[float]) -> frozenset[int]:
@@ -287,8 +318,10 @@ def _triplets(onsets: Sequence[float]) -> frozenset[int]:
     for quarter, within in groupby(onsets, key=math.floor):
         places = np.array(list(within))
         to_even, to_triple = (float(((places - np.round(places * n) / n) ** 2).sum()) for n in (4, 3))
-        ways.append((quarter, triple < even, triple < even + TRIPLETS_BEGIN))
-        even, triple = min(even, triple) + to_even, min(even + TRIPLETS_BEGIN, triple) + to_triple
+        full = {1, 2} <= {round(3 * (place - quarter)) for place in places.tolist()}
+        begin = even + (FULL_TRIPLET_BEGINS if full else TRIPLETS_BEGIN)
+        ways.append((quarter, triple < even, triple < begin))
+        even, triple = min(even, triple) + to_even, min(begin, triple) + to_triple
     found = set()
     in_triplet = triple < even
     for quarter, triplet_before_even, triplet_before_triplet in reversed(ways):
@@ -299,20 +332,34 @@ def _triplets(onsets: Sequence[float]) -> frozenset[int]:
 
 
 def _quantise(struck: list[tuple[float, list[tuple[int, float]]]], metre: _Metre) -> list[_Sound]:
-    """Notes on the grid, sorted, none of a pitch overlapping another of it."""
+    """Notes on the grid, sorted, none of a pitch overlapping another of it.
+
+    One that ends where a neighbour on the same tick begins, a few semitones away, is a grace note.
+    """
     sounds: dict[tuple[int, int], int] = {}
-    for onset, notes in struck:
-        start = metre.nearest(onset)
+    graces: list[tuple[int, int, int]] = []  # tick, order, pitch
+    starts = [metre.nearest(onset) for onset, _ in struck]
+    for i, (start, (_, notes)) in enumerate(zip(starts, struck, strict=True)):
+        after, main = struck[i + 1] if start in starts[i + 1 : i + 2] else (-math.inf, [])
         for pitch, end in notes:
+            steps = [abs(pitch - other) for other, _ in main]
+            if end <= after + GRACE_OVERLAP * metre.quarter and 0 < min(steps) <= GRACE_STEP:
+                graces.append((start, i, pitch))
+                continue
             shortest = start + metre.step_at(start)
             sounds[start, pitch] = max(sounds.get((start, pitch), shortest), metre.nearest(end))
     following: dict[int, int] = {}
-    found = []
-    for start, pitch in sorted(sounds, reverse=True):
-        again = following.get(pitch, math.inf)
-        found.append(_Sound(start, int(min(sounds[start, pitch], again)), pitch, again))
+    found: dict[int, list[_Sound]] = {}
+    for start, pitch in sorted({*sounds, *((start, pitch) for start, _, pitch in graces)}, reverse=True):
+        if (start, pitch) in sounds:
+            again = following.get(pitch, math.inf)
+            end = int(min(sounds[start, pitch], again))
+            found.setdefault(start, []).append(_Sound(start, end, pitch, again))
         following[pitch] = start
-    return found[::-1]
+    for start, order, pitch in graces:
+        nearest = min(found[start], key=lambda s: abs(s.pitch - pitch))
+        nearest.graces += ((order, pitch),)
+    return [sound for start in reversed(found) for sound in reversed(found[start])]
 
 
 def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
@@ -330,35 +377,48 @@ def _bars(chords: list[_Chord], metre: _Metre) -> list[tuple[int, int]]:
 
 
 def _transposed(
-    sounds: list[_Sound], key: Key | None, program: int
+    sounds: list[_Sound], key: Key | None, program: int | None
 ) -> tuple[list[_Sound], Key | None, tuple[int, int, int]]:
     """Notes and key as the player reads them, and the steps, semitones and octaves from there to what sounds.
 
     All stay as they sound where a note would be out of range.
     """
-    transposition = _TRANSPOSING.get(program, (0, 0, 0))
+    transposition = (0, 0, 0) if program is None else _TRANSPOSING.get(program, (0, 0, 0))
     rise = transposition[1] + 12 * transposition[2]
-    if not all(s.pitch - rise in _LEGIBLE for s in sounds):
+    if not all(pitch - rise in _LEGIBLE for s in sounds for pitch in (s.pitch, *(grace for _, grace in s.graces))):
         return sounds, key, (0, 0, 0)
     if key and rise % 12:
         key = Key((key.tonic - rise) % 12, key.mode)  # in the spelling that is easiest to read
-    return [replace(s, pitch=s.pitch - rise) for s in sounds], key, transposition
+    written = [
+        replace(s, pitch=s.pitch - rise, graces=tuple((order, pitch - rise) for order, pitch in s.graces))
+        for s in sounds
+    ]
+    return written, key, transposition
 
 
-def _staves(sounds: list[_Sound], program: int) -> list[tuple[str, list[_Sound]]]:
+def _staves(sounds: list[_Sound], program: int | None) -> list[tuple[str, list[_Sound]]]:
     """One staff if the instrument has one or a clef fits, or an upper and a lower one."""
-    if program in _USUAL or not sounds:
-        return [(_USUAL.get(program, "treble"), sounds)]
+    if program in _TWO_STAVES:
+        return _two_staves(sounds)
+    if program in _USUAL:
+        return [(_USUAL[program], sounds)]
+    if not sounds:
+        return [("treble", sounds)]
     low, high = (int(np.percentile([s.pitch for s in sounds], q, method="nearest")) for q in (2, 98))
     line = all(a.end <= b.start for a, b in pairwise(sounds))
     for name, (pitches, single) in _REACH.items():
         if low in pitches and high in pitches and (line or not single):
             return [(name, sounds)]
+    return [(clef, part) for clef, part in _two_staves(sounds) if part]
+
+
+def _two_staves(sounds: list[_Sound]) -> list[tuple[str, list[_Sound]]]:
+    """One for each hand."""
     groups = [list(g) for _, g in groupby(sounds, key=lambda s: s.start)]
     splits = _splits([np.array([s.pitch for s in g]) for g in groups])
     upper = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch >= split]
     lower = [s for g, split in zip(groups, splits, strict=True) for s in g if s.pitch < split]
-    return [(clef, part) for clef, part in (("treble", upper), ("bass", lower)) if part]
+    return [("treble", upper), ("bass", lower)]
 
 
 def _splits(groups: list[NDArray[np.intp]]) -> list[int]:
@@ -453,14 +513,18 @@ def _lasting(i: int, groups: list[list[_Sound]], starts: list[int], metre: _Metr
 def _chords(groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> list[_Chord]:
     """The chords of a voice.
 
-    Each ends by the next one. If less than a beat is left until a chord of the staff begins, and it lasted for half of
-    the time at least, it lasts until then; otherwise until the nearest half beat (a third in compound metres), or
-    beat if it is long. None lasts until one of its pitches begins anew, in another voice perhaps.
+    Each ends by the next one; if it rings for more than a bar, when half of its notes have ended. If less than a beat
+    is left until a chord of the staff begins, and it lasted for half of the time at least, it lasts until then;
+    otherwise until the nearest half beat (a third in compound metres), or beat if it is long. None lasts until one of
+    its pitches begins anew, in another voice perhaps.
     """
     chords = []
     for i, group in enumerate(groups):
         again = min(s.again for s in group)
-        start, end = group[0].start, int(min(max(s.end for s in group), again))
+        ends = sorted(s.end for s in group)
+        start = group[0].start
+        rings = ends[-1] if ends[-1] - start <= metre.bar else ends[len(ends) // 2]
+        end = int(min(rings, again))
         if i + 1 < len(groups):
             end = min(end, groups[i + 1][0].start)
         following = bisect.bisect_left(starts, end)
@@ -473,7 +537,9 @@ def _chords(groups: list[list[_Sound]], starts: list[int], metre: _Metre) -> lis
             shortest = metre.fine(start)
             nearest = min(around, key=lambda tick: (abs(tick - end), tick % metre.beat))
             end = int(min(limit, max(nearest, start - start % shortest + shortest)))
-        chords.append(_Chord(start, end, tuple(s.pitch for s in group)))
+        graces = groupby(sorted(grace for s in group for grace in s.graces), key=lambda grace: grace[0])
+        before = tuple(tuple(pitch for _, pitch in struck) for _, struck in graces)
+        chords.append(_Chord(start, end, tuple(s.pitch for s in group), before))
     return chords
 
 
@@ -510,7 +576,11 @@ def _bar_of(voice: list[_Chord], start: int, end: int, metre: _Metre, *, main: b
             symbol.tied_to = bool(pitches) and (tied_to or symbol is not symbols[-1])
         pieces += symbols
     _beam(pieces, metre)
-    return pieces
+    graces = {
+        at: [_Piece(at, at, pitches, "eighth") for pitches in c.graces]
+        for at, c in ((c.start + shift, c) for c in voice[first:last])
+    }
+    return [symbol for piece in pieces for symbol in (*graces.get(piece.start, ()), piece)]
 
 
 def _tuplets(boundaries: list[int], metre: _Metre) -> list[tuple[int, int]]:
@@ -530,8 +600,14 @@ def _tuplets(boundaries: list[int], metre: _Metre) -> list[tuple[int, int]]:
             return within(start, size // 2) + within(middle, size // 2)
         return [(start, start + size)]
 
+    half, found = 2 * metre.quarter, []
+    for start in range(0, metre.bar, half) if half in metre.sizes else ():
+        inner = [tick for tick in boundaries if start < tick < start + half]
+        if start >= boundaries[0] and inner == [start + half // 3, start + 2 * half // 3]:
+            found.append((start, start + half))  # three quarters in the time of two
     starts = sorted({tick - tick % largest for tick in boundaries})
-    return [tuplet for start in starts for tuplet in within(start, largest)]
+    narrow = [start for start in starts if not any(a <= start < b for a, b in found)]
+    return sorted([*found, *(tuplet for start in narrow for tuplet in within(start, largest))])
 
 
 def _symbols(start: int, end: int, sounding: bool, tuplets: list[tuple[int, int]], metre: _Metre) -> list[_Piece]:
@@ -634,8 +710,10 @@ def _write(
     beats: Beats,
     key: Key | None,
     title: str,
-    program: int,
+    program: int | None,
     transposition: tuple[int, int, int],
+    division: Fraction | None,
+    swing: float,
 ) -> bytes:
     """The file. ``layout`` has for each staff its voices, for each of those its bars."""
     root = ET.Element("score-partwise", version="4.0")
@@ -652,7 +730,7 @@ def _write(
             measure.set("implicit", "yes")
         if not index:
             _write_attributes(measure, clefs, metre, beats, key, transposition)
-            _write_tempo(measure, beats)
+            _write_tempo(measure, beats, division, swing)
         at = start
         for staff, voices in enumerate(layout, 1):
             shown = _accidentals([v[index] for v in voices], names, signature)
@@ -671,9 +749,9 @@ def _write(
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{_DOCTYPE}\n{text}\n'.encode()
 
 
-def _write_part(parts: ET.Element, program: int) -> None:
+def _write_part(parts: ET.Element, program: int | None) -> None:
     part = _add(parts, "score-part", id="P1")
-    if not program:
+    if program is None:
         _add(part, "part-name")
         return
     from pretty_midi import program_to_instrument_name
@@ -718,7 +796,8 @@ def _write_attributes(
             _add(transpose, name, str(number))
 
 
-def _write_tempo(measure: ET.Element, beats: Beats) -> None:
+def _write_tempo(measure: ET.Element, beats: Beats, division: Fraction | None, swing: float) -> None:
+    """Tempo, and how the even notes of the score swing."""
     value = _VALUES.get(Fraction(beats.quarters).limit_denominator(64))
     unit, dots = value or ("quarter", 0)
     direction = _add(measure, "direction", placement="above")
@@ -728,22 +807,30 @@ def _write_tempo(measure: ET.Element, beats: Beats) -> None:
         _add(mark, "beat-unit-dot")
     quarters = beats.tempo * beats.quarters
     _add(mark, "per-minute", f"{beats.tempo if value else quarters:.0f}")
-    _add(direction, "sound", tempo=f"{quarters:.2f}")
+    if division and swing:
+        _add(_add(direction, "direction-type"), "words", "Swing")
+    sound = _add(direction, "sound", tempo=f"{quarters:.2f}")
+    if division in _SWINGING and swing:
+        ratio = Fraction(1 + 2 * swing).limit_denominator(9)
+        element = _add(sound, "swing")
+        _add(element, "first", str(ratio.numerator))
+        _add(element, "second", str(ratio.denominator))
+        _add(element, "swing-type", _TYPES[4 * division])
 
 
 def _accidentals(
     voices: list[list[_Piece]],
     names: tuple[tuple[str, int, int], ...],
     signature: dict[str, int],
-) -> dict[tuple[int, int], int]:
-    """Which notes of a bar, by start and pitch, show an accidental, and which."""
-    shown: dict[tuple[int, int], int] = {}
+) -> dict[tuple[int, int, int], int]:
+    """Which notes of a bar, by start, end and pitch, show an accidental, and which."""
+    shown: dict[tuple[int, int, int], int] = {}
     altered: dict[tuple[str, int], int] = {}
-    for piece in sorted((p for voice in voices for p in voice), key=lambda p: p.start):
+    for piece in sorted((p for voice in voices for p in voice), key=lambda p: (p.start, p.end > p.start)):
         for pitch in piece.pitches:
             letter, alter, octave = names[pitch]
             if altered.get((letter, octave), signature.get(letter, 0)) != alter and not piece.tied_from:
-                shown[piece.start, pitch] = altered[letter, octave] = alter
+                shown[piece.start, piece.end, pitch] = altered[letter, octave] = alter
     return shown
 
 
@@ -751,15 +838,18 @@ def _write_piece(
     measure: ET.Element,
     piece: _Piece,
     names: tuple[tuple[str, int, int], ...],
-    shown: dict[tuple[int, int], int],
+    shown: dict[tuple[int, int, int], int],
     voice: int,
     staff: int,
 ) -> None:
-    """A rest, a note, or the notes of a chord."""
+    """A rest, a note, or the notes of a chord, grace notes or not."""
+    grace = piece.start == piece.end
     for i, pitch in enumerate(piece.pitches or (None,)):
         note = _add(measure, "note")
         if pitch is None and voice in (2, 6) and not piece.tuplet:
             note.set("print-object", "no")  # the main voice goes on
+        if grace:
+            _add(note, "grace", slash="yes")
         if i:
             _add(note, "chord")
         if pitch is None:
@@ -773,7 +863,8 @@ def _write_piece(
             if alter:
                 _add(element, "alter", str(alter))
             _add(element, "octave", str(octave))
-        _add(note, "duration", str(piece.end - piece.start))
+        if not grace:
+            _add(note, "duration", str(piece.end - piece.start))
         ties = [kind for kind, tied in (("stop", piece.tied_from), ("start", piece.tied_to)) if tied]
         for kind in ties:
             _add(note, "tie", type=kind)
@@ -782,8 +873,8 @@ def _write_piece(
             _add(note, "type", piece.type)
         for _ in range(piece.dots):
             _add(note, "dot")
-        if pitch is not None and (piece.start, pitch) in shown:
-            _add(note, "accidental", _ACCIDENTALS[shown[piece.start, pitch]])
+        if pitch is not None and (piece.start, piece.end, pitch) in shown:
+            _add(note, "accidental", _ACCIDENTALS[shown[piece.start, piece.end, pitch]])
         if piece.tuplet:
             modification = _add(note, "time-modification")
             _add(modification, "actual-notes", "3")

@@ -230,7 +230,10 @@ class Options(NoteOptions):
         ),
     ] = None
     strength: Annotated[float | None, option(TIME, "0..1", "How far: 1 onto the grid, if omitted.")] = None
-    swing: Annotated[float | None, option(TIME, "0..1", "Delay of every second step of the grid.")] = None
+    swing: Annotated[
+        float | None,
+        option(TIME, "0..1", "Delay of every second step of the grid: .5 for the 2:1 of triplets, 1 for 3:1."),
+    ] = None
     key: Annotated[str | None, option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None
     scale: Annotated[str | None, option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None
     scale_mode: Annotated[

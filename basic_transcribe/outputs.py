@@ -36,6 +36,9 @@ class OutputSettings:
         Shortest note of a score, as a part of a whole note. None: sixteenths and triplets of eighths.
     swing : float
         How late every second step of the division is, which the score writes evenly.
+    instrument : int or None
+        General MIDI program of the instrument that a score is for. None: that of the MIDI file, unless it is 0, which
+        says nothing.
     soundfont : Path or None
         SF2 file whose instruments play what is to be heard; a plain synthesiser if None.
     part : Part
@@ -46,6 +49,7 @@ class OutputSettings:
     key: str | None = None
     division: Fraction | None = None
     swing: float = 0.0
+    instrument: int | None = None
     soundfont: Path | None = None
     part: Part = field(default_factory=Part)
 
@@ -228,14 +232,15 @@ def _npz(sheet: _Sheet) -> bytes | None:
 def _musicxml(sheet: _Sheet) -> bytes:
     from .musicxml import notes_to_musicxml
 
+    settings = sheet.settings
     return notes_to_musicxml(
         sheet.transcription.notes,
         beats=sheet.grid,
         key=sheet.key,
         title=sheet.title,
-        division=sheet.settings.division,
-        swing=sheet.settings.swing,
-        program=sheet.settings.midi.program,
+        division=settings.division,
+        swing=settings.swing,
+        program=(settings.midi.program or None) if settings.instrument is None else settings.instrument,
     )
 
 

@@ -107,7 +107,7 @@ def figure(
     posteriors : Posteriors, optional
         Drawn faintly, to show what nearly was a note; the first :data:`NEEDED` seconds are enough.
     beats : Beats, optional
-        Drawn as lines, the first of each bar stronger and numbered.
+        Drawn as lines, the first of each bar stronger and numbered as in a score, whose bars begin with the notes.
     title : str
         Such as the name of the recording.
 
@@ -157,7 +157,7 @@ def figure(
             if posteriors is not None:
                 _draw_posteriors(axes, posteriors, start, stop)
             if beats is not None:
-                _draw_beats(axes, beats, start, stop)
+                _draw_beats(axes, beats, _first_bar(notes, beats), start, stop)
             _draw_notes(axes, [n for n in notes if n.onset < stop and n.offset > start], colours, norm)
         rows[-1][0].set_xlabel("seconds", fontsize=8)
         _colour_bar(drawn, total, colours, norm)
@@ -311,16 +311,28 @@ def _draw_posteriors(axes: Axes, posteriors: Posteriors, start: float, stop: flo
     _image(axes, colour, (left, left + shown.shape[1] / rate, bottom, bottom + len(shown)))
 
 
-def _draw_beats(axes: Axes, beats: Beats, start: float, stop: float) -> None:
-    """Beats as thin lines, bars as stronger ones with their number; what precedes the first bar is bar 0."""
+def _first_bar(notes: Sequence[Note], beats: Beats) -> int:
+    """Index of the beat with which bar 1 of a score begins: the first bar with a note that is no pick-up."""
+    if not notes:
+        return beats.downbeat
+    sixteenths = 4 * beats.quarters  # in a beat
+    place = float(np.interp(min(note.onset for note in notes), beats.times, np.arange(len(beats.times))))
+    first = round((place - beats.downbeat) * sixteenths) / sixteenths
+    bar, silence = divmod(first, beats.per_bar)
+    pick_up = silence >= 0.5 and (first < 0 or 2 * silence >= beats.per_bar)
+    return beats.downbeat + int(bar + pick_up) * beats.per_bar
+
+
+def _draw_beats(axes: Axes, beats: Beats, first: int, start: float, stop: float) -> None:
+    """Beats as thin lines, bars as stronger ones, with their numbers from the beat ``first`` on."""
     low, high = axes.get_ylim()
     for index, time in enumerate(beats.times):
         if not start <= time < stop:
             continue
-        bar, beat = divmod(index - beats.downbeat, beats.per_bar)
+        bar, beat = divmod(index - first, beats.per_bar)
         width, alpha = (0.4, 0.35) if beat else (1.0, 0.65)
         axes.vlines(time, low, high, color=INK, linewidth=width, alpha=alpha, zorder=1.6)
-        if not beat:
+        if not beat and bar >= 0:
             axes.annotate(
                 str(bar + 1), (time, high), (0, 1.5), textcoords="offset points", fontsize=7, color=INK, ha="center"
             )

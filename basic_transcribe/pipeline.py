@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 NO_BEAT = "no beat was found; the tempo is a fixed one"
 NO_BAR = "no bar begins at {:g} s, as none was found; give a part of the recording that begins there"
-JOINED = "{} of {} notes came to the same place of the grid as another of their pitch; give a finer grid to keep them"
+MET = "{} of {} notes came to the same place of the grid as {}"
+MANY = 0.05  # share of the notes that a grid may put with others played before them, unsaid
 OUT_OF_RANGE = "no notes {}, where alone they were looked for; widen the range if there should be any"
 OTHER_TUNING = "the posteriors were made with another tuning, which stays; give the recording instead"
 
@@ -104,7 +105,7 @@ class Transcription:
         """The same with other notes: merged, thinned, moved to a scale or a grid. See :class:`ShapeSettings`.
 
         Markers go whose notes it leaves out, or gives another onset or pitch. How many notes of a pitch became one on
-        the grid is told by the warnings of the result.
+        the grid, and how many came to the place of others if they are many, is told by the warnings of the result.
 
         Parameters
         ----------
@@ -127,8 +128,13 @@ class Transcription:
         if self.markers:  # those of notes that are not as they were
             markers -= remarks(self.notes) - remarks(shaped.notes)
         kept, warnings = tuple(sorted(markers)), self.warnings
-        if shaped.joined:
-            warnings = (*warnings, JOINED.format(shaped.joined, len(self.notes)))
+        total = len(self.notes)
+        met = [(shaped.joined, "another of their pitch")] if shaped.joined else []
+        if shaped.gathered > MANY * total:
+            met.append((shaped.gathered, "others played before them"))
+        if met:
+            said = ", ".join(MET.format(count, total, others) for count, others in met)
+            warnings = (*warnings, f"{said}; give a finer grid to keep them")
         return replace(self, notes=shaped.notes, beats=beats, markers=kept, warnings=warnings)
 
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:

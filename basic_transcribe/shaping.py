@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import UsageError
 from .keys import Scale, parse_scale, pitch_name
-from .timing import quantize
+from .timing import gathered, quantize
 from .types import Beats, Marker, Note, PitchBend, check_kinds
 
 SCALE_MODES = ("snap", "drop", "mark")
@@ -110,11 +110,15 @@ class Shaped:
         Remarks on them, sorted by time.
     joined : int
         How many notes came to the same point of the grid as another of their pitch, and are one with it.
+    gathered : int
+        How many came to the same point as notes of other pitches that were played before them
+        (:func:`timing.gathered`).
     """
 
     notes: tuple[Note, ...]
     markers: tuple[Marker, ...] = ()
     joined: int = 0
+    gathered: int = 0
 
 
 def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = None, tuning: float = 0.0) -> Shaped:
@@ -145,7 +149,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     UsageError
         If notes are to be quantised and there are no beats.
     """
-    shaped, joined = list(notes), 0
+    shaped, joined, together = list(notes), 0, 0
     scale = parse_scale(settings.scale) if settings.scale is not None else None
     if scale and settings.scale_mode == "snap":
         shaped = _snap(shaped, scale, tuning / 100)
@@ -156,6 +160,8 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     if settings.quantize is not None:
         if beats is None:
             raise UsageError("quantising needs beats; give a tempo, or let it be found")
+        if settings.strength == 1:
+            together = gathered(shaped, beats, settings.quantize, settings.swing)
         joined = len(shaped)
         shaped = list(quantize(shaped, beats, settings.quantize, settings.strength, settings.swing))
         joined -= len(shaped)
@@ -172,7 +178,7 @@ def shape(notes: Iterable[Note], settings: ShapeSettings, beats: Beats | None = 
     ]
     if scale and settings.scale_mode == "mark":
         markers += [_off_scale(note) for note in shaped if note.pitch not in scale]
-    return Shaped(tuple(shaped), tuple(sorted(markers)), joined)
+    return Shaped(tuple(shaped), tuple(sorted(markers)), joined, together)
 
 
 def remarks(notes: Iterable[Note]) -> set[Marker]:

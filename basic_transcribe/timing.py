@@ -92,6 +92,9 @@ LEAD_IN_ERROR = 0.1  # logarithm of the ratio of tempi, from which on it is coun
 FINEST_BAR = 16  # denominator; some programs take no time signatures of thirty-seconds
 BEGIN_PARTS = 32  # the first of so many parts of it has the usual tempo
 
+# ---- notes on a grid
+ORNAMENT = 0.1  # seconds within which what follows may be of the same chord, played in turn, or the main note
+
 
 class OnsetEnvelope:
     """How much begins in each frame of a recording: log-mel spectral flux, in constant memory but for the result.
@@ -921,6 +924,28 @@ def quantize(
     ]
     cut = [replace(n, bend=n.bend.until(n.offset)) if n.bend else n for n in _in_lines(moved)]
     return tuple(sorted(cut, key=lambda n: (n.onset, n.pitch)))
+
+
+def gathered(notes: Iterable[Note], beats: Beats, division: Fraction, swing: float = 0.0) -> int:
+    """How many notes a grid puts where notes of other pitches are, though they were played after them.
+
+    Not those that may be of one chord or ornament, since they follow within a tenth of a second. Parameters as of
+    :func:`quantize`.
+    """
+    notes = sorted(notes, key=lambda n: (n.onset, n.pitch))
+    grid = _Grid(beats, float(4 * division) / beats.quarters, swing / (1 + swing))
+    struck = _together(notes, np.array([n.onset for n in notes]), grid) if notes else np.zeros(0)
+    count, at, last, later = 0, None, 0.0, False
+    there: set[int] = set()  # pitches
+    for note, time, point in zip(notes, struck.tolist(), grid.nearest(struck).tolist(), strict=True):
+        if point != at:
+            at, later, there = point, False, set()
+        elif time != last:
+            later = time - last > ORNAMENT
+        count += later and note.pitch not in there
+        there.add(note.pitch)
+        last = time
+    return count
 
 
 def _together(notes: Sequence[Note], onsets: Float64, grid: _Grid) -> Float64:

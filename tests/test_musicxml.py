@@ -82,6 +82,10 @@ def read(data: bytes) -> Score:
                 at -= length
             if element.tag != "note":
                 continue
+            if element.find("grace") is not None:
+                assert element.find("duration") is None
+                symbols.append(symbol(element, bar + at, length, tied))
+                continue
             assert length > 0
             if element.find("chord") is None:
                 start, at = at, at + length
@@ -135,7 +139,7 @@ def symbol(note: ET.Element, start: Fraction, length: Fraction, tied: set[tuple[
         for kind in ties:
             (tied.remove if kind == "stop" else tied.add)(key)
     text = (note.findtext("type") or "bar") + "." * len(note.findall("dot"))
-    text = "(" * ("stop" in ties) + text + ")" * ("start" in ties)
+    text = "(" * ("stop" in ties) + text + ")" * ("start" in ties) + " grace" * (note.find("grace") is not None)
     return Symbol(start, length, pitch, staff, voice, name, text)
 
 
@@ -293,6 +297,23 @@ def test_what_swings_is_written_evenly(swing: float, division: Fraction, strengt
     assert found.heard() == {(Fraction(4 * division) * i, n.pitch) for i, n in enumerate(even)}
 
 
+@pytest.mark.parametrize(
+    ("division", "swing", "said"),
+    [
+        (Fraction(1, 8), 0.5, ["2", "1", "eighth"]),
+        (Fraction(1, 16), 1.0, ["3", "1", "16th"]),
+        (Fraction(1, 8), 0.3, ["8", "5", "eighth"]),
+        (Fraction(1, 12), 0.5, []),  # MusicXML has eighths and sixteenths only
+        (Fraction(1, 8), 0.0, None),
+        (None, 0.5, None),
+    ],
+)
+def test_the_score_says_that_it_swings(division: Fraction | None, swing: float, said: list[str] | None) -> None:
+    root = score(scale([60, 62, 64]), EVEN, division=division, swing=swing).root
+    assert [words.text for words in root.iter("words")] == (["Swing"] if said is not None else [])
+    assert [e.text for e in root.findall(".//sound/swing/*")] == (said or [])
+
+
 def test_swing_is_counted_from_the_first_bar() -> None:
     """Of three steps in a beat every second one is another in each beat."""
     beats = replace(EVEN, downbeat=1)
@@ -403,6 +424,19 @@ def test_triplets() -> None:
     assert beams == [["begin"], ["continue"], ["end"], [], [], []]
 
 
+@pytest.mark.parametrize("division", [Fraction(1, 6), Fraction(1, 12), None])
+def test_triplets_of_quarters(division: Fraction | None) -> None:
+    """Three in the time of a half, on beats 1 and 3 of the bar."""
+    third = 2 / 3
+    triplet = [(i * third, third, 60 + 2 * i) for i in range(3)]
+    found = score(line(*triplet, (2, 2, 67), (4, 4, 64)), EVEN, division=division)
+    assert found.said() == ["C4 quarter", "D4 quarter", "E4 quarter", "G4 half", "E4 whole"]
+    tuplets = [[t.get("type") for t in note.findall(".//tuplet")] for note in found.root.iter("note")]
+    assert tuplets == [["start"], [], ["stop"], [], []]
+    late = score(line((0, 1, 60), *((1 + a, n, p) for a, n, p in triplet), (3, 1, 60)), EVEN, division=division)
+    assert len(late.root.findall(".//tuplet")) == 4  # the middle of the bar is shown
+
+
 def beats_of(*played: str) -> list[Note]:
     """Each text is a beat: where in it notes begin, in twelfths of it. A note ends where the next begins."""
     starts = [i + Fraction(int(place), 12) for i, beat in enumerate(played) for place in beat.split()]
@@ -430,6 +464,16 @@ def test_triplets_are_found(played: list[str], said: str) -> None:
         for text, n in zip(texts, notes, strict=True)
     ]
     assert " ".join(written) == said.strip()
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.006, -0.006, 0.01, -0.01])
+def test_one_triplet_that_is_played_unevenly_is_found(scatter: float) -> None:
+    """Where both of its inner notes are struck; a sixteenth, an eighth and a sixteenth stay what they are."""
+    for first, triplet in ((1 / 3, True), (1 / 4, False)):
+        starts = [0, 1, 1 + first + 2 * scatter, 2 - first - 2 * scatter, 2, 2.5, 3]
+        found = score(line(*((a, b - a, 72) for a, b in zip(starts, [*starts[1:], 4], strict=True))), EVEN)
+        assert (found.root.find(".//tuplet") is not None) == triplet
+        assert sorted(start for start, _ in found.heard())[2] == 1 + Fraction(1, 3 if triplet else 4)
 
 
 def test_a_division_that_is_given_is_obeyed() -> None:
@@ -641,6 +685,16 @@ def test_no_staff_is_without_notes(pitches: list[int], clef: str) -> None:
     assert found.root.find(".//staves") is None
 
 
+@pytest.mark.parametrize("program", [*range(8), *range(16, 21), 46])
+@pytest.mark.parametrize("pitches", [[60, 64, 84], [36, 43, 60], [45, 60, 76], []])
+def test_keyboards_and_the_harp_have_two_staves(program: int, pitches: list[int]) -> None:
+    found = score(scale(pitches), EVEN, program=program)
+    assert [(c.findtext("sign"), c.find("clef-octave-change")) for c in found.root.iter("clef")] == [
+        ("G", None),
+        ("F", None),
+    ]
+
+
 def test_the_program_names_the_part() -> None:
     part = score(scale([60, 62]), EVEN, program=73).root.find("part-list/score-part")
     assert part is not None
@@ -651,11 +705,13 @@ def test_the_program_names_the_part() -> None:
     assert [(e.tag, e.text) for e in instrument] == [("midi-channel", "1"), ("midi-program", "74")]
 
 
-def test_program_0_names_nothing() -> None:
-    """It is what is written where nobody said what plays."""
+def test_without_a_program_the_part_has_no_name() -> None:
     part = score(scale([60, 62]), EVEN).root.find("part-list/score-part")
     assert part is not None
     assert [(e.tag, e.text) for e in part] == [("part-name", None)]
+    part = score(scale([60, 62]), EVEN, program=0).root.find("part-list/score-part")
+    assert part is not None
+    assert part.findtext("part-name") == "Acoustic Grand Piano"
 
 
 def test_hands_keep_their_lines() -> None:
@@ -691,12 +747,102 @@ def test_short_tails_make_no_voices() -> None:
     assert {(s.voice, s.text) for s in found.symbols} == {(1, "quarter")}
 
 
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((3, 3, 3, 9), "half."),  # one string rings on
+        ((3.5, 4, 3, 4), "whole"),  # within the bar
+        ((3, 5, 6), "whole) (quarter"),
+        ((3, 9), "whole) (whole) (quarter"),  # of two the longer
+    ],
+)
+def test_a_closing_chord_does_not_last_as_long_as_its_last_string(ends: tuple[float, ...], said: str) -> None:
+    found = score(line(*((0, end, 60 + 4 * i) for i, end in enumerate(ends))), EVEN)
+    assert " ".join(s.text for s in found.symbols if s.pitch == 60) == said
+
+
 def test_rests_of_the_second_voice_are_hidden() -> None:
     found = score(line((0, 2, 60), *((i / 2, 0.5, 72) for i in range(8))), EVEN)
     rests = [
         (n.get("print-object"), n.findtext("voice")) for n in found.root.iter("note") if n.find("rest") is not None
     ]
     assert rests == [("no", "2")]
+
+
+def graces(found: Score) -> list[tuple[Fraction, str]]:
+    return [(s.start, s.name) for s in found.symbols if s.text.endswith("grace")]
+
+
+def test_grace_notes() -> None:
+    """What ends where the next note begins, on the same tick, takes no time of its own."""
+    played = line((0, 0.9, 72), (0.9, 0.1, 73), (1, 1, 74), (2, 1, 72), (3, 0.9, 71), (3.9, 0.13, 70), (4, 4, 71))
+    found = score(played, EVEN, key=Key(0, "major"))
+    assert graces(found) == [(1, "C#5"), (4, "Bb4")]
+    assert found.said() == [
+        *("C5 quarter", "C#5 eighth grace", "D5 quarter", "C5 quarter", "B4 quarter", "Bb4 eighth grace", "B4 whole")
+    ]
+    shown = [(n.findtext("pitch/step"), n.findtext("accidental")) for n in found.root.iter("note")]
+    assert shown == [
+        ("C", None),
+        ("C", "sharp"),
+        ("D", None),
+        ("C", "natural"),
+        ("B", None),
+        ("B", "flat"),
+        ("B", "natural"),
+    ]
+    notes = found.root.findall(".//note")
+    assert [e.tag for e in notes[1]] == ["grace", "pitch", "voice", "type", "accidental"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((0.9, 0.5, 72), (1, 1, 74)),  # it rings on: a chord, struck slowly
+        ((0.9, 0.1, 69), (1, 1, 74)),  # a leap
+        ((0.97, 0.03, 72), (1, 1, 74)),  # struck together
+    ],
+)
+def test_what_is_no_grace_note(first: tuple[float, float, int], second: tuple[float, float, int]) -> None:
+    found = score(line((0, 0.9, 60), first, second), EVEN)
+    assert graces(found) == []
+    assert (1, first[2]) in found.heard()
+
+
+def test_grace_notes_that_were_moved_to_their_main_notes() -> None:
+    played = line((0, 0.95, 60), (0.95, 0.12, 72), (1.07, 0.9, 74), (1.98, 1, 71), (2.98, 0.15, 76), (2.98, 1, 72))
+    found = score(list(quantize(played, EVEN, Fraction(1, 16))), EVEN, division=Fraction(1, 16))
+    assert graces(found) == [(1, "C5")]
+    assert (3, 76) in found.heard()  # a short third is a note of a chord
+    chord = line((0, 0.6, 60), (0, 0.6, 62), (1, 0.15, 60), (1, 0.2, 62))
+    assert graces(score(chord, EVEN, division=Fraction(1, 16))) == []
+
+
+def test_grace_notes_in_turn_and_together() -> None:
+    """Each in the voice and on the staff of its main note, also within a tuplet and beams, and transposed."""
+    slide = line((0, 1, 60), (0.8, 0.1, 71), (0.9, 0.1, 72), (1, 1, 74), (2, 2, 75))
+    for program, names in ((0, ["B4", "C5", "D5"]), (71, ["C#5", "D5", "E5"])):
+        found = score(slide, EVEN, division=Fraction(1, 8), program=program)
+        assert found.said()[1:4] == [f"{names[0]} eighth grace", f"{names[1]} eighth grace", f"{names[2]} quarter"]
+        assert found.root.find(".//grace/../chord") is None
+    double = line((0, 1, 60), *((0.9, 0.1, p) for p in (71, 74)), *((1, 1, p) for p in (72, 76)))
+    notes = score(double, EVEN).root.findall(".//note")
+    assert [[e.tag for e in n[:2]] for n in notes[1:4]] == [
+        ["grace", "pitch"],
+        ["grace", "chord"],
+        ["pitch", "duration"],
+    ]
+    hands = line((0, 4, 48), (0, 1, 72), (0.9, 0.1, 75), (1, 1, 76), (2, 0.9, 77), (2.9, 0.1, 76), (3, 1, 74))
+    found = score(hands, EVEN, program=0)
+    assert {(s.staff, s.voice, s.start) for s in found.symbols if "grace" in s.text} == {(1, 1, 1), (1, 1, 3)}
+    voices = line((0, 4, 60), (0, 0.9, 72), (0.9, 0.1, 71), (1, 1, 70), (2, 2, 71))  # B natural, then flat, then not
+    found = score(voices, EVEN, key=Key(5, "major"))
+    shown = [(n.findtext("pitch/step"), n.findtext("accidental")) for n in found.root.iter("note")]
+    assert shown[1:4] == [("B", "natural"), ("B", "flat"), ("B", "natural")]
+    thirds = [(i / 3, 1 / 3 - (0.1 if i == 3 else 0), 72) for i in range(6)]
+    found = score(line(*thirds, (4 / 3 - 0.1, 0.1, 74), (2, 2, 72)), EVEN)
+    assert graces(found) == [(Fraction(4, 3), "D5")]
+    assert len(found.root.findall(".//tuplet")) == 4
 
 
 def test_no_notes() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from basic_transcribe import picture
 from basic_transcribe.errors import UsageError
+from basic_transcribe.musicxml import notes_to_musicxml
 from basic_transcribe.types import Beats, Note, PitchBend, Posteriors
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra plot")
@@ -130,6 +131,32 @@ def test_spectrogram_rows_join() -> None:
     whole = picture.spectrogram(sound, RATE, 48, 72, 0, 6, 600)
     halves = [picture.spectrogram(sound, RATE, 48, 72, start, start + 3, 300) for start in (0, 3)]
     np.testing.assert_allclose(np.concatenate(halves, axis=1), whole, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("first", "downbeat", "per_bar"),
+    [
+        (0, 0, 4),
+        (9, 0, 4),
+        (8.97, 0, 4),
+        (11, 0, 4),
+        (10.9, 1, 4),
+        (6, 0, 4),
+        (5, 0, 4),
+        (0, 2, 3),
+        (0.5, 1, 3),
+        (3.1, 1, 3),
+    ],
+)
+def test_bars_have_the_numbers_of_the_score(first: float, downbeat: int, per_bar: int) -> None:
+    beats = Beats(tuple(0.5 * np.arange(40)), per_bar, downbeat)
+    later = downbeat + per_bar * 6
+    notes = [Note(place / 2, place / 2 + 0.4, pitch, 80, 0.9) for place, pitch in ((first, 60), (later, 62))]
+    root = ElementTree.fromstring(notes_to_musicxml(notes, beats=beats))
+    (number,) = (m.get("number") for m in root.iter("measure") if "D" in [step.text for step in m.iter("step")])
+    axes = picture.figure(notes, 15, beats=beats).axes[0]
+    assert {text.xy[0]: text.get_text() for text in axes.texts}[later / 2] == number
+    assert min(int(text.get_text()) for text in axes.texts) == 1
 
 
 def test_beats_and_bars() -> None:

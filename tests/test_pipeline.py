@@ -226,6 +226,14 @@ def test_it_is_said_that_notes_became_one(result: Transcription) -> None:
     assert (len(fine.notes), fine.warnings) == (len(result.notes), result.warnings)
 
 
+def test_it_is_said_that_a_grid_made_chords_of_a_melody(result: Transcription) -> None:
+    click = Beats(tuple(0.5 * i for i in range(15)))
+    melody = replace(result, notes=tuple(Note(i / 4, i / 4 + 0.2, 60 + i, 80, 0.9) for i in range(20)))
+    said = "10 of 20 notes came to the same place of the grid as others played before them; give a finer grid"
+    assert melody.shaped(ShapeSettings(quantize=Fraction(1, 4)), click).warnings[-1].startswith(said)
+    assert melody.shaped(ShapeSettings(quantize=Fraction(1, 8)), click).warnings == result.warnings
+
+
 def test_a_bar_that_was_asked_for_is_missed_where_there_is_no_beat(transcriber: Transcriber) -> None:
     found = transcriber.transcribe(np.zeros(4 * RATE, np.float32), RATE, beats=BeatSettings(first_bar=1.25))
     assert found.beats is None

@@ -120,6 +120,29 @@ def test_notes_that_the_grid_makes_one_are_counted() -> None:
     assert shape(eighths, ShapeSettings(legato=100), click).joined == 0
 
 
+def test_notes_that_a_coarse_grid_makes_a_chord_are_counted() -> None:
+    click = Beats(tuple(0.5 * i for i in range(9)))
+    melody = [Note(0.25 * i, 0.25 * i + 0.2, 60 + i, 80, 0.9) for i in range(8)]
+    assert shape(melody, ShapeSettings(quantize=Fraction(1, 4)), click).gathered == 4
+    assert shape(melody, ShapeSettings(quantize=Fraction(1, 4), strength=0.5), click).gathered == 0
+    assert shape(melody, ShapeSettings(quantize=Fraction(1, 8)), click).gathered == 0
+    assert shape([], ShapeSettings(quantize=Fraction(1, 8)), click).gathered == 0
+    repeated = [replace(note, pitch=60) for note in melody]
+    assert shape(repeated, ShapeSettings(quantize=Fraction(1, 4)), click).gathered == 0  # they are joined
+
+
+def test_strummed_chords_and_ornaments_are_not_counted_as_gathered() -> None:
+    click = Beats(tuple(0.5 * i for i in range(9)))
+    strummed = [Note(beat + 0.02 * i, beat + 0.9, 40 + 5 * i, 80, 0.9) for beat in range(4) for i in range(6)]
+    graced = [
+        note
+        for beat in range(4)
+        for note in (Note(beat + 0.42, beat + 0.5, 71, 80, 0.9), Note(beat + 0.5, beat + 1, 72, 80, 0.9))
+    ]
+    for notes in (strummed, graced):
+        assert shape(notes, ShapeSettings(quantize=Fraction(1, 4)), click).gathered == 0
+
+
 @EXAMPLES
 @given(music(), st.data(), st.sampled_from(["scale", "legato", "staccato", "polyphony"]))
 def test_a_limit_that_is_kept_changes_nothing_more(notes: list[Note], data: st.DataObject, name: str) -> None:
