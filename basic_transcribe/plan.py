@@ -187,7 +187,10 @@ class _Found:
 
 @dataclass(slots=True)
 class _Search:
-    """Collects recordings; each folder once, however many names lead to it, and so each name of a file in a folder."""
+    """Collects recordings; each file and folder once, however many names lead to it.
+
+    Names of a file that a list gives outputs, links to it, are recordings of their own.
+    """
 
     choice: Choice
     lists: bool = False
@@ -245,9 +248,12 @@ class _Search:
     def file(self, found: _Found, status: os.stat_result) -> None:
         self.idle = {glob for glob in self.idle if not _fits(found.relative, glob)}
         place = _place(found.source, status)
-        if self.choice.matches(found.relative) and self.new(found.label, place):
+        identity = place[-1]
+        if self.choice.matches(found.relative) and self.new(found.label, identity if found.output is None else place):
             self.found.append(found)
-            self.inputs.add(place[-1])
+            for key in (identity, place):
+                self.seen.setdefault(key, found.label)
+            self.inputs.add(identity)
 
     def walk(self, root: Path, status: os.stat_result) -> None:
         if not self.new(str(root), _identity(root, status)):
