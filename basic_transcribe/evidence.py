@@ -19,6 +19,8 @@ TRIANGLE_MASS = 2.0
 CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
+# What an onset one or two octaves below takes away from the evidence for a note: much of what begins there is its partial.
+OCTAVE = 0.15
 LEAST_OFFSET = 0.1  # mass of an end that is considered
 SHORTEST = 5  # frames from an onset to an end
 SUPPORT = 9  # frames from an onset over which note and contour posteriors support it
@@ -70,6 +72,17 @@ def _mean_ahead(rows: NDArray[np.intp], values: Callable[[NDArray[np.intp]], Flo
             short = total / np.float32(SHORTEST)
     best: Float32 = np.maximum(short, total / np.float32(SUPPORT))
     return best
+
+
+def octaves_below(p: Posteriors, masses: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
+    """The greater mass one and two octaves below each of these places, of notes as loud at least; 0 without one."""
+    below: Float32 = np.zeros(len(rows), np.float32)
+    level = level_at(p, rows, pitches)
+    for octave in (12, 24):
+        lower = np.maximum(pitches - octave, 0)
+        partial = (pitches >= octave) & (level_at(p, rows, lower) >= level)
+        below = np.maximum(below, np.where(partial, masses[rows, lower], np.float32(0)))
+    return below
 
 
 def peaks(x: Float32) -> NDArray[np.bool_]:

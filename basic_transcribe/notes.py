@@ -20,6 +20,7 @@ from .evidence import (
     CENTRE,
     LEAST_OFFSET,
     LEAST_ONSET,
+    OCTAVE,
     SHORTEST,
     SPREAD,
     SUPPORT,
@@ -29,6 +30,7 @@ from .evidence import (
     end_by,
     level_at,
     mass,
+    octaves_below,
     peaks_at,
     pitch_range,
     silence,
@@ -38,6 +40,7 @@ from .evidence import (
 from .types import Float32, Note, Posteriors, TrackerSettings
 
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
+CLEAR, LASTING = 0.8, 86  # an end is none if the note posterior then stays at CLEAR for so many frames
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
 OFFSET, ONSET = range(2)
 
@@ -65,6 +68,8 @@ class _Open(bends.Begun):
     silent_from: int | None = None
     offset_mass: float = 0.0  # of the strongest end so far
     offset_frame: int = 0
+    heard_to: int = 0
+    unclear: int = 0  # last frame at which the note posterior was below CLEAR
 
 
 class NoteTracker:
@@ -97,7 +102,7 @@ class NoteTracker:
         self._open: dict[int, _Open] = {}
         if begun:
             known = (begun.pitch, begun.frame, begun.onset, begun.velocity, begun.confidence, begun.contour)
-            self._open[begun.pitch] = _Open(*known, read_to=first)
+            self._open[begun.pitch] = _Open(*known, read_to=first, heard_to=first)
         self._ended: dict[int, float] = {}  # by pitch, when its last note ended
 
     @property
@@ -165,6 +170,7 @@ class NoteTracker:
             current = self._open.get(event.pitch)
             if current is not None:
                 end = end_of(event.pitch, current)
+                self._outlive(current, min(end, start + event.row), p)
                 if event.kind == OFFSET:
                     frame = start + event.row
                     if event.mass > current.offset_mass and current.frame + SHORTEST <= frame < end + GAP:
@@ -180,6 +186,7 @@ class NoteTracker:
                 self._begin(event, p)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
+            self._outlive(current, min(end, limit), p)
             if end + GAP < limit:
                 ended.append(self._close(pitch, end, p))
             else:
@@ -215,6 +222,7 @@ class NoteTracker:
             if kind == ONSET:
                 support, clarity = support_at(p.note, rows, pitches), clarity_at(p, rows, pitches)
                 evidence = (masses[rows, pitches] + support + clarity) / np.float32(3)
+                evidence = evidence - np.float32(OCTAVE) * octaves_below(p, masses, rows, pitches)
                 chosen = evidence >= self._limits.onset_threshold
                 rows, pitches, evidence = rows[chosen], pitches[chosen], evidence[chosen]
                 fraction, level = between_frames(p.onset, rows, pitches), level_at(p, rows, pitches)
@@ -230,7 +238,19 @@ class NoteTracker:
         frame = self._start + event.row
         onset = max(self._onset(event, p), self._ended.get(event.pitch, self._first / p.frame_rate))
         loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
-        self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
+        self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame, heard_to=frame)
+
+    def _outlive(self, note: _Open, end: int, p: Posteriors) -> None:
+        """Listen to a note up to absolute frame ``end``; forget its likeliest end if it sounds on clearly."""
+        if end <= note.heard_to:
+            return
+        first = note.heard_to - self._start
+        unclear = note.heard_to + np.flatnonzero(p.note[first : end - self._start, note.pitch] < CLEAR)
+        for frame in (*unclear.tolist(), end):
+            if frame - 1 - max(note.unclear, note.offset_frame - 1) >= LASTING:
+                note.offset_mass, note.offset_frame = 0.0, 0
+            note.unclear = frame if frame < end else note.unclear
+        note.heard_to = end
 
     def _read_contour(self, note: _Open, end: int, p: Posteriors) -> None:
         """Follow the contour up to absolute frame ``end``."""

@@ -299,6 +299,16 @@ def test_a_note_ends_at_its_likeliest_offset() -> None:
     assert len(note.bend.semitones) == pytest.approx((note.offset - note.onset) * RATE, abs=1)
 
 
+@pytest.mark.parametrize(("clear", "end"), [(85, 60), (86, 260)])
+def test_an_end_is_none_if_the_note_is_clearly_heard_after_it(clear: int, end: int) -> None:
+    p = empty(300)
+    draw(p, 10, 260, 62, note=0.7)
+    p.note[60 : 60 + clear, 2] = 0.9
+    p.offset[59:62, 2] = 0.4, 0.8, 0.4
+    (note,) = track_notes(p, SETTINGS)
+    assert note.offset == pytest.approx(end / RATE)
+
+
 @pytest.mark.parametrize(("after", "end"), [(2, 60), (4, 60), (5, 25), (20, 40)])
 def test_a_note_does_not_end_as_soon_as_it_begins(after: int, end: int) -> None:
     p = empty(100)
@@ -451,6 +461,25 @@ def test_a_note_too_short_for_the_whole_support_is_supported_by_its_own_length()
     for start in range(20, 80, 12):
         draw(p, start, start + 5, 62, onset=0.45, note=0.8)
     assert [pitch for _, _, pitch in keys(track_notes(p, SETTINGS))] == [62] * 5
+
+
+@pytest.mark.parametrize(("lower", "louder", "found"), [(48, True, 1), (60, True, 1), (60, False, 2), (59, True, 2)])
+def test_a_note_an_octave_or_two_above_one_as_loud_needs_clearer_evidence(lower: int, louder: bool, found: int) -> None:
+    blank = empty(100)
+    wide = (100, 30)
+    p = replace(
+        blank,
+        lowest_pitch=48,
+        **{name: np.zeros(wide, np.float32) for name in ("onset", "note", "offset")},
+        level=np.full(wide, -20, np.float32),
+        contour=np.zeros((100, 30 * BINS), np.float32),
+    )
+    for pitch, strength in ((72, 0.6), (lower, 0.9)):
+        column = pitch - 48
+        p.note[20:60, column] = p.contour[20:60, column * BINS + 1] = strength
+        p.onset[18:23, column] = strength * np.array([0.2, 0.5, 1, 0.5, 0.2])
+    p.level[:, lower - 48] += 0 if louder else -3
+    assert len(track_notes(p, replace(SETTINGS, onset_threshold=0.55))) == found
 
 
 def test_golden_notes() -> None:

@@ -101,7 +101,8 @@ export function inventedPosteriors(seed: number, frames: number, pitches: number
   const { onset, note, offset, contour, done } = canvas(dice, frames, pitches, bins, 0.3);
   for (let n = 0; n < Math.floor((frames * pitches) / 200); n++) {
     const [pitch, start] = [dice.below(pitches), dice.below(frames)];
-    const end = Math.min(frames - 1, start + 4 + dice.below(60));
+    const held = dice.below(8) === 0; // and clearly heard: ends of others within it are none
+    const end = Math.min(frames - 1, start + 4 + dice.below(60) + (held ? 150 : 0));
     const [strength, bend] = [0.4 + 0.6 * dice.throw(), dice.below(3) - 1];
     for (let k = -2; k <= 2; k++) {
       for (const [array, at] of [[onset, start + k], [offset, end + k]] as const) {
@@ -111,7 +112,7 @@ export function inventedPosteriors(seed: number, frames: number, pitches: number
       }
     }
     for (let frame = start; frame < end; frame++) {
-      note[frame * pitches + pitch] = strength * (0.7 + 0.3 * dice.throw());
+      note[frame * pitches + pitch] = Math.max(strength * (0.7 + 0.3 * dice.throw()), held ? 0.85 : 0);
       const centre = pitch * bins + (bins >> 1) + (frame > (start + end) / 2 ? bend : 0);
       for (let k = -1; k <= 1; k++) {
         if (centre + k < 0 || centre + k >= pitches * bins) continue;

@@ -136,14 +136,15 @@ def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Post
     arrays = canvas(dice, frames, pitches, bins, 0.3)
     for _ in range(frames * pitches // 200):
         pitch, start = dice.below(pitches), dice.below(frames)
-        end = min(frames - 1, start + 4 + dice.below(60))
+        held = dice.below(8) == 0  # and clearly heard: ends of others within it are none
+        end = min(frames - 1, start + 4 + dice.below(60) + 150 * held)
         strength, bend = 0.4 + 0.6 * dice.throw(), dice.below(3) - 1
         for k in range(-2, 3):
             for name, at in (("onset", start + k), ("offset", end + k)):
                 if 0 <= at < frames:
                     arrays[name][at, pitch] = max(arrays[name][at, pitch], strength * (1 - abs(k) / 3))
         for frame in range(start, end):
-            arrays["note"][frame, pitch] = strength * (0.7 + 0.3 * dice.throw())
+            arrays["note"][frame, pitch] = max(strength * (0.7 + 0.3 * dice.throw()), 0.85 * held)
             centre = pitch * bins + bins // 2 + (bend if frame > (start + end) / 2 else 0)
             for k in range(-1, 2):
                 if 0 <= centre + k < pitches * bins:

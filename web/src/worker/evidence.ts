@@ -15,6 +15,8 @@ const CENTRE = 2;
 const SPREAD = 3;
 const TIE = 1e-3;
 const LEAST_ONSET = 0.3;
+// What an onset one or two octaves below takes away from the evidence for a note: much of what begins there is its partial.
+const OCTAVE = 0.15;
 export const SHORTEST = 5; // frames from an onset to an end
 export const SUPPORT = 9;
 // Velocity: 127 at this level (dB relative to full scale), and so many steps a dB below it.
@@ -153,7 +155,8 @@ export class EventFinder {
           this.events.add(frame, pitch, OFFSET, offset[i]!, offset[i]!);
         }
         if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, pitches)) {
-          const evidence = fround(fround(fround(onset[i]! + this.#support(i)) + this.#clarity(row, pitch)) / 3);
+          const sum = fround(fround(fround(onset[i]! + this.#support(i)) + this.#clarity(row, pitch)) / 3);
+          const evidence = fround(sum - fround(OCTAVE_32 * this.#octavesBelow(onset, row, pitch)));
           this.#describe(this.events.add(frame, pitch, ONSET, onset[i]!, evidence), row, pitch, this.#rows.onset);
         }
         if (stroke[i]! >= LEAST_ONSET_32 && isPeak(stroke, i, pitches)) {
@@ -182,6 +185,19 @@ export class EventFinder {
       for (let bin = 1; bin < bins; bin++) best = Math.max(best, contour[first + bin]!);
       return best;
     });
+  }
+
+  /** The greater mass one and two octaves below a place, of notes as loud at least; 0 without one. */
+  #octavesBelow(onset: Float32Array, row: number, pitch: number): number {
+    const level = this.#levelAt(row, pitch);
+    let below = 0;
+    for (const octave of [12, 24]) {
+      const lower = pitch - octave;
+      if (lower >= 0 && this.#levelAt(row, lower) >= level) {
+        below = Math.max(below, onset[row * this.#grid.pitches + lower]!);
+      }
+    }
+    return below;
   }
 
   /** Fill in when exactly, by an onset posterior, and how loud, a note begins in a row. */
@@ -245,6 +261,7 @@ export function columnsOfLine(pitches: number): Columns {
 }
 
 const LEAST_ONSET_32 = fround(LEAST_ONSET);
+const OCTAVE_32 = fround(OCTAVE);
 const LEAST_OFFSET_32 = fround(LEAST_OFFSET);
 const TIE_32 = fround(TIE);
 const WHOLE_32 = fround(1 + TIE);

@@ -6,6 +6,8 @@ import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, velocityOf, type Events } from 
 import type { FullSettings, Recording, Span } from './recording.ts';
 
 const GAP = 4; // frames the note posterior must stay low for the note to be over: shorter dips are bridged
+const CLEAR = Math.fround(0.8); // an end is none if the note posterior then stays at CLEAR for LASTING frames
+const LASTING = 86;
 
 /** A note that has begun, how far it has been looked at, and where it may end. */
 interface Open extends Begun {
@@ -17,6 +19,9 @@ interface Open extends Begun {
   /** Strongest end so far. */
   offsetMass: number;
   offsetFrame: number;
+  /** Row up to which it has been listened to, and the last one before in which it was not clearly heard. */
+  heardTo: number;
+  unclear: number;
 }
 
 /** Follows a recording while it is read, or afterwards. */
@@ -67,6 +72,7 @@ export class NoteTracker {
     }
     for (const [pitch, current] of this.#open) {
       const end = this.#endOf(pitch, current, limit);
+      this.#outlive(pitch, current, Math.min(end, limit));
       if (end + GAP < limit) this.#close(pitch, current, end);
     }
     return this.#finished;
@@ -79,6 +85,7 @@ export class NoteTracker {
     const current = this.#open.get(pitch);
     if (current !== undefined) {
       const end = this.#endOf(pitch, current, limit);
+      this.#outlive(pitch, current, Math.min(end, frame));
       if (kind === OFFSET) {
         const inside = current.frame + SHORTEST <= frame && frame < end + GAP;
         if (inside && events.mass[i]! > current.offsetMass) {
@@ -116,7 +123,17 @@ export class NoteTracker {
 
   /** Follow a note, which may be over from a row on. */
   #follow(begun: Begun, row: number): void {
-    this.#open.set(begun.pitch, { ...begun, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
+    const heard = { heardTo: begun.frame, unclear: 0 };
+    this.#open.set(begun.pitch, { ...begun, ...heard, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
+  }
+
+  /** Listen to a note up to row `end`; forget its likeliest end if it sounds on clearly. */
+  #outlive(pitch: number, note: Open, end: number): void {
+    const { note: posterior } = this.#recording;
+    for (; note.heardTo < end; note.heardTo++) {
+      if (posterior.at(note.heardTo, pitch) < CLEAR) note.unclear = note.heardTo;
+      else if (note.heardTo - Math.max(note.unclear, note.offsetFrame - 1) >= LASTING) note.offsetMass = note.offsetFrame = 0;
+    }
   }
 
   /** Row from which on an open note is silent; infinite if it is not known to be before `limit`. */
