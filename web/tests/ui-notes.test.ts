@@ -109,7 +109,7 @@ test('scale and grid leave alone what was moved by hand, and go on shaping what 
   ]);
 });
 
-test('a note drawn over others wins: they end where it begins, or give way', () => {
+test('a note drawn over others wins: they end where it begins, or begin where it ends', () => {
   const drawn = { ...note(1, 2, 60), id: 'n1', pinned: true };
   const found = [note(0.5, 1.5, 60), note(1.6, 2.5, 60), note(1, 2, 62)];
   const notes = compose(found, { kept: [drawn], removed: [] });
@@ -117,7 +117,62 @@ test('a note drawn over others wins: they end where it begins, or give way', () 
     [0.5, 1, 60],
     [1, 2, 60],
     [1, 2, 62],
+    [2, 2.5, 60],
   ]);
+});
+
+test('a note that is moved onto another of its pitch takes the place that it needs, and gives it back', () => {
+  const found = [note(1, 2, 60), note(3, 4, 60), note(3, 4, 61)];
+  const times = (editor: Editor): number[][] =>
+    editor.notes.notes.filter(({ pitch }) => pitch === 60).map(({ onset, offset }) => [onset, offset]);
+  const places: [number, number[][]][] = [
+    [1.5, [[2.5, 3.5], [3.5, 4]]],
+    [2.5, [[3, 3.5], [3.5, 4.5]]],
+    [4, [[3, 4], [5, 6]]],
+  ];
+  for (const changedBefore of [false, true]) {
+    const editor = editorWith(found);
+    // What was changed by hand before gives way as what was found does.
+    if (changedBefore) editor.replace([[editor.notes.notes[1], { ...found[1], velocity: 90 }]], 'move');
+    const before = times(editor);
+    let at = 0;
+    for (const [by, expected] of places) {
+      const first = editor.notes.notes.find((n) => n.offset - n.onset === 1 && n.onset === 1 + at);
+      assert.ok(first);
+      assert.equal(editor.replace([[first, movedNote(first, by - at, 0)]], 'move'), 0);
+      assert.deepEqual(times(editor), expected);
+      at = by;
+    }
+    for (const _ of places) editor.undo();
+    assert.deepEqual(times(editor), before);
+  }
+  // What gave way goes on doing so when it is made louder.
+  const louder = editorWith(found);
+  for (const [i, by] of [[1, -0.5], [0, 1]]) {
+    const one = louder.notes.notes[i];
+    louder.replace([[one, movedNote(one, by, 0)]], 'move');
+  }
+  assert.deepEqual(times(louder), [[2, 3], [3, 3.5]]);
+  louder.setVelocity([[louder.notes.notes[1], 100]]);
+  assert.deepEqual(times(louder), [[2, 3], [3, 3.5]]);
+  // Of two that come to lie on each other one is left, and it is said.
+  const editor = editorWith(found);
+  assert.equal(editor.replace([[editor.notes.notes[2], movedNote(editor.notes.notes[2], 0, -1)]], 'move'), 1);
+  assert.equal(editor.add(note(0.5, 2.5, 60), true), 1);
+  editor.undo();
+  editor.undo();
+  assert.equal(editor.notes.notes.length, 3);
+});
+
+test('a note is stretched as far as its neighbours', () => {
+  const editor = editorWith([note(1, 2, 60), note(2.5, 3, 61), note(3, 3.2, 60), note(5, 6, 60)]);
+  const [, , middle] = editor.notes.notes;
+  const longer = stretchedNote(middle, 0.5, 9, editor.notes.room(middle));
+  assert.deepEqual([longer.onset, longer.offset], [2, 5]);
+  assert.equal(editor.replace([[middle, longer]], 'stretch'), 0);
+  assert.equal(editor.notes.notes.length, 4);
+  assert.deepEqual(editor.notes.room(note(0.1, 0.2, 60)), [0, 1]);
+  assert.deepEqual(editor.notes.room(note(7, 8, 60)), [6, Infinity]);
 });
 
 test('notes that grid or scale made one are deleted, moved and made softer as one', () => {

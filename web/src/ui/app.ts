@@ -424,10 +424,13 @@ export function startApp(tools: Tools): void {
     const first = notes.notes[notes.firstFrom(roll.view.start)] ?? notes.notes[0] ?? null;
     goTo(focused ? neighbour(notes.notes, focused, direction) : first, extend);
   };
+  const tellCovered = (covered: number): void => {
+    if (covered) tell(`${count(covered, 'note')} of the same pitch lay there and gave way; undo brings back what was.`);
+  };
   const change = (label: string, edit: (note: RollNote) => Note): void => {
     const chosen = editor.chosenNotes;
     if (phase !== 'ready' || !chosen.length) return;
-    editor.replace(chosen.map((note) => [note, edit(note)] as const), label, label);
+    tellCovered(editor.replace(chosen.map((note) => [note, edit(note)] as const), label, label));
     const note = editor.focused ?? editor.chosenNotes[0];
     if (note) {
       roll.setView(revealing(roll.view, note.onset, note.pitch));
@@ -443,7 +446,8 @@ export function startApp(tools: Tools): void {
   };
   const stretch = (seconds: number): void =>
     change('stretch', (note) => {
-      return stretchedNote(note, note.onset, Math.max(note.onset + SHORTEST, note.offset + seconds));
+      const end = Math.max(note.onset + SHORTEST, note.offset + seconds);
+      return stretchedNote(note, note.onset, end, editor.notes.room(note));
     });
   const louder = (by: number): void => {
     const chosen = editor.chosenNotes;
@@ -490,8 +494,8 @@ export function startApp(tools: Tools): void {
       const note = editor.focused;
       if (note) say(spoken(note));
     },
-    replace: (pairs, label) => editor.replace(pairs, label),
-    draw: (note) => editor.add(tuned(note), true),
+    replace: (pairs, label) => tellCovered(editor.replace(pairs, label)),
+    draw: (note) => tellCovered(editor.add(tuned(note), true)),
     accept,
     seek: (time) => {
       if (phase === 'ready') transport.seek(time);

@@ -6,7 +6,7 @@
  */
 
 import type { Bend, Note } from '../engine/types.ts';
-import { NoteIndex } from './index.ts';
+import { NoteIndex, bisect } from './index.ts';
 
 /** A note as it is drawn, played and saved. */
 export interface RollNote extends Note {
@@ -37,6 +37,7 @@ export interface Removal {
 }
 
 export interface Edits {
+  /** The one changed last is the last: those before give way to it. */
   readonly kept: readonly KeptNote[];
   readonly removed: readonly Removal[];
 }
@@ -66,18 +67,18 @@ export function compose(
 ): RollNote[] {
   const loose: RollNote[] = [];
   const pinned: RollNote[] = [];
-  for (const note of edits.kept) {
-    (note.pinned ? pinned : loose).push(rollNote(note, note.id, true));
-  }
-  const accepted = loose.length > 0;
   const removed = byPitch(edits.removed);
   for (const note of found) {
     if (!removed.get(note.pitch)?.some((removal) => takes(removal, note))) {
       loose.push(rollNote(note, foundId(note), false));
     }
   }
+  const unchanged = loose.length;
+  for (const note of edits.kept) {
+    (note.pinned ? pinned : loose).push(rollNote(note, note.id, true));
+  }
   // What the tracker and `shape` return is in order by itself.
-  const tidy = accepted ? untangled(loose) : loose;
+  const tidy = loose.length > unchanged ? untangled(loose) : loose;
   const shaped = withJoined(shape(tidy), tidy, shape);
   return pinned.length ? untangled([...shaped, ...pinned]) : shaped;
 }
@@ -124,18 +125,23 @@ function byPitch<T extends { pitch: number }>(items: readonly T[]): Map<number, 
   return groups;
 }
 
-/** Sorted notes without overlaps on a pitch. What was done by hand goes before what was found; else the later note cuts. */
+/**
+ * Sorted notes without overlaps on a pitch. Of two the later in the list stays as it is, which is the one changed last:
+ * the other ends where it begins, or begins where it ends, and is gone only if nothing is left of it.
+ */
 function untangled(notes: RollNote[]): RollNote[] {
   const result: RollNote[] = [];
   for (const group of byPitch(notes).values()) {
-    group.sort((a, b) => a.onset - b.onset);
     const line: RollNote[] = [];
-    for (const note of group) {
-      const last = line.at(-1);
-      if (!last || note.onset >= last.offset - 1e-9) line.push(note);
-      else if (last.edited && !note.edited) continue;
-      else if (note.onset - last.onset < SHORTEST) line[line.length - 1] = note;
-      else line.splice(-1, 1, { ...last, ...ending(last, note.onset) }, note);
+    for (const note of group.reverse()) {
+      let { onset } = note;
+      let place = bisect(line.length, (i) => line[i].offset > onset + 1e-9);
+      const begun = (other: RollNote): boolean => other.onset < Math.min(onset + SHORTEST, note.offset) - 1e-9;
+      for (; place < line.length && begun(line[place]); place++) onset = line[place].offset;
+      const next = line[place]?.onset ?? Infinity;
+      const offset = note.offset > next + 1e-9 ? next : note.offset;
+      if (onset === note.onset && offset === note.offset) line.splice(place, 0, note);
+      else if (offset - onset >= SHORTEST) line.splice(place, 0, cutNote(note, onset, offset));
     }
     result.push(...line);
   }
@@ -144,9 +150,9 @@ function untangled(notes: RollNote[]): RollNote[] {
 
 // ---------------------------------------------------------------- one note
 
-/** The times of a note that ends earlier, and its bend. */
-function ending(note: Note, offset: number): Pick<Note, 'offset' | 'bend'> {
-  return { offset, bend: note.bend && cutBend(note.bend, -Infinity, offset) };
+/** The note between two times within it, and its bend. */
+function cutNote<T extends Note>(note: T, onset: number, offset: number): T {
+  return { ...note, onset, offset, bend: note.bend && cutBend(note.bend, onset, offset) };
 }
 
 function cutBend(bend: Bend, from: number, to: number): Bend {
@@ -175,11 +181,11 @@ export function movedNote<T extends Note>(note: T, seconds: number, semitones: n
   return { ...note, onset: note.onset + by, offset: note.offset + by, pitch, bend };
 }
 
-/** The note with other ends; what lies outside of them is cut off its bend. */
-export function stretchedNote<T extends Note>(note: T, onset: number, offset: number): T {
-  const from = Math.max(0, Math.min(onset, offset - SHORTEST));
-  const to = Math.max(offset, from + SHORTEST);
-  return { ...note, onset: from, offset: to, bend: note.bend && cutBend(note.bend, from, to) };
+/** The note with other ends, which stop at its neighbours; what lies outside of them is cut off its bend. */
+export function stretchedNote<T extends Note>(note: T, onset: number, offset: number, room = [0, Infinity]): T {
+  const end = Math.min(offset, room[1]);
+  const from = Math.max(room[0], Math.min(onset, end - SHORTEST));
+  return cutNote(note, from, Math.max(end, from + SHORTEST));
 }
 
 export function clampVelocity(velocity: number): number {
@@ -204,13 +210,17 @@ export function replaceNotes(edits: Edits, pairs: readonly (readonly [RollNote, 
 /** Give notes other velocities; scale and grid go on shaping those that they shaped. */
 export function revalueNotes(edits: Edits, pairs: readonly (readonly [RollNote, number])[]): Edits {
   const pinned = new Set(edits.kept.filter((note) => note.pinned).map((note) => note.id));
-  return exchanged(
+  const revalued = exchanged(
     edits,
     pairs.flatMap(([note, velocity]) =>
       members(note).map((one) => [{ ...one, joined: [] }, { ...one.raw, velocity: clampVelocity(velocity) }] as const),
     ),
     (note) => pinned.has(note.id),
   );
+  // It changes no times: a note that gave way to another goes on doing so.
+  const places = new Map(edits.kept.map(({ id }, place) => [id, place]));
+  const place = ({ id }: KeptNote): number => places.get(id) ?? places.size;
+  return { ...revalued, kept: [...revalued.kept].sort((a, b) => place(a) - place(b)) };
 }
 
 function exchanged(

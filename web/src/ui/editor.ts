@@ -179,13 +179,17 @@ export class Editor {
     return notes.length;
   }
 
-  /** Notes in place of others; they are chosen, if those were. What stays as it was, or is gone by now, is left out. */
-  replace(pairs: readonly (readonly [RollNote, Note])[], label: string, merge: string | null = null): void {
+  /**
+   * Notes in place of others; they are chosen, if those were. What stays as it was, or is gone by now, is left out.
+   * Returns how many others are gone, being wholly covered.
+   */
+  replace(pairs: readonly (readonly [RollNote, Note])[], label: string, merge: string | null = null): number {
     const there = new Set(this.composed.notes.map((note) => note.id));
     const changed = pairs.filter(([old, note]) => there.has(old.id) && !sameNote(old, note));
-    if (!changed.length) return;
+    if (!changed.length) return 0;
     this.rename(changed.map(([note]) => note));
     this.commitEdits(replaceNotes(this.doc.edits, changed), `${label} ${count(changed.length, 'note')}`, merge);
+    return Math.max(0, there.size - this.composed.notes.length);
   }
 
   setVelocity(pairs: readonly (readonly [RollNote, number])[]): void {
@@ -194,10 +198,13 @@ export class Editor {
     this.commitEdits(revalueNotes(this.doc.edits, pairs), `velocity of ${count(pairs.length, 'note')}`, 'velocity');
   }
 
-  add(note: Note, pinned: boolean): void {
+  /** Add a note; returns how many others are gone, being wholly covered. */
+  add(note: Note, pinned: boolean): number {
+    const before = this.composed.notes.length;
     const id = `n${++this.serial}`;
     [this.chosen, this.focus] = [new Set([id]), id];
     this.commitEdits(addNote(this.doc.edits, note, id, pinned), pinned ? 'draw a note' : 'accept a note');
+    return Math.max(0, before + 1 - this.composed.notes.length);
   }
 
   discardEdits(): void {

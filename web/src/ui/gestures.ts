@@ -249,6 +249,7 @@ export class Gestures {
     const chosen = scene.notes.notes.filter((n) => (was ? scene.selected.has(n.id) : n === note));
     const [x0, y0] = [event.offsetX, event.offsetY];
     const [from, fromPitch] = [timeAt(this.roll.view, x0), pitchAt(this.roll.view, y0)];
+    const rooms = new Map(part === 'body' ? [] : chosen.map((n) => [n, scene.notes.room(n)]));
     let pairs: (readonly [RollNote, RollNote])[] = [];
     let heard = note.pitch;
     let alone = !was && toggle; // chosen only once it is dragged: a click would add it to the others
@@ -265,8 +266,9 @@ export class Gestures {
       if (grid && seconds !== 0) seconds = snapped(edge + seconds, grid) - edge;
       const [by, up] = heldShift(chosen, seconds, semitones);
       pairs = chosen.map((n) => {
-        if (part === 'start') return [n, stretchedNote(n, n.onset + seconds, n.offset)];
-        if (part === 'end') return [n, stretchedNote(n, n.onset, Math.max(n.onset + SHORTEST, n.offset + seconds))];
+        if (part === 'start') return [n, stretchedNote(n, n.onset + seconds, n.offset, rooms.get(n))];
+        const end = Math.max(n.onset + SHORTEST, n.offset + seconds);
+        if (part === 'end') return [n, stretchedNote(n, n.onset, end, rooms.get(n))];
         return [n, movedNote(n, by, up)];
       });
       this.roll.set({ ghosts: pairs.map(([, ghost]) => ghost), hovered: null });

@@ -36,6 +36,15 @@ export class NoteIndex<T extends Note> {
     }
   }
 
+  /** Seconds from the end of the note before, of the same pitch, to the onset of the one after. */
+  room({ onset, pitch }: Note): [from: number, to: number] {
+    const { notes } = this;
+    let [before, after] = [this.firstFrom(onset) - 1, this.firstFrom(onset)];
+    while (before >= 0 && notes[before].pitch !== pitch) before--;
+    while (after < notes.length && (notes[after].pitch !== pitch || notes[after].onset === onset)) after++;
+    return [notes[before]?.offset ?? 0, notes[after]?.onset ?? Infinity];
+  }
+
   /** The last note that covers a place, give or take some seconds. */
   at(time: number, pitch: number, tolerance = 0): T | null {
     let best: T | null = null;
@@ -49,7 +58,7 @@ export class NoteIndex<T extends Note> {
 }
 
 /** Smallest position below `length` for which a condition holds that, once true, stays true; `length` if none. */
-function bisect(length: number, holds: (i: number) => boolean): number {
+export function bisect(length: number, holds: (i: number) => boolean): number {
   let [low, high] = [0, length];
   while (low < high) {
     const middle = (low + high) >> 1;
