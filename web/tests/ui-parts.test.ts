@@ -6,6 +6,7 @@ import { test } from 'node:test';
 
 import type { Note, Result, TrackerSettings } from '../src/engine/types.ts';
 import { extremes } from '../src/ui/draw.ts';
+import { partAt } from '../src/ui/gestures.ts';
 import { clock, count, fileStem, pitchName, spokenPitch } from '../src/ui/names.ts';
 import { contrast, levelOf, parseHex, ramp } from '../src/ui/palette.ts';
 import { spaced } from '../src/ui/original.ts';
@@ -98,6 +99,20 @@ test('a note on each beat stays on its beat, wherever the first one lies', () =>
     for (const division of ['1/8', '1/16', '1/32']) {
       const moved = quantize(played, beats, parseDivision(division), 1, 0);
       moved.forEach(({ onset }, k) => assert.ok(Math.abs(axis.place(onset) - k) < 1e-9, `${first} ${division} ${k}`));
+    }
+  }
+});
+
+test('a note is stretched at its ends, and a narrow one only moved, also where a finger is beside it', () => {
+  for (const kind of ['mouse', 'touch'] as const) {
+    const parts = (width: number): number[] => {
+      const places = Array.from({ length: 10 * (width + 20) }, (_, i) => i / 10 - 10);
+      return (['start', 'body', 'end'] as const).map((part) => places.filter((x) => partAt(x, width, kind) === part).length / 10);
+    };
+    for (const width of [1, 8, ...(kind === 'touch' ? [12, 20, 35] : [])]) assert.deepEqual(parts(width), [0, width + 20, 0]);
+    for (const width of [36, 40, 50, 300]) {
+      const [start, body, end] = parts(width);
+      assert.ok(body >= width / 3 - 0.2 && start > 10 && Math.abs(start - end) < 0.3, `${kind} ${width}: ${start} ${body} ${end}`);
     }
   }
 });

@@ -51,7 +51,8 @@ interface Press {
 
 const SLOP = { mouse: 3, touch: 8 }; // pixels before a press is a drag
 const REACH = { mouse: 2, touch: 10 }; // pixels beside a note that still hit it
-const EDGE = { mouse: 7, touch: 14 }; // pixels at the ends of a note that stretch it
+const EDGE = { mouse: 7, touch: 14 }; // pixels at the ends of a note that stretch it, a third of it at most
+const NARROW = { mouse: 9, touch: 36 }; // pixels of a note that is only moved: its ends could not be told apart
 const DOUBLE = 350; // milliseconds
 const WHEEL = 0.0022; // zoom for a pixel of the wheel
 const DRAWN = 80; // velocity of a note that is drawn
@@ -60,6 +61,13 @@ const DEFAULT_LENGTH = 0.25; // seconds of a note that is clicked rather than dr
 /** A note that somebody is sure of. */
 export function drawnNote(onset: number, offset: number, pitch: number, velocity = DRAWN): Note {
   return { onset, offset, pitch, velocity, confidence: 1, bend: null };
+}
+
+/** What of a note lies at a place, in pixels from its beginning. */
+export function partAt(place: number, width: number, kind: 'mouse' | 'touch'): Part {
+  if (width < NARROW[kind]) return 'body';
+  const edge = Math.min(EDGE[kind], width / 3);
+  return place < edge ? 'start' : place > width - edge ? 'end' : 'body';
 }
 
 export class Gestures {
@@ -195,10 +203,8 @@ export class Gestures {
       return { note: null, part: 'body', candidate };
     }
     const { x, width } = boxOf(view, note);
-    const edge = Math.min(EDGE[kind], width / 3);
     const stretchable = kind === 'mouse' || scene.selected.has(note.id);
-    const place = event.offsetX - x;
-    const part = !stretchable || width < 9 ? 'body' : place < edge ? 'start' : place > width - edge ? 'end' : 'body';
+    const part = stretchable ? partAt(event.offsetX - x, width, kind) : 'body';
     return { note, part, candidate: null };
   }
 
