@@ -17,6 +17,7 @@ from .types import Beats, Marker, Note, PitchBend, check_kinds
 SCALE_MODES = ("snap", "drop", "mark")
 LOWEST, HIGHEST = 21, 108  # pitches that a note may be moved to
 USEFUL = 0.05  # seconds a note must have sounded to be cut rather than left out
+ASIDE = 0.2  # semitones by which a note must sound off its pitch to be taken to that side; less is no intention
 TAIL = 0.5  # seconds: the less of a note than this is still to come, the sooner it yields
 QUIET, LOUD = 5, 95  # percentiles of the velocities that are moved to the ends of the range
 
@@ -30,8 +31,9 @@ class ShapeSettings:
     scale : str, optional
         Such as ``C minor`` or ``D dorian`` (:func:`keys.parse_scale`).
     scale_mode : str
-        What becomes of notes off the scale. ``snap``: moved to the nearest pitch of the scale, their bends centred
-        on it. ``drop``: left out. ``mark``: kept, and marked with ``off scale F#4``.
+        What becomes of notes off the scale. ``snap``: moved to the nearest pitch of the scale, of two to the one
+        towards which they sound, by 20 cents at least, else to the lower; their bends are centred on it. ``drop``:
+        left out. ``mark``: kept, and marked with ``off scale F#4``.
     legato : float
         Milliseconds, 0 to 10000: notes of one pitch that follow each other more closely than this become one, struck
         again or not.
@@ -224,9 +226,10 @@ def _snap(notes: Sequence[Note], scale: Scale, tuning: float) -> list[Note]:
 
 
 def _moved(note: Note, allowed: Sequence[int], tuning: float) -> Note:
-    """The note on the nearest pitch allowed, of two the one it sounds nearer to, else the lower, its bend centred."""
+    """The note on the nearest pitch allowed, of two the one it sounds towards, else the lower, its bend centred."""
     centre = 0.0 if note.bend is None else float(np.median(note.bend.semitones)) - tuning
-    pitch = min(allowed, key=lambda p: (abs(p - note.pitch), abs(p - note.pitch - centre), p))
+    aside = centre if abs(centre) >= ASIDE else 0.0
+    pitch = min(allowed, key=lambda p: (abs(p - note.pitch), abs(p - note.pitch - aside), p))
     bend = note.bend and replace(note.bend, semitones=note.bend.semitones - np.float32(centre))
     return replace(note, pitch=pitch, bend=bend)
 

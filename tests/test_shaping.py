@@ -286,8 +286,10 @@ def test_staccato_cuts_long_notes_and_their_bends() -> None:
         ("C major", 64, 0.4, 64),
         ("C major", 61, None, 60),
         ("C major", 61, 0.0, 60),
-        ("C major", 61, 0.2, 62),
-        ("C major", 61, -0.2, 60),
+        ("C major", 61, 0.25, 62),
+        ("C major", 61, -0.25, 60),
+        ("C major", 61, 0.15, 60),  # a few cents are no intention
+        ("C major", 61, 0.03, 60),
         ("A minor pentatonic", 66, -0.4, 67),  # the nearest of a gap of three, however bent
         ("A minor pentatonic", 65, 0.4, 64),
         ("D major", 108, None, 107),  # nothing is moved beyond the highest pitch

@@ -6,6 +6,7 @@ import type { Note, ShapeSettings } from './types.ts';
 
 const LOWEST = 21; // pitches that a note may be moved to
 const HIGHEST = 108;
+const ASIDE = 0.2; // semitones by which a note must sound off its pitch to be taken to that side; less is no intention
 const USEFUL = 0.05; // seconds a note must have sounded to be cut rather than left out
 
 /**
@@ -48,13 +49,14 @@ function snap<T extends Note>(notes: T[], scale: Set<number>, tuning: number): T
   return inOrder([...kept, ...last.values()]);
 }
 
-/** The note on the nearest pitch allowed, of two the one it sounds nearer to, else the lower, its bend centred. */
+/** The note on the nearest pitch allowed, of two the one it sounds towards, else the lower, its bend centred. */
 function moved<T extends Note>(note: T, allowed: number[], tuning: number): T {
   const centre = note.bend ? median(note.bend.semitones) - tuning : 0;
+  const aside = Math.abs(centre) >= ASIDE ? centre : 0;
   let [pitch, near, nearer] = [note.pitch, Infinity, Infinity];
   for (const candidate of allowed) {
     const distance = Math.abs(candidate - note.pitch);
-    const sounding = Math.abs(candidate - note.pitch - centre);
+    const sounding = Math.abs(candidate - note.pitch - aside);
     if (distance < near || (distance === near && sounding < nearer)) [pitch, near, nearer] = [candidate, distance, sounding];
   }
   const bend = note.bend && { ...note.bend, semitones: note.bend.semitones.map((value) => value - centre) };
