@@ -95,6 +95,36 @@ test('tempo and first beat are taken as they are typed, or it is said why not', 
   await app.get('quantize').selectOption('1/16');
   assert.equal(await type('first-beat', '0.123'), '0.123');
   await app.get('quantize').selectOption('');
+  // What is typed counts when the file is saved from within the field.
+  const saved = async (tempo) => {
+    await app.get('tempo').fill(tempo);
+    const [download] = await Promise.all([app.page.waitForEvent('download'), app.page.keyboard.press('Control+s')]);
+    const midi = await readFile(await download.path());
+    return 60e6 / midi.readUIntBE(midi.indexOf(Buffer.from([0xff, 0x51, 3])) + 3, 3);
+  };
+  assert.ok(Math.abs((await saved('75')) - 75) < 0.001);
+  await app.page.keyboard.press('Backspace');
+  assert.equal(await app.get('tempo').inputValue(), '7');
+  assert.ok(Math.abs((await saved('120')) - 120) < 0.001);
+});
+
+test('keys are for the menu that has the focus, and for the page again when it was chosen from with the mouse', async () => {
+  const menu = app.get('sound');
+  const draws = () => app.page.locator('input[value=draw]').isChecked();
+  await app.get('stage').focus();
+  await app.page.keyboard.press('ArrowRight');
+  await menu.click();
+  for (const key of ['d', 'Delete']) await app.page.keyboard.press(key);
+  assert.equal(await draws(), false);
+  assert.equal(await app.notes(), found);
+  await app.page.keyboard.press('Escape');
+  await app.get('stage').focus();
+  await menu.click();
+  await menu.selectOption('sustained');
+  await app.page.keyboard.press('d');
+  assert.equal(await draws(), true);
+  await app.page.keyboard.press('v');
+  await menu.selectOption('plucked');
 });
 
 test('dynamics come back when the velocity slider does', async () => {

@@ -13,7 +13,7 @@ import { spaced } from '../src/ui/original.ts';
 import { Session } from '../src/ui/session.ts';
 import type { SessionEvents } from '../src/ui/session.ts';
 import { tappedTempo } from '../src/ui/settings.ts';
-import { keyName } from '../src/ui/shortcuts.ts';
+import { claims, keyName } from '../src/ui/shortcuts.ts';
 import { bendCurve } from '../src/ui/synth.ts';
 import { endTime, firstStretch, nextStretch, positionAt } from '../src/ui/timeline.ts';
 import { beatsOf, FileAxis, parseDivision, quantize } from '../src/engine/timing.ts';
@@ -265,6 +265,20 @@ test('keys are named as the table has them', () => {
   assert.equal(key('Z', { metaKey: true, shiftKey: true }), 'ctrl+shift+z');
   assert.equal(key('?', { shiftKey: true }), '?');
   assert.equal(key('ArrowLeft', { altKey: true, shiftKey: true }), 'alt+shift+arrowleft');
+});
+
+test('keys belong to the field or menu that has the focus', () => {
+  for (const seen of [false, true]) {
+    for (const name of ['5', 'a', 'delete', 'enter', 'arrowup', 'alt+arrowdown', 'ctrl+z', 'ctrl+a', 'escape']) {
+      assert.ok(claims('number', seen, name), name);
+    }
+    for (const name of ['a', 'd', 'space', 'arrowdown', 'delete', 'enter', 'escape']) assert.ok(claims('menu', seen, name), name);
+    for (const focus of ['number', 'menu', 'slider', 'button', null] as const) assert.ok(!claims(focus, seen, 'ctrl+s'));
+    for (const name of ['arrowleft', 'shift+arrowleft', 'space', 'home']) assert.equal(claims('slider', seen, name), seen);
+    for (const name of ['enter', 'space']) assert.equal(claims('button', seen, name), seen);
+    for (const focus of ['slider', 'button', null] as const) assert.ok(!claims(focus, seen, 'd'));
+  }
+  assert.ok(!claims('menu', true, 'ctrl+z'));
 });
 
 test('four taps make a tempo', () => {

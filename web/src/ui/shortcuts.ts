@@ -20,30 +20,51 @@ export function keyName(event: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey'
   return `${event.ctrlKey || event.metaKey ? 'ctrl+' : ''}${event.altKey ? 'alt+' : ''}${shift ? 'shift+' : ''}${key}`;
 }
 
-/** Whether a key belongs to the element that has the focus: text is typed there, or it is moved or pressed by keys. */
-function claimed(event: KeyboardEvent): boolean {
-  const target = event.target;
-  if (!(target instanceof HTMLElement)) return false;
-  if (target instanceof HTMLInputElement && target.type === 'number') return !event.ctrlKey && !event.metaKey;
-  // After a click with the mouse the focus stays on a button, without being seen there: keys are then for the page.
-  if (!target.matches(':focus-visible')) return false;
-  const key = event.key;
-  const moves = key.startsWith('Arrow') || key === 'Home' || key === 'End';
-  if (target instanceof HTMLInputElement) return moves || key === ' ';
-  if (target instanceof HTMLSelectElement) return moves || key.length === 1; // which chooses by letter
-  if (target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement) return key === ' ' || key === 'Enter';
-  return false;
+/** What has the focus, as far as keys are concerned. */
+type Focus = 'number' | 'menu' | 'slider' | 'button' | null;
+
+/**
+ * Whether a key belongs to what has the focus: text is typed there, or it is moved or pressed by keys. `seen` says
+ * whether the focus is: after a click with the mouse it stays on a button without being seen, and keys are for the page.
+ */
+export function claims(focus: Focus, seen: boolean, name: string): boolean {
+  if (focus === 'number') return name !== 'ctrl+s'; // also undo, and all of the text
+  if (focus === 'menu') return !name.startsWith('ctrl+'); // it may be open
+  if (!seen) return false;
+  if (focus === 'slider') return /(^|\+)(arrow.*|home|end|space)$/.test(name);
+  return focus === 'button' && /(^|\+)(space|enter)$/.test(name);
+}
+
+function focusOf(target: HTMLElement): Focus {
+  if (target instanceof HTMLInputElement) return target.type === 'number' ? 'number' : 'slider';
+  if (target instanceof HTMLSelectElement) return 'menu';
+  return target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement ? 'button' : null;
 }
 
 export function startShortcuts(shortcuts: readonly Shortcut[]): void {
   const table = new Map(shortcuts.flatMap((shortcut) => shortcut.keys.map((key) => [key, shortcut] as const)));
+  let pointed = false; // with the mouse or a finger, since the last key
   document.addEventListener('keydown', (event) => {
-    if (document.querySelector('dialog[open]') || event.isComposing || claimed(event)) return;
+    pointed = false;
+    if (document.querySelector('dialog[open]') || event.isComposing) return;
+    const target = event.target instanceof HTMLElement ? event.target : document.body;
+    const focus = focusOf(target);
+    if (claims(focus, target.matches(':focus-visible'), keyName(event))) return;
     const shortcut = table.get(keyName(event));
     if (!shortcut) return;
     if (shortcut.onRoll && document.activeElement?.closest('.panel:focus-within :focus-visible')) return;
     event.preventDefault();
+    if (focus === 'number') {
+      // What is typed counts from when the field is left.
+      target.blur();
+      target.focus();
+    }
     shortcut.do();
+  });
+  document.addEventListener('pointerdown', () => (pointed = true), { capture: true, passive: true });
+  document.addEventListener('change', ({ target }) => {
+    // Chosen from with the mouse: the next keys are for the page.
+    if (pointed && target instanceof HTMLSelectElement) target.blur();
   });
   byId('help-keys').replaceChildren(...shortcuts.filter(({ shown }) => shown !== null).map(entry));
 }
