@@ -80,6 +80,16 @@ test('a file gives what its samples give', async () => {
   engine.dispose();
 });
 
+test('of a file that is too long to be decoded whole it is said what to do', async (t) => {
+  const engine = await engineWith(new EchoNetwork());
+  const large = Object.defineProperty(new Blob(['no sound']), 'size', { value: 3e8 });
+  await assert.rejects(engine.transcribe(large), /^EngineError: too long for this browser, .*; use a current/);
+  Object.assign(globalThis, { isSecureContext: false });
+  t.after(() => Object.assign(globalThis, { isSecureContext: undefined }));
+  await assert.rejects(engine.transcribe(large), /^EngineError: too long: .* http .*; open it at localhost or over https/);
+  engine.dispose();
+});
+
 test('cancelling stops within a block, and leaves what was there', async () => {
   const network = new EchoNetwork();
   const engine = await engineWith(network);

@@ -197,7 +197,9 @@ export class Line {
 async function decodeWhole(file: Blob, total: number | null, signal?: AbortSignal): Promise<Samples> {
   if (total === null ? file.size > LARGEST_WHOLE : total > LONGEST_WHOLE) {
     throw new EngineError(
-      'too long for this browser, which decodes such files only whole; use a current Firefox, Chrome or Edge, or WAV',
+      globalThis.isSecureContext === false
+        ? 'too long: a page opened over plain http has such files decoded only whole; open it at localhost or over https, or convert the file to WAV'
+        : 'too long for this browser, which decodes such files only whole; use a current Firefox, Chrome or Edge, or WAV',
     );
   }
   const context = new OfflineAudioContext(1, 1, WHOLE_RATE);

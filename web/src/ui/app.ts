@@ -609,6 +609,7 @@ export function startApp(tools: Tools): void {
     roll.repaint();
     overview.redraw();
   });
+  byId('insecure').hidden = isSecureContext;
   setPhase('empty');
   session.ready().catch((error: unknown) => tell(reason(error), 'error'));
 }

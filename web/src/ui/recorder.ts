@@ -136,7 +136,9 @@ function refusal(error: unknown): string {
   const name = error instanceof DOMException ? error.name : '';
   if (name === 'NotAllowedError') return 'The microphone may not be used. Allow it in the address bar, and try again.';
   if (name === 'NotFoundError') return 'No microphone was found. Connect one, and try again.';
-  if (name === 'NotSupportedError') return 'This browser gives the microphone only to pages on this computer or over https.';
+  if (name === 'NotSupportedError') {
+    return 'Browsers give the microphone only to pages that are opened at localhost or over https, and this one is not.';
+  }
   return `The microphone could not be opened (${reason(error)}).`;
 }
 
