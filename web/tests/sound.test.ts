@@ -160,8 +160,24 @@ test('times that cannot be believed make no silence', async () => {
 
 test('a file that was cut short gives what there is', async () => {
   const whole = wav([tone(440, 8000, 12)], 8000);
-  const [channels] = await decoded(whole.slice(0, 100_000));
+  const [channels, , warnings] = await decoded(whole.slice(0, 100_000));
   assert.equal(channels[0]!.length, (100_000 - 44) / 2);
+  assert.deepEqual(warnings, ['damaged or cut short: 6.25 s of 12.00 s could be read']);
+  // A writer that did not know the length is not believed; one of large files says it elsewhere.
+  const bytes = new Uint8Array(await whole.arrayBuffer());
+  const sized = (size: number): Blob => {
+    new DataView(bytes.buffer).setUint32(40, size, true);
+    return new Blob([bytes]);
+  };
+  for (const size of [2 ** 32 - 1, 2 ** 31 - 37]) assert.deepEqual((await decoded(sized(size)))[2], []);
+  const ds64 = new DataView(new ArrayBuffer(36));
+  [...'ds64'].forEach((c, i) => ds64.setUint8(i, c.charCodeAt(0)));
+  ds64.setUint32(4, 28, true);
+  ds64.setBigUint64(8, 192_072n, true);
+  ds64.setBigUint64(16, 192_000n, true);
+  const large = new Blob(['RF64', sized(2 ** 32 - 1).slice(4, 12), ds64, sized(2 ** 32 - 1).slice(12)]);
+  assert.deepEqual((await decoded(large))[2], []);
+  assert.match((await decoded(large.slice(0, 100_000)))[2].join(), /^damaged or cut short: 6\.2. s of 12\.00 s could/);
 });
 
 test('samples are read as they are', async () => {

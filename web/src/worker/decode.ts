@@ -12,6 +12,8 @@ const MISSED = 0.1; // seconds that may be missing without a remark
 const LEAST_GAP = 0.05; // seconds; timestamps are rounded, and encoders pad
 const LEAST_JUMP = 0.01; // seconds, and half a piece, by which a timestamp is another than that of the next piece
 const MOST_SILENCE = 60; // seconds put in one place; a damaged timestamp may ask for any length
+const MOST_CHUNKS = 1000; // that are looked through
+const UNKNOWN_SIZE = 2 ** 40; // bytes; headers that do not know write more
 const NOT_AUDIO = 'not audio, or in a format that cannot be read here; convert it to WAV, FLAC or MP3';
 
 /** A recording about to be read. */
@@ -80,7 +82,8 @@ async function openFile(file: Blob): Promise<Sound> {
   const isMp3 = format === bunny.MP3;
   const padding = isMp3 ? await mp3Padding(file) : null;
   const total = padding ? padding.length / (await track.getSampleRate()) : stated;
-  const promised = isMp3 && !padding ? null : total; // without a header, the length of an MP3 file is a guess
+  // Without a header, the length of an MP3 file is a guess; that of a WAV file is of what is there.
+  const promised = isMp3 && !padding ? null : total && total * (format === bunny.WAVE ? await wavPromise(file) : 1);
   const warnings: string[] = [];
   const silences: Silence[] = [];
   return {
@@ -311,6 +314,31 @@ function check(sampleRate: number, channels: number): void {
   }
 }
 
+async function bytesOf(file: Blob, at: number, count: number): Promise<DataView> {
+  return new DataView(await file.slice(at, at + count).arrayBuffer());
+}
+
+/** How many times as much sound as there is the header of a WAV file promises; 1 if all of it is there. */
+export async function wavPromise(file: Blob): Promise<number> {
+  const little = (await bytesOf(file, 0, 4)).getUint32(0) !== 0x52494658; // RIFX
+  let promised: number | null = null;
+  let at = 12;
+  for (let i = 0; i < MOST_CHUNKS; i++) {
+    const head = await bytesOf(file, at, 24);
+    if (head.byteLength < 8) return 1;
+    const [name, size] = [head.getUint32(0), head.getUint32(4, little)];
+    if (name === 0x64733634 && head.byteLength === 24) promised = Number(head.getBigUint64(16, little)); // ds64
+    if (name === 0x64617461) {
+      promised ??= size;
+      // Streaming writers put such sizes there, who do not know them.
+      const open = [2 ** 31, 2 ** 32].some((limit) => promised! <= limit && limit - promised! <= 2 ** 16);
+      return open || promised >= UNKNOWN_SIZE ? 1 : Math.max(1, promised / Math.max(1, file.size - at - 8));
+    }
+    at += 8 + size + (size % 2);
+  }
+  return 1;
+}
+
 /** What an encoder of MP3 put before the sound, and how long the sound is; in frames. */
 interface Padding {
   before: number;
@@ -321,16 +349,14 @@ const DECODER_DELAY = 529; // samples that every decoder of MP3 is late
 
 /** The padding as the first frame of an MP3 file tells them ("LAME tag"); null if it does not. */
 export async function mp3Padding(file: Blob): Promise<Padding | null> {
-  const bytes = async (at: number, count: number): Promise<DataView> =>
-    new DataView(await file.slice(at, at + count).arrayBuffer());
   let at = 0;
   for (;;) {
-    const tag = await bytes(at, 10);
+    const tag = await bytesOf(file, at, 10);
     if (tag.byteLength < 10 || (tag.getUint32(0) & 0xffffff00) !== 0x49443300) break; // ID3
     const size = [6, 7, 8, 9].reduce((sum, i) => (sum << 7) | (tag.getUint8(i) & 0x7f), 0);
     at += 10 + size;
   }
-  const frame = await bytes(at, 192);
+  const frame = await bytesOf(file, at, 192);
   if (frame.byteLength < 192) return null;
   for (let i = 4; i <= 36; i++) {
     const name = frame.getUint32(i);
