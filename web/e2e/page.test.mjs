@@ -278,6 +278,27 @@ test('what is no recording is said in a line, and the next one is taken', async 
   await other.context.close();
 });
 
+test('settings that stay for the next recording are shown to do so, and reset', async () => {
+  const other = await open(browser, PAGE);
+  const inherited = () => other.get('inherited').isVisible();
+  await other.drop(RECORDING);
+  await other.until('ready');
+  assert.equal(await inherited(), false);
+  await other.drop(RECORDING);
+  await other.until('ready');
+  assert.equal(await inherited(), false);
+  await other.get('scale-root').selectOption('D');
+  assert.equal(await inherited(), false);
+  await other.drop(RECORDING);
+  await other.page.waitForFunction(() => document.body.dataset.state === 'ready' && !document.getElementById('inherited').hidden);
+  await other.get('reset-all').click();
+  assert.equal(await other.get('scale-root').inputValue(), '');
+  assert.equal(await inherited(), false);
+  await other.page.keyboard.press('Control+z');
+  assert.equal(await inherited(), true);
+  await other.context.close();
+});
+
 test('work is cancelled, and begun anew', async () => {
   const other = await open(browser, PAGE);
   await other.choose(LONG);

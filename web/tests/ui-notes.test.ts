@@ -7,7 +7,7 @@ import { shape } from '../src/engine/shape.ts';
 import type { Note } from '../src/engine/types.ts';
 import { NO_EDITS, compose, countEdits, heldShift, movedNote, openCandidates, stretchedNote } from '../src/ui/document.ts';
 import type { RollNote } from '../src/ui/document.ts';
-import { Editor } from '../src/ui/editor.ts';
+import { Editor, PLAIN } from '../src/ui/editor.ts';
 import { History } from '../src/ui/history.ts';
 import { NoteIndex, neighbour } from '../src/ui/index.ts';
 import { DEFAULTS, madeUp, random } from './fake-engine.ts';
@@ -283,6 +283,19 @@ test('a bend moves with its note and is cut with it', () => {
   const { bend } = stretchedNote(bent, 1.25, 1.5);
   assert.ok(bend && Math.abs(bend.start - 1.25) < 1e-9);
   assert.deepEqual([bend.semitones.length, bend.semitones[0].toFixed(2)], [25, '0.25']);
+});
+
+test('all settings are reset at once, and edits stay', () => {
+  const editor = editorWith([note(1, 2, 61), note(3, 4, 60)]);
+  editor.remove([editor.notes.notes[1]]);
+  editor.setShape({ scale: 'C major' });
+  editor.setTracker({ onsetThreshold: 0.2 });
+  const { doc } = editor;
+  editor.resetSettings(DEFAULTS);
+  assert.deepEqual([editor.doc.tracker, editor.doc.shape], [DEFAULTS, PLAIN]);
+  assert.deepEqual(editor.notes.notes.map(({ pitch }) => pitch), [61]);
+  editor.undo();
+  assert.equal(editor.doc, doc);
 });
 
 test('changes of one kind that follow closely are undone together', () => {

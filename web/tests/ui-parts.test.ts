@@ -6,13 +6,14 @@ import { test } from 'node:test';
 
 import type { Note, Result, TrackerSettings } from '../src/engine/types.ts';
 import { extremes } from '../src/ui/draw.ts';
+import { PLAIN } from '../src/ui/editor.ts';
 import { partAt } from '../src/ui/gestures.ts';
 import { clock, count, fileStem, pitchName, spokenPitch } from '../src/ui/names.ts';
 import { contrast, levelOf, parseHex, ramp } from '../src/ui/palette.ts';
 import { spaced } from '../src/ui/original.ts';
 import { Session } from '../src/ui/session.ts';
 import type { SessionEvents } from '../src/ui/session.ts';
-import { tappedTempo } from '../src/ui/settings.ts';
+import { same, tappedTempo } from '../src/ui/settings.ts';
 import { claims, keyName } from '../src/ui/shortcuts.ts';
 import { bendCurve } from '../src/ui/synth.ts';
 import { endTime, firstStretch, nextStretch, positionAt } from '../src/ui/timeline.ts';
@@ -279,6 +280,15 @@ test('keys belong to the field or menu that has the focus', () => {
     for (const focus of ['slider', 'button', null] as const) assert.ok(!claims(focus, seen, 'd'));
   }
   assert.ok(!claims('menu', true, 'ctrl+z'));
+});
+
+test('settings are compared by what they say', () => {
+  assert.ok(same(PLAIN, { ...PLAIN, timeSignature: [4, 4], strength: 1 + 1e-9 }));
+  assert.ok(same(DEFAULTS, { ...DEFAULTS }));
+  for (const change of [{ scale: 'C major' }, { tempo: 121 }, { timeSignature: [3, 4] as [number, number] }]) {
+    assert.ok(!same({ ...PLAIN, ...change }, PLAIN));
+  }
+  for (const monophonic of [true, false]) assert.ok(!same({ ...DEFAULTS, monophonic }, DEFAULTS));
 });
 
 test('four taps make a tempo', () => {

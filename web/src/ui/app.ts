@@ -258,6 +258,7 @@ export function startApp(tools: Tools): void {
     transport.load(song.file, duration, silences);
     editor.setFound(result.notes);
     setPhase('ready');
+    settings.inherit();
     const end = duration <= SHORT ? duration : CLOSE;
     roll.setView(fitted(roll.view, 0, end, result.notes));
     overview.redraw();

@@ -164,6 +164,10 @@ export class Editor {
     this.commit({ ...this.doc, tracker }, names.length === 1 ? TRACKER[names[0]] : 'reset', `tracker ${names.join()}`);
   }
 
+  resetSettings(tracker: TrackerSettings): void {
+    this.commit({ ...this.doc, tracker, shape: PLAIN }, 'reset', null);
+  }
+
   setShape(change: Partial<ShapeSettings>): void {
     const [name] = Object.keys(change) as (keyof ShapeSettings)[];
     this.commit({ ...this.doc, shape: { ...this.doc.shape, ...change } }, SHAPE[name], `shape ${name}`);

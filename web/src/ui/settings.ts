@@ -3,7 +3,8 @@
 import { SCALES } from '../engine/keys.ts';
 import type { ShapeSettings, TrackerSettings } from '../engine/types.ts';
 import { byId, onClick, options, setSlider, setText } from './dom.ts';
-import type { Editor } from './editor.ts';
+import { PLAIN } from './editor.ts';
+import type { Doc, Editor } from './editor.ts';
 import { tell } from './messages.ts';
 import { pitchName, spokenPitch } from './names.ts';
 
@@ -26,6 +27,8 @@ export class SettingsPanel {
   private readonly editor: Editor;
   private defaults: TrackerSettings;
   private taps: number[] = [];
+  /** The settings that a recording has from the last one. */
+  private inherited: Doc | null = null;
 
   constructor(editor: Editor, defaults: TrackerSettings, position: () => number) {
     this.editor = editor;
@@ -39,6 +42,12 @@ export class SettingsPanel {
 
   setDefaults(defaults: TrackerSettings): void {
     this.defaults = defaults;
+    this.show();
+  }
+
+  /** A recording is open, for which the settings stay as they were for the last. */
+  inherit(): void {
+    this.inherited = this.editor.doc;
     this.show();
   }
 
@@ -67,6 +76,7 @@ export class SettingsPanel {
       this.show();
     });
     onClick('reset', () => this.editor.setTracker(this.defaults));
+    onClick('reset-all', () => this.editor.resetSettings(this.defaults));
     onClick('discard', () => this.editor.discardEdits());
   }
 
@@ -127,11 +137,10 @@ export class SettingsPanel {
     this.showRange(tracker.minimumPitch, tracker.maximumPitch);
     const lines = Object.keys(LINES).find((name) => LINES[name] === tracker.monophonic);
     byId('lines', 'select').value = lines ?? 'automatic';
-    const names = Object.keys(this.defaults) as (keyof TrackerSettings)[];
-    byId('reset').hidden = names.every((name) => {
-      const [now, own] = [tracker[name], this.defaults[name]];
-      return typeof now === 'number' && typeof own === 'number' ? Math.abs(now - own) < 1e-6 : now === own;
-    });
+    const isOwn = same(tracker, this.defaults);
+    byId('reset').hidden = isOwn;
+    const isInherited = tracker === this.inherited?.tracker && shape === this.inherited.shape;
+    byId('inherited').hidden = !isInherited || (isOwn && same(shape, PLAIN));
     const [, root = '', kind = 'major'] = /^(\S+) (.*)$/.exec(shape.scale ?? '') ?? [];
     byId('scale-root', 'select').value = root;
     byId('scale-kind', 'select').disabled = !root;
@@ -167,6 +176,14 @@ export class SettingsPanel {
     double.style.setProperty('--high', `${(100 * (to - highest)) / (to - from)}%`);
     setText(byId('range-value'), `${pitchName(lowest)} to ${pitchName(highest)}`);
   }
+}
+
+/** Whether settings are the same, but for rounding. */
+export function same<T extends object>(some: T, others: T): boolean {
+  return (Object.keys(others) as (keyof T)[]).every((name) => {
+    const [a, b] = [some[name], others[name]];
+    return typeof a === 'number' && typeof b === 'number' ? Math.abs(a - b) < 1e-6 : String(a) === String(b);
+  });
 }
 
 /** Beats of the metre per minute of taps, in milliseconds; null while they are too few. */
