@@ -8,7 +8,7 @@ import type { Note, Result, TrackerSettings } from '../src/engine/types.ts';
 import { extremes } from '../src/ui/draw.ts';
 import { PLAIN } from '../src/ui/editor.ts';
 import { partAt } from '../src/ui/gestures.ts';
-import { clock, count, fileStem, pitchName, spokenPitch } from '../src/ui/names.ts';
+import { clock, count, fileStem, megabytes, pitchName, spokenPitch } from '../src/ui/names.ts';
 import { contrast, levelOf, parseHex, ramp } from '../src/ui/palette.ts';
 import { spaced } from '../src/ui/original.ts';
 import { Session } from '../src/ui/session.ts';
@@ -255,6 +255,7 @@ test('names, times and files', () => {
   assert.deepEqual([pitchName(60), pitchName(21), pitchName(106), spokenPitch(61)], ['C4', 'A0', 'A♯7', 'C sharp 4']);
   assert.deepEqual([clock(59.99), clock(65.37, 1), clock(3723), clock(-1)], ['0:59', '1:05.3', '1:02:03', '0:00']);
   assert.deepEqual([count(1, 'note'), count(1200, 'note')], ['1 note', '1,200 notes']);
+  assert.deepEqual([0, 44_100, 9.96e6, 34.6e6, 2.1e9].map(megabytes), ['0.1 MB', '0.1 MB', '10.0 MB', '35 MB', '2,100 MB']);
   const names = ['song.wav', 'C:\\music\\a.b.flac', '.hidden', 'a<b>:"?.mp3', '   ', '名前.wav'];
   assert.deepEqual(names.map(fileStem), ['song', 'a.b', 'recording', 'a_b____', 'recording', '名前']);
 });

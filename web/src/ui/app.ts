@@ -13,7 +13,7 @@ import type { Tool } from './gestures.ts';
 import { neighbour } from './index.ts';
 import { Inspector, spoken } from './inspector.ts';
 import { hush, offering, reason, say, tell } from './messages.ts';
-import { clock, count, spokenPitch } from './names.ts';
+import { clock, count, megabytes, spokenPitch } from './names.ts';
 import { Overview } from './overview.ts';
 import { startRecorder } from './recorder.ts';
 import { EMPTY_SCENE, Roll } from './roll.ts';
@@ -200,7 +200,7 @@ export function startApp(tools: Tools): void {
     [began, spokenShare] = [performance.now(), 0];
     setText(byId('song-name'), file.name);
     document.title = file.name;
-    setText(byId('progress-text'), 'Opening…');
+    setText(byId('progress-text'), `Opening ${file.name}, ${megabytes(file.size)}…`);
     byId('progress-bar').removeAttribute('value');
     setPhase('working');
     say(`Transcribing ${file.name}`);

@@ -27,6 +27,12 @@ export function clock(seconds: number, decimals = 0): string {
   return (hours ? `${hours}:${two(minutes)}` : String(minutes)) + `:${two(rest)}${fraction}`;
 }
 
+/** `35 MB`, `0.4 MB`. */
+export function megabytes(bytes: number): string {
+  const size = bytes / 1e6;
+  return `${size < 10 ? Math.max(0.1, size).toFixed(1) : Math.round(size).toLocaleString('en')} MB`;
+}
+
 export function count(n: number, thing: string): string {
   return `${n.toLocaleString('en')} ${thing}${n === 1 ? '' : 's'}`;
 }
