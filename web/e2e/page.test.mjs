@@ -493,6 +493,17 @@ test('a static site below a folder, with one thread, finds the same notes', asyn
   await other.context.close();
 });
 
+test('opened from the disk it says what to do', async () => {
+  const index = new URL('../../basic_transcribe/page/index.html', import.meta.url).href;
+  const other = await open(browser, index);
+  const dead = other.get('dead');
+  assert.equal(await dead.isVisible(), false);
+  await dead.waitFor();
+  assert.match(await dead.innerText(), /^This page does not run\. .*python -m http\.server/);
+  await other.context.close();
+  assert.equal(await app.get('dead').count(), 0);
+});
+
 test('nothing was asked of anyone else, and nothing went wrong', () => {
   stayedAt(PAGE, app);
   assert.deepEqual(app.complaints, []);

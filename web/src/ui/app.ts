@@ -612,6 +612,7 @@ export function startApp(tools: Tools): void {
   });
   byId('insecure').hidden = isSecureContext;
   setPhase('empty');
+  byId('dead').remove();
   session.ready().catch((error: unknown) => tell(reason(error), 'error'));
 }
 
