@@ -172,6 +172,9 @@ test('notes are dragged, with Shift in one direction, and chosen by a click', as
   // There and back is no edit; what is deleted on the way stays so.
   await app.drag(place, [30, 0], () => app.page.mouse.move(...place));
   assert.equal(await app.edits(), '');
+  for (const end of [[30, 0], [0, 40]]) await app.drag(place, end, () => keyboard.press('Escape'));
+  assert.equal(await app.edits(), '');
+  assert.equal(await chosen(), true);
   await app.drag(place, [30, 0], () => keyboard.press('Delete'));
   assert.equal(await app.notes(), found - 1);
   await keyboard.press('Control+z');

@@ -480,7 +480,7 @@ export function startApp(tools: Tools): void {
 
   // ---------------------------------------------------------------- bindings
 
-  new Gestures(roll, byId('stage'), byId('ruler'), byId('keys'), {
+  const gestures = new Gestures(roll, byId('stage'), byId('ruler'), byId('keys'), {
     get tool() {
       return tool;
     },
@@ -551,7 +551,11 @@ export function startApp(tools: Tools): void {
 
   const pitchZoom = (factor: number): void =>
     roll.setView(zoomedPitch(roll.view, factor, roll.view.height / 2, roll.scene.duration));
-  const escape = (): void => (phase === 'working' ? cancel() : editor.select(new Set(), null));
+  const escape = (): void => {
+    if (gestures.cancel()) return;
+    if (phase === 'working') cancel();
+    else editor.select(new Set(), null);
+  };
   const nextBackdrop = (): void => setBackdrop(BACKDROPS[(BACKDROPS.indexOf(roll.scene.backdrop) + 1) % 3]);
   const shortcuts: Shortcut[] = [
     { keys: ['space'], shown: 'Space', text: 'play or pause', do: () => transport.toggle() },
@@ -590,7 +594,7 @@ export function startApp(tools: Tools): void {
     { keys: ['ctrl+z'], shown: 'Ctrl Z', text: 'undo', do: () => travel('undo') },
     { keys: ['ctrl+shift+z', 'ctrl+y'], shown: 'Ctrl Shift Z', text: 'redo', do: () => travel('redo') },
     { keys: ['ctrl+a'], shown: 'Ctrl A', text: 'select all notes', do: () => editor.selectAll() },
-    { keys: ['escape'], shown: 'Esc', text: 'select none; cancel', do: escape },
+    { keys: ['escape'], shown: 'Esc', text: 'select none; cancel, also what is being dragged', do: escape },
     { keys: ['+', '='], shown: '+ or −', text: 'zoom', do: () => zoom(ZOOM) },
     { keys: ['-'], shown: null, text: '', do: () => zoom(1 / ZOOM) },
     { keys: ['alt++', 'alt+='], shown: 'Alt + or −', text: 'zoom the pitches', do: () => pitchZoom(1.25) },

@@ -30,7 +30,7 @@ export interface GestureTarget {
 }
 
 /** What a press leads to. */
-type Deed = Pick<Press, 'drag' | 'click' | 'drop' | 'scrolls'>;
+type Deed = Pick<Press, 'drag' | 'click' | 'drop' | 'undo' | 'scrolls'>;
 type Part = 'body' | 'start' | 'end';
 
 interface Press {
@@ -47,6 +47,8 @@ interface Press {
   click: (() => void) | null;
   /** What is done at the end of a drag. */
   drop: (() => void) | null;
+  /** Takes back what the drag has done already, where it is given up. */
+  undo?: () => void;
 }
 
 const SLOP = { mouse: 3, touch: 8 }; // pixels before a press is a drag
@@ -137,6 +139,7 @@ export class Gestures {
     const over = press.scrolls ? (x < 0 ? x : x > width ? x - width : 0) : 0;
     if (!over || !this.presses.has(press.id)) return;
     this.scrolling = requestAnimationFrame(() => {
+      if (!this.presses.has(press.id)) return;
       this.target.wander();
       this.roll.setView(scrolled(this.roll.view, Math.sign(over) * Math.min(16, 2 + Math.abs(over) / 6), 0));
       press.drag?.(x, y, event);
@@ -155,9 +158,20 @@ export class Gestures {
       }
       return;
     }
-    if (completed && press.moved) press.drop?.();
-    else if (completed) press.click?.();
+    if (!completed) press.undo?.();
+    else if (press.moved) press.drop?.();
+    else press.click?.();
     this.roll.set({ ghosts: [], marquee: null });
+  }
+
+  /** Give up what is being dragged; false if nothing is. */
+  cancel(): boolean {
+    const presses = [...this.presses.values()];
+    this.presses.clear();
+    this.pinch = null;
+    for (const press of presses) press.undo?.();
+    this.roll.set({ ghosts: [], marquee: null });
+    return presses.length > 0;
   }
 
   // ---------------------------------------------------------------- two fingers
@@ -327,14 +341,15 @@ export class Gestures {
   private rubber(event: PointerEvent): Deed {
     const from = timeAt(this.roll.view, event.offsetX);
     const y0 = event.offsetY;
-    const before = event.shiftKey || event.ctrlKey || event.metaKey ? this.roll.scene.selected : new Set<string>();
+    const { selected, focused } = this.roll.scene;
+    const before = event.shiftKey || event.ctrlKey || event.metaKey ? selected : new Set<string>();
     const drag = (x: number, y: number): void => {
       const x0 = xOf(this.roll.view, from);
       const box = { x: Math.min(x, x0), y: Math.min(y, y0), width: Math.abs(x - x0), height: Math.abs(y - y0) };
       this.roll.set({ marquee: box, hovered: null });
       this.target.select(new Set([...before, ...this.inside(box)]), null);
     };
-    return { drag, click: null, drop: null, scrolls: true };
+    return { drag, click: null, drop: null, scrolls: true, undo: () => this.target.select(selected, focused) };
   }
 
   private inside(box: Box): string[] {
@@ -375,7 +390,13 @@ export class Gestures {
       region = { start: Math.min(anchor, other), end: Math.max(anchor, other) };
       this.roll.set({ loop: region, isLooping: true });
     };
-    return { drag, drop: () => this.target.loop(region), click: () => this.target.seek(timeAt(view, event.offsetX)), scrolls: true };
+    return {
+      drag,
+      drop: () => this.target.loop(region),
+      click: () => this.target.seek(timeAt(view, event.offsetX)),
+      undo: () => this.roll.set({ loop, isLooping: scene.isLooping }),
+      scrolls: true,
+    };
   }
 
   private pressKey(event: PointerEvent): Deed {
