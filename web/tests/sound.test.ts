@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import * as bunny from 'mediabunny';
 
 import { EngineError, type Samples, type Silence } from '../src/engine/types.ts';
-import { filled, gapsOf, gapWarning, mp3Padding, open } from '../src/worker/decode.ts';
+import { filled, gapsOf, gapWarning, matroskaDelay, mp3Padding, open } from '../src/worker/decode.ts';
 import { Mixer, Peaks } from '../src/worker/mono.ts';
 import { Resampler } from '../src/worker/resample.ts';
 import { CASES, Dice } from './invented.ts';
@@ -323,6 +323,27 @@ test('peaks are the extremes of each hundredth of a second', () => {
   assert.equal(values.length, 200);
   assert.equal(values[2 * 50], Math.min(...noise.subarray(11025, 11246)));
   assert.equal(values[2 * 50 + 1], Math.max(...noise.subarray(11025, 11246)));
+});
+
+test('a Matroska file tells what an encoder put before the sound of a track', async () => {
+  const element = (id: number[], ...body: (number | Uint8Array)[]): Uint8Array => {
+    const bytes = body.flatMap((part) => (typeof part === 'number' ? [part] : [...part]));
+    return Uint8Array.of(...id, 0x40 | (bytes.length >> 8), bytes.length & 255, ...bytes);
+  };
+  const track = (number: number, ...delay: Uint8Array[]): Uint8Array => element([0xae], ...delay, element([0xd7], number));
+  const delay = element([0x56, 0xaa], 0x01, 0x62, 0x4c, 0xd7); // 23,219,415 ns
+  const tracks = element([0x16, 0x54, 0xae, 0x6b], track(1), track(2, delay), track(3));
+  const cluster = Uint8Array.of(0x1f, 0x43, 0xb6, 0x75, 0x81, ...new Uint8Array(99));
+  const file = (...parts: Uint8Array[]): Blob => {
+    const segment = [0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255]; // of unknown length
+    return new Blob([element([0x1a, 0x45, 0xdf, 0xa3], 0x42, 0x86, 0x81, 1), Uint8Array.from(segment), ...parts] as BlobPart[]);
+  };
+  const whole = file(element([0xec], ...new Uint8Array(300)), tracks, cluster);
+  const delays = await Promise.all([1, 2, 3].map((number) => matroskaDelay(whole, number)));
+  assert.deepEqual(delays, [0, 0.023219415, 0]);
+  assert.equal(await matroskaDelay(file(cluster, tracks, cluster), 2), 0);
+  for (const size of [0, 10, 30]) assert.equal(await matroskaDelay(whole.slice(0, size), 2), 0);
+  assert.equal(await matroskaDelay(new Blob([new Uint8Array(100)]), 2), 0);
 });
 
 test('an MP3 file tells what its encoder put around the sound', async () => {

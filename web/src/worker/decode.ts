@@ -12,6 +12,7 @@ const MISSED = 0.1; // seconds that may be missing without a remark
 const LEAST_GAP = 0.05; // seconds; timestamps are rounded, and encoders pad
 const LEAST_JUMP = 0.01; // seconds, and half a piece, by which a timestamp is another than that of the next piece
 const MOST_SILENCE = 60; // seconds put in one place; a damaged timestamp may ask for any length
+const MOST_DELAY = 1; // seconds that an encoder may put before the sound; a damaged file may ask for any length
 const MOST_CHUNKS = 1000; // that are looked through
 const UNKNOWN_SIZE = 2 ** 40; // bytes; headers that do not know write more
 const NOT_AUDIO = 'not audio, or in a format that cannot be read here; convert it to WAV, FLAC or MP3';
@@ -75,7 +76,11 @@ async function openFile(file: Blob): Promise<Sound> {
   const format = await input.getFormat();
   // The time of a video is that of its pictures, which sound may follow later. Other formats have no times of their own.
   const hasTimes = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM, bunny.MPEG_TS].includes(format);
-  const start = hasTimes ? Math.max(0, await input.getFirstTimestamp().catch(() => 0)) : null;
+  const first = hasTimes ? Math.max(0, await input.getFirstTimestamp().catch(() => 0)) : null;
+  const isMatroska = format === bunny.MATROSKA || format === bunny.WEBM;
+  // The browser's decoders see to that of Opus themselves.
+  const isLate = isMatroska && (await track.getCodec()) !== 'opus';
+  const start = first === null ? null : first + (isLate ? await matroskaDelay(file, track.id) : 0);
   const end = await track.getDurationFromMetadata().catch(() => null);
   const stated = end === null ? null : end - (start ?? 0);
   if (!(await track.canDecode())) throw new NoDecoder(stated);
@@ -337,6 +342,35 @@ export async function wavPromise(file: Blob): Promise<number> {
     at += 8 + size + (size % 2);
   }
   return 1;
+}
+
+const [SEGMENT, TRACKS, TRACK, NUMBER, DELAY, CLUSTER] = [0x18538067, 0x1654ae6b, 0xae, 0xd7, 0x56aa, 0x1f43b675];
+
+/** Seconds that an encoder put before the sound of a track, as a Matroska file tells them ("CodecDelay"). */
+export async function matroskaDelay(file: Blob, track: number): Promise<number> {
+  let [at, number, delay] = [0, -1, 0];
+  for (let i = 0; i < MOST_CHUNKS; i++) {
+    const head = await bytesOf(file, at, 20);
+    if (head.byteLength < 20) return 0;
+    const uint = (from: number, to: number, mask = 0xff): number => {
+      let value = head.getUint8(from) & mask;
+      for (let k = from + 1; k < to; k++) value = 256 * value + head.getUint8(k);
+      return value;
+    };
+    const idEnd = Math.clz32(head.getUint8(0)) - 23; // as many bytes as there are zeros before the first one, and one
+    if (idEnd > 4) return 0;
+    const sizeBytes = Math.clz32(head.getUint8(idEnd)) - 23;
+    if (sizeBytes > 8) return 0;
+    const [id, body] = [uint(0, idEnd), idEnd + sizeBytes];
+    const size = uint(idEnd, body, 0xff >> sizeBytes);
+    if (id === CLUSTER) return 0;
+    if (id === TRACK) [number, delay] = [-1, 0];
+    if (id === NUMBER && size <= 8) number = uint(body, body + size);
+    if (id === DELAY && size <= 8) delay = uint(body, body + size) / 1e9;
+    if (number === track && delay) return delay < MOST_DELAY ? delay : 0;
+    at += [SEGMENT, TRACKS, TRACK].includes(id) ? body : body + size;
+  }
+  return 0;
 }
 
 /** What an encoder of MP3 put before the sound, and how long the sound is; in frames. */
