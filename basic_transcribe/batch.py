@@ -447,7 +447,7 @@ def _heard(transcription: Transcription, recipe: Recipe) -> str:
     heard = ["a single line"] if transcription.line else []
     if transcription.tuning and transcription.settings.tuning is None:
         heard.append(f"tuned to A = {hertz_of(transcription.tuning):.1f} Hz")
-    if transcription.beats is not None:
+    if transcription.beats is not None and not (recipe.beats and recipe.beats.fixed):
         heard.append(_tempo(transcription.beats))
     key = transcription.key if recipe.output.key == "auto" else None
     if key is not None:

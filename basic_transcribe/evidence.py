@@ -19,7 +19,7 @@ TRIANGLE_MASS = 2.0
 CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
-# What an onset one or two octaves below takes away from the evidence for a note: much of what begins there is its partial.
+# What an onset one or two octaves below takes from the evidence for a note: much of what begins there is its partial.
 OCTAVE = 0.15
 LEAST_OFFSET = 0.1  # mass of an end that is considered
 SHORTEST = 5  # frames from an onset to an end

@@ -45,8 +45,6 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     follows = division or flags["musicxml"] or first_bar is not None
     tempo = "auto" if flags["tempo"] is None and follows else flags["tempo"]
     beats = _beat_settings(tempo, signature, first_bar)
-    if first_bar is not None and beats is None:
-        raise UsageError("--first-bar is for bars that follow the recording; give --tempo auto, or --start instead")
     steady = None if beats else _number("--tempo", tempo, TEMPO)
     quarters = metre(signature or (4, 4))[1]  # of a beat
     told = beats.tempo if beats else steady
@@ -172,12 +170,13 @@ def _number(option: str, text: str | None, wanted: str) -> float | None:
 def _beat_settings(
     tempo: str | None, signature: tuple[int, int] | None, first_bar: float | None
 ) -> BeatSettings | None:
-    """How to look for beats, of ``auto`` or ``auto:120``; None if it is not to be done."""
+    """How to find beats, of ``auto``, ``auto:120`` or ``120``; None if bars begin with the recording."""
     from .types import BeatSettings
 
     word, colon, near = (tempo or "").partition(":")
     if word != "auto":
-        return None
+        steady = _number("--tempo", tempo, TEMPO)
+        return None if first_bar is None else BeatSettings(signature or (4, 4), steady, first_bar, fixed=True)
     if colon and not near:
         raise UsageError(f"--tempo is {tempo!r}; give {TEMPO}")
     return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if near else None, first_bar)

@@ -220,7 +220,7 @@ class Options(NoteOptions):
             TIME,
             "TIME",
             "When a bar begins, the first or another, if it is found elsewhere; beats move there by half a beat if need"
-            " be. From --start on.",
+            " be. Of a fixed tempo, too. From --start on.",
         ),
     ] = None
     quantize: Annotated[

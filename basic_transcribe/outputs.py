@@ -65,8 +65,7 @@ def fixed_grid(duration: float, midi: MidiSettings) -> Beats:
     from .timing import fixed_beats, metre
 
     per_bar, quarters = metre(midi.time_signature or (4, 4))
-    tempo = 6e7 / round(6e7 / midi.tempo)  # as the MIDI file has it, in whole microseconds
-    return fixed_beats(tempo, duration, per_bar, quarters)
+    return fixed_beats(midi.tempo, duration, per_bar, quarters)
 
 
 def check(wanted: Sequence[str], settings: OutputSettings) -> None:

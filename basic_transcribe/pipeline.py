@@ -220,7 +220,7 @@ class Transcriber:
         part : Part, optional
             From when to when, and which channel; times count from its start.
         beats : BeatSettings, optional
-            Look for beats, and how; none are looked for if omitted.
+            How beats are found; none are if omitted.
         keep_posteriors : bool
             Keep the model's outputs, so that :func:`track_notes` can run on them again.
         progress : callable, optional
@@ -330,9 +330,12 @@ def _listened(blocks: Iterable[Float32], envelope: OnsetEnvelope) -> Iterator[Fl
 
 
 def _beats(settings: BeatSettings, envelope: Float32, frame_rate: float, notes: Sequence[Note]) -> Beats | None:
-    from .timing import estimate_beats, metre
+    from .timing import estimate_beats, fixed_beats, metre
 
     per_bar, quarters = metre(settings.time_signature)
+    if settings.fixed and settings.tempo is not None:
+        duration = len(envelope) / frame_rate
+        return fixed_beats(settings.tempo * quarters, duration, per_bar, quarters, settings.first_bar or 0.0)
     return estimate_beats(
         envelope,
         frame_rate,

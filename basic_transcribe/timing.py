@@ -262,8 +262,8 @@ def estimate_beats(
     if not len(events.times):
         return None
     duration = max(len(envelope) / frame_rate, float(events.times[-1]))
-    if first_bar is not None and first_bar > duration:
-        raise UsageError(f"a bar is to begin at {first_bar:g} s, but all ends at {duration:.2f} s; say another moment")
+    if first_bar is not None:
+        _check_first_bar(first_bar, duration)
     search = _search(envelope, frame_rate, events, quarters)
     times = _times(search if tempo_hint is None else search.near(tempo_hint), events, duration)
     if times is None:
@@ -278,6 +278,11 @@ def estimate_beats(
         times, downbeat = _with_bar(times, first_bar, duration, 3 if _compound(quarters) else 2)
         downbeat %= per_bar
     return Beats(tuple(times.tolist()), per_bar, downbeat, quarters)
+
+
+def _check_first_bar(first_bar: float, duration: float) -> None:
+    if first_bar > duration:
+        raise UsageError(f"a bar is to begin at {first_bar:g} s, but all ends at {duration:.2f} s; say another moment")
 
 
 def _times(search: _Search, events: _Events, duration: float) -> Float64 | None:
@@ -731,8 +736,10 @@ def _standard(x: Float64) -> Float64:
     return np.asarray((x - x.mean()) / max(float(x.std()), 1e-9), np.float64)
 
 
-def fixed_beats(tempo: float, duration: float, per_bar: int = 4, quarters: float = 1.0) -> Beats:
-    """Beats of a fixed tempo, from 0 to the end of a recording or later.
+def fixed_beats(
+    tempo: float, duration: float, per_bar: int = 4, quarters: float = 1.0, first_bar: float = 0.0
+) -> Beats:
+    """Beats of a fixed tempo, from the first of a recording to its end or later.
 
     Parameters
     ----------
@@ -744,16 +751,21 @@ def fixed_beats(tempo: float, duration: float, per_bar: int = 4, quarters: float
         Beats in a bar.
     quarters : float
         Length of a beat in quarter notes.
+    first_bar : float
+        Seconds at which a bar begins, the first one or any other.
 
     Raises
     ------
     UsageError
-        If the tempo or the metre is impossible.
+        If the tempo or the metre is impossible, or ``first_bar`` lies after the end.
     """
     check_tempo(tempo)
-    length = 60 / tempo * quarters
-    count = max(2, int(np.ceil(duration / length)) + 1)
-    return Beats(tuple((length * np.arange(count)).tolist()), per_bar, 0, quarters)
+    _check_first_bar(first_bar, duration)
+    length = round(6e7 / tempo) / 1e6 * quarters  # as a MIDI file has it, in whole microseconds
+    before = int(first_bar / length)  # beats
+    first = first_bar - before * length
+    count = max(2, int(np.ceil((duration - first) / length)) + 1)
+    return Beats(tuple((first + length * np.arange(count)).tolist()), per_bar, before % per_bar, quarters)
 
 
 # ---------------------------------------------------------------- places between beats

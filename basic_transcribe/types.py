@@ -347,7 +347,7 @@ class Beats:
 
 @dataclass(frozen=True, slots=True)
 class BeatSettings:
-    """How beats are looked for.
+    """How beats are found.
 
     Attributes
     ----------
@@ -358,16 +358,19 @@ class BeatSettings:
     first_bar : float or None
         Seconds at which a bar begins, the first one or any other, counted as the times of the notes; its line is at the
         nearest beat or half beat (third of a dotted one), and the beats move there. None finds out.
+    fixed : bool
+        Beats are not looked for: the tempo is exactly this, and ``first_bar`` (0 if None) lies on a bar line.
 
     Raises
     ------
     UsageError
-        If a value is out of range or of another kind.
+        If a value is out of range or of another kind, or the tempo is to be fixed and there is none.
     """
 
     time_signature: tuple[int, int] = (4, 4)
     tempo: float | None = None
     first_bar: float | None = None
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -376,6 +379,8 @@ class BeatSettings:
             check_tempo(self.tempo)
         if self.first_bar is not None and not 0 <= self.first_bar < math.inf:
             raise UsageError(f"first_bar is {self.first_bar} s; give a moment of the recording, in seconds")
+        if self.fixed and self.tempo is None:
+            raise UsageError("beats cannot be fixed without a tempo; give one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -529,7 +529,6 @@ def test_live_stops_when_told_to(endless: Path, tmp_path: Path, cli_environment:
         (["--quantize", "fifth"], "fifth"),
         (["--swing", "0.3"], "give --quantize"),
         (["--first-bar", "soon"], "--first-bar is 'soon'"),
-        (["--first-bar", "1", "--tempo", "90"], "--first-bar is for bars that follow the recording; give --tempo auto"),
         (["--tempo", "auto:"], "--tempo is 'auto:'"),
         (["--tempo", "3"], "tempo is 3; it must lie between 4 and 1000"),
         (["--tempo", "1000", "--time-signature", "12/8"], "tempo is 1000; it must lie between 2.667 and 666.7"),
@@ -1031,6 +1030,23 @@ def test_what_needs_beats_looks_for_them(flags: dict[str, object]) -> None:
 def test_a_bar_line_is_one_of_beats_that_are_looked_for() -> None:
     assert recipe(first_bar="1:02.5").beats == BeatSettings(first_bar=62.5)
     assert recipe(first_bar="2", tempo="auto:90", time_signature="3/4").beats == BeatSettings((3, 4), 90, 2)
+
+
+def test_a_bar_line_of_a_fixed_tempo(cli: Run, made: Path, tmp_path: Path) -> None:
+    assert recipe(first_bar="2", tempo="90").beats == BeatSettings(tempo=90, first_bar=2, fixed=True)
+    flags = ("--tempo", "100", "--first-bar", "2.05", "--quantize", "1/16", "--json")
+    result = cli(made / "guitar.npz", "-o", ".", *flags)
+    assert result.returncode == 0, result.stderr
+    assert b"beats a minute" not in result.stdout  # which was not heard
+    heard = json.loads((tmp_path / "guitar.json").read_text())
+    onsets = np.array([note["onset"] for note in heard["notes"] if note["onset"] > 0.25])
+    assert np.abs((onsets - 2.05 + 0.075) % 0.15 - 0.075).max() < 1e-3
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "guitar.mid"))
+    assert midi.get_tempo_changes()[1][-1] == pytest.approx(100)
+    assert np.abs(midi.get_downbeats() - 2.05).min() < 1e-3
+    late = cli(made / "guitar.npz", "-o", ".", "--tempo", "100", "--first-bar", "2:00", "--overwrite")
+    assert late.returncode == 2
+    assert b"a bar is to begin at 120 s" in late.stderr
 
 
 @pytest.mark.parametrize(("signature", "quarters"), [("4/4", 60), ("6/8", 90), ("2/2", 120), ("3/8", 30)])

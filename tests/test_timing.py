@@ -355,7 +355,11 @@ def test_a_recording_not_much_longer_than_a_beat_has_two(seed: int, count: int, 
 
 def test_fixed_beats() -> None:
     assert fixed_beats(120, 2.0) == Beats((0.0, 0.5, 1.0, 1.5, 2.0))
-    assert fixed_beats(90, 0.0, 2, 1.5) == Beats((0.0, 1.0), 2, 0, 1.5)
+    assert fixed_beats(120, 0.0, 2, 1.5) == Beats((0.0, 0.75), 2, 0, 1.5)
+    assert fixed_beats(90, 1.0).times[1] == 0.666667  # as a MIDI file has it
+    later = fixed_beats(120, 2.0, 3, first_bar=1.2)
+    assert (later.per_bar, later.downbeat) == (3, 2)
+    np.testing.assert_allclose(later.times, [0.2, 0.7, 1.2, 1.7, 2.2])
     with pytest.raises(UsageError):
         fixed_beats(0, 10)
 

@@ -50,6 +50,7 @@ from basic_transcribe.types import (
         (BeatSettings, {"tempo": "120"}, "tempo is '120'; give a number of beats per minute"),
         (BeatSettings, {"first_bar": -1.0}, "first_bar is -1.0 s; give a moment of the recording"),
         (BeatSettings, {"first_bar": float("nan")}, "first_bar is nan"),
+        (BeatSettings, {"fixed": True}, "beats cannot be fixed without a tempo"),
         (MidiSettings, {"program": 1.5}, "program is 1.5; give a whole number"),
         (MidiSettings, {"program": True}, "program is True; give a whole number"),
         (MidiSettings, {"bend_mode": None}, "bend_mode is None; it must be plain, channels, mpe"),
