@@ -68,8 +68,6 @@ class _Open(bends.Begun):
     silent_from: int | None = None
     offset_mass: float = 0.0  # of the strongest end so far
     offset_frame: int = 0
-    heard_to: int = 0
-    unclear: int = 0  # last frame at which the note posterior was below CLEAR
 
 
 class NoteTracker:
@@ -102,8 +100,9 @@ class NoteTracker:
         self._open: dict[int, _Open] = {}
         if begun:
             known = (begun.pitch, begun.frame, begun.onset, begun.velocity, begun.confidence, begun.contour)
-            self._open[begun.pitch] = _Open(*known, read_to=first, heard_to=first)
+            self._open[begun.pitch] = _Open(*known, read_to=first)
         self._ended: dict[int, float] = {}  # by pitch, when its last note ended
+        self._unclear: dict[int, int] = {}  # by pitch that may sound, the last frame below CLEAR
 
     @property
     def seconds(self) -> float:
@@ -154,7 +153,9 @@ class NoteTracker:
         first, last = self._next - start, limit - start
         events = self._events(p, first, last)
         pitches = sorted({*self._open, *(event.pitch for event in events)})
-        next_silence = dict(zip(pitches, self._next_silence(p.note[:, pitches]).T, strict=True))
+        note = p.note[:, pitches]
+        next_silence = dict(zip(pitches, self._next_silence(note).T, strict=True))
+        next_lasting = dict(zip(pitches, self._next_lasting(note[:last], first, pitches).T, strict=True))
         ended: list[bends.Ended] = []
 
         def end_of(pitch: int, note: _Open) -> int:
@@ -166,11 +167,18 @@ class NoteTracker:
                 note.silent_from = end
             return end
 
+        def outlive(pitch: int, note: _Open, end: int) -> None:
+            """Forget the likeliest end of an open note that sounds on clearly before absolute frame ``end``."""
+            if note.offset_mass > 0:
+                row = max(note.offset_frame - 1 + LASTING - start, first)
+                if row < last and int(next_lasting[pitch][row - first]) + start < end:
+                    note.offset_mass, note.offset_frame = 0.0, 0
+
         for event in events:
             current = self._open.get(event.pitch)
             if current is not None:
                 end = end_of(event.pitch, current)
-                self._outlive(current, min(end, start + event.row), p)
+                outlive(event.pitch, current, min(end, start + event.row))
                 if event.kind == OFFSET:
                     frame = start + event.row
                     if event.mass > current.offset_mass and current.frame + SHORTEST <= frame < end + GAP:
@@ -186,7 +194,7 @@ class NoteTracker:
                 self._begin(event, p)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
-            self._outlive(current, min(end, limit), p)
+            outlive(pitch, current, min(end, limit))
             if end + GAP < limit:
                 ended.append(self._close(pitch, end, p))
             else:
@@ -206,6 +214,18 @@ class NoteTracker:
         np.copyto(rows[: len(quiet)], np.arange(len(quiet), dtype=np.int32)[:, None], where=quiet)
         return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
 
+    def _next_lasting(self, note: Float32, first: int, pitches: list[int]) -> NDArray[np.int64]:
+        """For each row from ``first`` on, the first at or after it by which the note has been clear for LASTING frames.
+
+        Of a pitch that nothing was known of it may begin too early, before there is an end to outlive.
+        """
+        rows = np.arange(first, len(note))[:, None]
+        before = np.array([self._unclear.get(pitch, -1) for pitch in pitches], np.intp) - self._start
+        unclear = np.maximum.accumulate(np.where(note[first:] < np.float32(CLEAR), rows, before), axis=0)
+        self._unclear = dict(zip(pitches, (unclear[-1] + self._start).tolist(), strict=True))
+        lasting = np.where(rows - unclear >= LASTING, rows, len(note) + AHEAD)
+        return np.minimum.accumulate(lasting[::-1], axis=0)[::-1]
+
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
         """Where notes may begin or end between two rows, in order."""
         low, high = pitch_range(p, self.settings)
@@ -222,10 +242,13 @@ class NoteTracker:
             if kind == ONSET:
                 support, clarity = support_at(p.note, rows, pitches), clarity_at(p, rows, pitches)
                 evidence = (masses[rows, pitches] + support + clarity) / np.float32(3)
-                evidence = evidence - np.float32(OCTAVE) * octaves_below(p, masses, rows, pitches)
                 chosen = evidence >= self._limits.onset_threshold
                 rows, pitches, evidence = rows[chosen], pitches[chosen], evidence[chosen]
-                fraction, level = between_frames(p.onset, rows, pitches), level_at(p, rows, pitches)
+                level = level_at(p, rows, pitches)
+                evidence = evidence - np.float32(OCTAVE) * octaves_below(p, masses, rows, pitches, level)
+                chosen = evidence >= self._limits.onset_threshold
+                rows, pitches, evidence, level = rows[chosen], pitches[chosen], evidence[chosen], level[chosen]
+                fraction = between_frames(p.onset, rows, pitches)
             columns = (rows, pitches, np.full(len(rows), kind), masses[rows, pitches], evidence, fraction, level)
             events += map(_Event, *(column.tolist() for column in columns))
         return sorted(events)
@@ -238,19 +261,7 @@ class NoteTracker:
         frame = self._start + event.row
         onset = max(self._onset(event, p), self._ended.get(event.pitch, self._first / p.frame_rate))
         loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
-        self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame, heard_to=frame)
-
-    def _outlive(self, note: _Open, end: int, p: Posteriors) -> None:
-        """Listen to a note up to absolute frame ``end``; forget its likeliest end if it sounds on clearly."""
-        if end <= note.heard_to:
-            return
-        first = note.heard_to - self._start
-        unclear = note.heard_to + np.flatnonzero(p.note[first : end - self._start, note.pitch] < CLEAR)
-        for frame in (*unclear.tolist(), end):
-            if frame - 1 - max(note.unclear, note.offset_frame - 1) >= LASTING:
-                note.offset_mass, note.offset_frame = 0.0, 0
-            note.unclear = frame if frame < end else note.unclear
-        note.heard_to = end
+        self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
 
     def _read_contour(self, note: _Open, end: int, p: Posteriors) -> None:
         """Follow the contour up to absolute frame ``end``."""
