@@ -28,7 +28,7 @@ class UsageError(TranscribeError):
 
 
 class ModelError(TranscribeError):
-    """The model file cannot be loaded, or is not a model of this kind."""
+    """The model file cannot be loaded, is not a model of this kind, or fails when it runs."""
 
     exit_code = 3
 

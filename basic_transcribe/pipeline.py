@@ -74,8 +74,8 @@ class Transcription:
     line : bool
         Whether it was followed as a single line: since the settings ask for that, or since it is a voice alone.
     tuning : float
-        Cents by which its A lies above 440 Hz, as the settings say or as was found; 0 if that was less than 12. Notes
-        are named by this tuning; their bends count from 440 Hz.
+        Cents by which its A lies above 440 Hz: as the settings say, or as was found, then 0 if less than 12. Notes are
+        named by this tuning; their bends count from 440 Hz.
     """
 
     notes: Sequence[Note]
@@ -212,9 +212,10 @@ class Transcriber:
         Parameters
         ----------
         source : path, binary file object or ndarray
-            An array has shape (samples,) or (samples, channels), full scale 1.0, and needs ``sample_rate``.
+            An array has shape (samples,) or (samples, channels), and needs ``sample_rate``; floats have full scale 1.0,
+            integers that of their type.
         sample_rate : float, optional
-            Hz; only with an array.
+            Hz, 1,000 to 768,000; only with an array.
         settings : TrackerSettings, optional
             Thresholds and ranges; the model's own where omitted.
         part : Part, optional
@@ -237,7 +238,8 @@ class Transcriber:
         ModelError
             If the model fails, such as for want of memory.
         UsageError
-            If ``sample_rate`` is missing with an array, or given with a file, or an argument is of another kind.
+            If ``sample_rate`` is missing with an array, or given with a file, a bar is to begin after the end, or an
+            argument is out of range or of another kind.
         """
         check_class("part", part, Part)
         check_class("beats", beats, BeatSettings)
@@ -292,7 +294,7 @@ class Transcriber:
         Raises
         ------
         UsageError
-            If an argument is of another kind.
+            If a bar is to begin after the end, or an argument is of another kind.
         """
         check_class("posteriors", posteriors, Posteriors, optional=False)
         check_class("beats", beats, BeatSettings)

@@ -143,7 +143,7 @@ class StreamingTranscriber:
 
         Parameters
         ----------
-        samples : ndarray of float, uint8, int16 or int32, shape (n,) or (n, channels)
+        samples : ndarray of float, uint8, int8, int16 or int32, shape (n,) or (n, channels)
             Floats have full scale 1.0. All chunks have the same channels, 64 at most, and the first one at least as
             many samples if they are more than two. They are mixed to their mean; where they cancel each other, the
             louder is used from the next second on, and a silent one is left out from then on until it sounds.

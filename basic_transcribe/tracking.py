@@ -183,7 +183,7 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
     settings : TrackerSettings
         With thresholds filled in, such as ``transcription.settings`` with some replaced.
     duration : float, optional
-        Length of the recording in seconds.
+        Length of the recording in seconds; no note ends after it.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def track_notes(posteriors: Posteriors, settings: TrackerSettings, duration: flo
     Raises
     ------
     UsageError
-        If a threshold is None, or an argument is of another kind.
+        If a threshold is None, the duration is negative, or an argument is of another kind.
     """
     check_class("posteriors", posteriors, Posteriors, optional=False)
     check_class("settings", settings, TrackerSettings, optional=False)

@@ -84,7 +84,8 @@ class Note:
         1 to 127, follows loudness.
     confidence : float
         How clear it is, 0 to 1: the mean of its onset's mass and of the note and contour posteriors in the tenth of a
-        second after it; of a note of a single line, of its onset's mass, if it has one, and the contour posterior.
+        second after it, less a part of the mass of an onset one or two octaves below, where that is as loud; of a note
+        of a single line the mean of its onset's mass, if it has one, and the contour posterior.
     bend : PitchBend or None
         Deviation from ``pitch`` over the note.
     """
@@ -111,8 +112,8 @@ class Posteriors:
     onset, note, offset : ndarray of float32, shape (frames, pitches)
         Probability that a note begins, sounds or ends in the frame.
     contour : ndarray of float32, shape (frames, pitches * bins_per_semitone)
-        Probability that a partial-free fundamental sounds in the bin. The centre of semitone ``k``
-        is bin ``k * bins_per_semitone + bins_per_semitone // 2``.
+        Probability that a fundamental, not one of its partials, lies in the bin. The centre of semitone ``k`` is bin
+        ``k * bins_per_semitone + bins_per_semitone // 2``.
     level : ndarray of float32, shape (frames, pitches)
         Estimated loudness of a note that begins here, in dB relative to full scale.
     frame_rate : float
@@ -191,18 +192,17 @@ class TrackerSettings:
     Attributes
     ----------
     onset_threshold : float or None
-        Smallest evidence (mean of the onset's mass, and of note and contour posteriors after it) that starts a note,
-        0 to 1.
-        Lower finds more notes.
+        Smallest evidence that starts a note, as :attr:`Note.confidence` tells it, 0 to 1, both exclusive like the other
+        thresholds. Lower finds more notes.
     split_threshold : float or None
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
         Note posterior (of a single line, contour posterior) below which a note is over, 0 to 1. Lower makes notes
         longer.
     onset_delay : float or None
-        Milliseconds by which sounds begin later than this model's onset posteriors say.
+        Milliseconds by which sounds begin later than this model's onset posteriors say, -100 to 100.
     minimum_note_length : float or None
-        Shortest note kept, in milliseconds.
+        Shortest note kept, in milliseconds, 0 to 10000.
     minimum_frequency, maximum_frequency : float or None
         Range of note pitches kept, in Hz where A is 440 Hz, however the recording is tuned (``None``: the model's whole
         range).
@@ -212,7 +212,7 @@ class TrackerSettings:
         Find the best single line instead of all notes. None finds out: a line for a voice alone, else all notes.
     tuning : float or None
         Hz of the A above middle C that the recording is tuned to, 400 to 480; 440 takes it as it is. None finds it out
-        from the first half minute of sound.
+        from the first half minute of music.
 
     Raises
     ------
@@ -267,8 +267,8 @@ class Part:
     start, end : float
         In seconds; ``end`` is the end of the recording if ``None``.
     channel : str or int
-        ``mix`` (the mean of all channels), ``left``, ``right``, ``mid`` (half their sum), ``side`` (half their
-        difference), or the number of a channel, from 1.
+        ``mix`` (the mean of those that are not silent; the louder where they cancel each other), ``left``, ``right``,
+        ``mid`` (half their sum), ``side`` (half their difference), or the number of a channel, from 1.
 
     Raises
     ------
@@ -300,11 +300,12 @@ class Beats:
         In seconds, increasing, at least two, from 0 to 360,000; 0.01 to 16 for each quarter note, which a MIDI file can
         hold.
     per_bar : int
-        Beats in a bar.
+        Beats in a bar, 1 to 64.
     downbeat : int
         Index of the first beat that begins a bar, 0 to ``per_bar - 1``.
     quarters : float
-        Length of a beat in quarter notes: 1, in compound metres (6/8, 9/8, 12/8) 1.5. A power of two, or 1.5 times one.
+        Length of a beat in quarter notes: 1, in compound metres (6/8, 9/8, 12/8) 1.5. A power of two, or 1.5 times one,
+        0.125 to 4.
 
     Raises
     ------
