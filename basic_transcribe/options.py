@@ -209,7 +209,7 @@ class Options(NoteOptions):
             metavar="auto|auto:BPM|BPM",
             help="Beats a minute; auto finds the beats (near BPM, also the tempo where none is found), and the bars"
             " follow the recording. Times in seconds do not depend on it.",
-            show_default="120; auto with --quantize or --musicxml",
+            show_default="120; auto with --quantize, --musicxml or --first-bar",
             rich_help_panel=TIME,
         ),
     ] = None
@@ -237,7 +237,7 @@ class Options(NoteOptions):
     key: Annotated[str | None, option(TIME, "auto|KEY", 'Write a key signature, as "C minor".')] = None
     scale: Annotated[str | None, option(TIME, "SCALE", 'Scale that notes should keep to, as "D dorian".')] = None
     scale_mode: Annotated[
-        str | None, option(TIME, "snap|drop|mark", "Move other notes into the scale, drop or mark them.")
+        str | None, option(TIME, "snap|drop|mark", "Move other notes into the scale (if omitted), drop or mark them.")
     ] = None
     program: Annotated[
         int | None,

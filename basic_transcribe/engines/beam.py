@@ -78,6 +78,9 @@ def beam_command(
     Apache Beam has a file system for. The tree below IN is mirrored below OUT. OUT/results.jsonl tells what became of
     each recording, OUT/failed.jsonl what failed this time and why. Another run goes on from there, as with batch.
 
+    How many recordings are done at a time is said by the engine's own options, after --, not by --jobs; each has one
+    thread if --threads is omitted.
+
     Exit code: as of basic-transcribe; 1 also if the pipeline itself failed.
     """
     with usage_errors():
