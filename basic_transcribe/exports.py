@@ -305,7 +305,13 @@ def posteriors_to_npz(posteriors: Posteriors) -> bytes:
 
     It holds the arrays ``onset``, ``note``, ``offset``, ``contour`` and ``level`` (frames first), and the scalars
     ``frame_rate``, ``lowest_pitch`` and ``tuning``.
+
+    Raises
+    ------
+    UsageError
+        If there are none, as in a transcription without ``keep_posteriors``.
     """
+    check_class("posteriors", posteriors, Posteriors, optional=False)
     buffer = BytesIO()
     contents: dict[str, Any] = {n: np.ascontiguousarray(getattr(posteriors, n), "<f4") for n in Posteriors.ARRAYS}
     contents["frame_rate"] = np.float64(posteriors.frame_rate)

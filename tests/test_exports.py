@@ -380,6 +380,11 @@ def test_npz_keeps_the_tuning() -> None:
         load_posteriors(npz(tuning=np.float64(300)))
 
 
+def test_posteriors_that_were_not_kept_are_refused() -> None:
+    with pytest.raises(UsageError, match="posteriors"):
+        posteriors_to_npz(None)  # type: ignore[arg-type]
+
+
 def test_json_gives_the_tuning_in_hertz() -> None:
     assert json.loads(notes_to_json(Recording()))["tuning"] == 440
     assert json.loads(notes_to_json(replace(Recording(), tuning=39.0)))["tuning"] == pytest.approx(450, abs=0.1)
