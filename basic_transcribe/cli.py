@@ -69,11 +69,23 @@ def main() -> None:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
+        if _adrift():
+            complain("error: the current folder is gone; change to one that is there")
+            sys.exit(UsageError.exit_code)
         if not {"--help", "-h", "--version"} & set(sys.argv):  # commands see to their own output
             raise
         silence(sys.stdout)
         complain(f"error: standard output cannot be written: {error.strerror}; send it elsewhere")
         sys.exit(OutputError.exit_code)
+
+
+def _adrift() -> bool:
+    """Whether somebody has removed the folder that this runs in, so that relative paths lead nowhere."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 SUBCOMMANDS = {

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UsageError, require
+from .errors import UsageError
 from .types import Beats, Key, MidiSettings, Part, PitchBend
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def fixed_grid(duration: float, midi: MidiSettings) -> Beats:
 
 
 def check(wanted: Sequence[str], settings: OutputSettings) -> None:
-    """Find out before any work is done whether what is wanted can be made here.
+    """Find out before any work is done whether what is wanted can be made here, and make ready for it.
 
     Raises
     ------
@@ -77,7 +77,9 @@ def check(wanted: Sequence[str], settings: OutputSettings) -> None:
         If a library or program is missing.
     """
     if {".png", ".svg"} & set(wanted):
-        require("matplotlib", "plot", "drawing")
+        from .picture import prepare
+
+        prepare()
     if settings.soundfont is not None:
         from .sound import player_of
 

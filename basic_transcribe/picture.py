@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +41,26 @@ NEEDED = LONGEST + MARGIN  # seconds of a recording, from its beginning, beyond 
 BAR = 0.4  # half a bar's height, in semitones
 INK, GREEN = "#1a1a1a", "#009e73"
 SMALLEST_BEND = 0.15  # semitones; less is not drawn
+
+
+def prepare() -> None:
+    """Load matplotlib in a process that draws files and nothing else, before it starts others to do so.
+
+    What is meant for windows and notebooks is left aside: the backend of a notebook that is not installed here, or a
+    broken ``matplotlibrc``, would end it. Where matplotlib can keep no cache in the home folder, it makes a temporary
+    one, and a warning: one for all processes, which goes with this one.
+
+    Raises
+    ------
+    UsageError
+        If matplotlib is not installed.
+    """
+    require("matplotlib", "plot", "drawing")
+    os.environ["MPLBACKEND"], os.environ["MATPLOTLIBRC"] = "agg", os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    import matplotlib
+
+    matplotlib.get_cachedir()
 
 
 def draw(notes: Sequence[Note], duration: float, *, format: str = "png", **shown: Any) -> bytes:

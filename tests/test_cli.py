@@ -495,6 +495,28 @@ def test_every_file_that_can_be_asked_for(cli: Run, made: Path, tmp_path: Path) 
     assert (sounds.returncode, sounds.stderr.count(b"no audio found")) == (2, 1)
 
 
+def test_pictures_need_nothing_of_what_matplotlib_is_set_to(
+    cli: Run, tmp_path: Path, cli_environment: dict[str, str]
+) -> None:
+    """Such as by a notebook, in whose shell this runs, or in a container without a home."""
+    pytest.importorskip("matplotlib")
+    for name in ("a.wav", "b.wav"):
+        tone(tmp_path / "in" / name)
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "home").touch()  # not even root can make a folder in it
+    (tmp_path / "broken").write_text("nonsense: 1\n")
+    theirs = {
+        "MPLBACKEND": "of_a_notebook",
+        "MATPLOTLIBRC": str(tmp_path / "broken"),
+        "MPLCONFIGDIR": str(tmp_path / "home" / "config"),
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    drawn = cli("batch", "in", "out", "--plot", "png", "--jobs", "2", env=cli_environment | theirs)
+    assert (drawn.returncode, drawn.stderr) == (0, b"")
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 def test_live(cli: Run, guitar: Path, tmp_path: Path) -> None:
     result = cli("live", "--file", guitar, "--fast")
     assert result.returncode == 0, result.stderr
@@ -769,6 +791,21 @@ def test_arguments_are_not_left_to_the_parser_to_find(monkeypatch: pytest.Monkey
     monkeypatch.setattr(commands, "app", lambda *arguments, **_: taken.extend(arguments))
     commands.main()
     assert taken == [["*.wav", "--debug"]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps the folder in which a program runs")
+def test_2_the_current_folder_is_gone(cli: Run, tmp_path: Path) -> None:
+    recording = tone(tmp_path / "a.wav")
+    for arguments in ((recording, "-o", "out"), ("batch", recording, "out"), ("evaluate", ".")):
+        here = tmp_path / "here"
+        here.mkdir()
+        result = cli(*arguments, cwd=here, preexec_fn=here.rmdir)
+        assert result.returncode == 2
+        assert lines(result.stderr)[-1] == "error: the current folder is gone; change to one that is there"
+        assert b"Traceback" not in result.stderr
+    (tmp_path / "here").mkdir()
+    whole = cli(recording, "-o", tmp_path / "out", cwd=tmp_path / "here", preexec_fn=(tmp_path / "here").rmdir)
+    assert whole.returncode == 0  # which needs no other
 
 
 def test_2_a_command_whose_extra_is_missing(
