@@ -12,6 +12,7 @@ from .plan import identity_of, is_recording
 
 SETTLED = 1.0  # seconds for which neither size nor time of a complete recording changes
 TICK = 200  # milliseconds between two looks at those that wait
+UNNAMED = "Unable to decode path"  # what watchfiles ends with where something happens to a name that is not UTF-8
 
 State = tuple[int, int]
 
@@ -77,7 +78,7 @@ def arrivals(
     list of tuple of Path
         A folder and the path of a complete recording below it, for each. The first list is empty: from then on nothing
         is missed, so that a search of the folders after it finds all others. So is the first after another folder has
-        taken the place of one.
+        taken the place of one, or after something has happened to a file whose name cannot be told.
 
     Raises
     ------
@@ -130,10 +131,15 @@ def _until_replaced(
                 first = False
                 owners = [next(root for root in roots if path.is_relative_to(root)) for path in ready]
                 yield [(roots[o], roots[o] / path.relative_to(o)) for path, o in zip(ready, owners, strict=True)]
-    except (OSError, RuntimeError) as error:  # too many folders for the system, most likely
-        where = ", ".join(map(str, folders))
-        message = f"{where}: cannot be watched: {error}; run batch without --watch from time to time"
-        raise TranscribeError(message) from error
+    except (OSError, RuntimeError, UnicodeError) as error:  # too many folders for the system, most likely
+        if UNNAMED not in str(error):
+            where = ", ".join(map(str, folders))
+            message = f"{where}: cannot be watched: {error}; run batch without --watch from time to time"
+            raise TranscribeError(message) from error
+    else:
+        return
+    time.sleep(settled)  # for what is being written
+    yield []  # here, since such a name may come up again before the watch that begins anew has told of anything
 
 
 def _files(path: Path) -> list[Path]:

@@ -157,6 +157,27 @@ def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Path, exc
     assert take(lots, 1) == ["new.wav"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="its file systems take no bytes that are not text")
+def test_a_name_that_is_not_utf_8_does_not_end_it(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    lots = arrivals(tmp_path)
+    assert next(lots) == []
+    write(tmp_path / "latin \udce9.wav", 1, 1)
+    assert next(lots) == []  # so it is searched
+    assert next(lots) == []  # by a new watch, which misses nothing from here on
+    write(tmp_path / "next.wav", 1, 1)
+    assert take(lots, 1) == ["next.wav"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its file systems take no bytes that are not text")
+def test_a_folder_whose_name_is_not_utf_8_cannot_be_watched(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    folder = tmp_path / "latin \udce9"
+    folder.mkdir()
+    with pytest.raises(TranscribeError, match=r"cannot be watched: .*; run batch without --watch"):
+        next(arrivals(folder))
+
+
 def test_a_folder_that_is_gone_ends_it(tmp_path: Path) -> None:
     pytest.importorskip("watchfiles")
     (tmp_path / "watched").mkdir()
