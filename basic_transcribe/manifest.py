@@ -91,9 +91,20 @@ class Entry:
     time: str = field(default="", compare=False)
 
 
+def system() -> str:
+    """Who it is that allows names of files, for messages."""
+    return "Windows" if WINDOWS else "this system"
+
+
 def is_possible(path: PurePosixPath) -> bool:
     """Whether all parts of a relative path may be names of files on this system."""
-    return not (WINDOWS and any(part != ".." and _NOT_ON_WINDOWS.search(part) for part in path.parts))
+    if WINDOWS:
+        return not any(part != ".." and _NOT_ON_WINDOWS.search(part) for part in path.parts)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a surrogate pair, or letters that the locale lacks
+        return False
+    return True
 
 
 def safe_output(text: str) -> PurePosixPath:
@@ -108,13 +119,14 @@ def safe_output(text: str) -> PurePosixPath:
     ------
     UsageError
         If it could lead out of the folder: absolute, with ``..`` or a NUL. Or if it has a part that is no name of a
-        file here: on Windows with a colon or a backslash, say, which elsewhere are characters like others.
+        file here: on Windows with a colon or a backslash, say, which elsewhere are characters like others; elsewhere
+        with characters that the locale lacks.
     """
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or not path.name or "\0" in text:
         raise UsageError(f"output {text!r} leads out of the folder of outputs; give a path below it, with slashes")
     if not is_possible(path):
-        raise UsageError(f"output {text!r} is no name that Windows allows; give another, with slashes")
+        raise UsageError(f"output {text!r} is no name that {system()} allows; give another, with slashes")
     return path
 
 

@@ -165,6 +165,17 @@ def test_what_is_no_name_on_windows_is_refused_there(
     assert list(manifest.read(tmp_path)) == [DONE]  # it may be of a run on another system
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes any characters")
+@pytest.mark.parametrize("text", ["\ud83c.mid", "half \ud83c/a.mid"])
+def test_what_the_names_of_files_cannot_be_written_with_is_refused(text: str, tmp_path: Path) -> None:
+    """Half a surrogate pair, as a list from another program may have; or é, in a locale that lacks it."""
+    with pytest.raises(UsageError, match="no name that this system allows; give another"):
+        manifest.safe_output(text)
+    (tmp_path / NAME).write_bytes(manifest.to_line(DONE) + manifest.to_line(replace(DONE, output=text)))
+    assert list(manifest.read(tmp_path)) == [DONE]
+    assert str(manifest.safe_output("latin \udce9.mid")) == "latin \udce9.mid"  # a byte that is no UTF-8
+
+
 @pytest.mark.parametrize(
     "text", ["console.mid", "x/com10.mid", "a.b c/.a .mid", "communion/a+b,c;d=[e].mid", "é'♯.mid"]
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ..errors import UsageError
-from ..manifest import Entry, is_possible, listed_output
+from ..manifest import Entry, is_possible, listed_output, system
 from ..plan import folded, with_digest
 
 LISTS = (".jsonl", ".txt")
@@ -199,7 +199,7 @@ def assign(found: Iterable[Found], earlier: Iterable[Entry]) -> tuple[list[Item]
         if {"", ".", ".."} & set(one.relative.split("/")):
             failures[one.url] = "its path has an empty part, . or ..; move it"
         elif not is_possible(PurePosixPath(one.relative)):  # such as that of an object of a store
-            failures[one.url] = "its path has a part that Windows does not allow; rename it"
+            failures[one.url] = f"its path has a part that {system()} does not allow; rename it"
         elif one.output is not None:
             _claim(one, one.output.removesuffix(".mid"), names, owners)
             if one not in names:
