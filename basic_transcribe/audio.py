@@ -584,19 +584,19 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
     try:
         mode = os.stat(path).st_mode  # before open, which would wait for a pipe's writer
         if stat.S_ISDIR(mode):
-            raise AudioError(f"{name}: is a folder, not a recording")
+            raise AudioError(f"{name}: is a folder, not a recording; give a file in it")
         if not stat.S_ISREG(mode):
             raise AudioError(f"{name}: is a pipe or device, not a file; give it as standard input instead")
         # libsndfile gets an open file, never a name: names may hold bytes it cannot take.
         file = resources.enter_context(open(path, "rb"))  # noqa: SIM115
     except FileNotFoundError as error:
-        raise AudioError(f"{name}: no such file") from error
+        raise AudioError(f"{name}: no such file; check the path") from error
     except PermissionError as error:
         raise AudioError(f"{name}: permission denied; make it readable") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         if is_timers(error):
             raise
-        raise AudioError(f"{name}: cannot be opened: {reason(error)}") from error
+        raise AudioError(f"{name}: cannot be opened: {reason(error)}; check the path") from error
     before = os.fstat(file.fileno())
 
     def verify() -> None:

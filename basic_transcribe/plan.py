@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -345,7 +346,8 @@ def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, Pu
 
     A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
     the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too: the
-    last line on an input counts, and one that gives it no place (``"output": null``) only while the input is a file.
+    last output of an input counts, however its path is written, and a line that takes it back (``"output": null``) only
+    while the input is a file.
 
     Parameters
     ----------
@@ -358,7 +360,8 @@ def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, Pu
     UsageError
         If a line is none of these, or an output lies outside the folder of outputs.
     """
-    wanted: dict[Path, PurePosixPath | None] = {}
+    wanted: dict[Path, tuple[Path, PurePosixPath | None]] = {}  # by paths that are the same however they are written
+    resolved = cache(os.path.realpath)
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -376,12 +379,17 @@ def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, Pu
         if not data["input"]:  # or it would be the folder of the list
             raise UsageError(f"{where}: the input is empty; give the path of a recording")
         source = path.parent / data["input"]
-        before = wanted.pop(source, None)
+        try:
+            place = Path(resolved(source.parent), source.name)  # links to a recording are recordings of their own
+        except ValueError:  # a null character: there is no such file, which is said later
+            place = source
+        _, before = wanted.pop(place, (None, None))
         if data.get("output", "") is not None or source.is_file():
-            wanted[source] = output = listed_output(data, where)
+            output = listed_output(data, where) if "output" in data else before
+            wanted[place] = source, output
             if "status" not in data and None not in (before, output) and before != output:
                 remarks.append((str(source), f"{before} left out: {where} gives it the output {output}"))
-    return list(wanted.items())
+    return list(wanted.values())
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan
@@ -658,12 +666,11 @@ def check_outputs(
     writable : list of Job
     failures : list of Result
     """
-    folders: dict[Path, str] = {}
+    # All of them first: an output may have the name of a folder that is made for others.
+    folders = {folder: _unwritable(folder, make) for folder in dict.fromkeys(job.folder for job in jobs)}
     writable: list[Job] = []
     failures: list[Result] = []
     for job in jobs:
-        if job.folder not in folders:
-            folders[job.folder] = _unwritable(job.folder, make)
         reason = folders[job.folder] or next(filter(None, (_unfit(job.output(e)) for e in extensions)), "")
         if reason:
             failures.append(Result(job.label, "failed", reason, OutputError.exit_code, reason=job.reason(reason)))

@@ -326,6 +326,15 @@ def test_outputs_that_cannot_be_written_are_found_first(tmp_path: Path) -> None:
         plan.check_folder(good.source)
 
 
+def test_an_output_may_not_be_the_folder_of_others(tmp_path: Path) -> None:
+    first = job(tmp_path / "a.wav")
+    below = Job(first.source, tmp_path / "a.mid", "b", "b.wav")
+    writable, (failure,) = plan.check_outputs([first, below], (".mid",))
+    assert writable == [below]
+    assert (failure.label, failure.exit_code) == (first.label, 4)
+    assert "is a folder; move it" in failure.message
+
+
 def test_on_windows_names_may_have_255_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pathconf", raising=False)
     source = tmp_path / "a.wav"
@@ -624,6 +633,25 @@ def test_an_output_that_a_list_takes_back_is_said(tmp_path: Path) -> None:
     found = planned(path, output=tmp_path / "out", entries=Entries())
     assert outputs(found, tmp_path) == {"a.wav": "out/y.mid"}
     assert found.remarks == ((str(a), f"x.mid left out: {path}, line 3 gives it the output y.mid"),)
+
+
+def test_the_last_output_that_a_list_gives_counts_however_the_input_is_written(tmp_path: Path) -> None:
+    a, b, c = make(tmp_path, "in/a.wav", "in/b.wav", "in/c.wav")
+    (tmp_path / "link").symlink_to("in")
+    path = listed(
+        tmp_path,
+        *({"input": text, "output": "old.mid"} for text in (str(a), "in/c.wav")),
+        {"input": str(b)},
+        *({"input": text, "output": name} for text, name in (("in/../in/a.wav", "x.mid"), ("link/b.wav", "y.mid"))),
+        *({"input": text} for text in (str(a), "in/../in/b.wav")),
+        {"input": str(c), "output": None},
+        {"input": "a\0/b.wav"},
+    )
+    found = planned(path, output=tmp_path / "out", entries=Entries())
+    made = {job.source.name: job.output(".mid").relative_to(tmp_path).as_posix() for job in found.jobs}
+    assert made == {"a.wav": "out/x.mid", "b.wav": "out/y.mid", "c.wav": "out/c.mid"}
+    assert len(found.failures) == 1
+    assert [text for _, text in found.remarks] == [f"old.mid left out: {path}, line 4 gives it the output x.mid"]
 
 
 def test_a_manifest_is_a_list_of_what_it_says_last(tmp_path: Path) -> None:
