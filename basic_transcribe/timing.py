@@ -763,7 +763,7 @@ def fixed_beats(
     _check_first_bar(first_bar, duration)
     length = round(6e7 / tempo) / 1e6 * quarters  # as a MIDI file has it, in whole microseconds
     before = int(first_bar / length)  # beats
-    first = first_bar - before * length
+    first = max(0.0, first_bar - before * length)  # rounding must not put it before the recording
     count = max(2, int(np.ceil((duration - first) / length)) + 1)
     return Beats(tuple((first + length * np.arange(count)).tolist()), per_bar, before % per_bar, quarters)
 
