@@ -61,10 +61,10 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
     )
-    names = ("polyphony", "legato", "staccato", "velocity_curve", "scale", "scale_mode", "strength", "swing")
+    names = "polyphony legato staccato velocity_curve scale scale_mode strength swing mark_below".split()
     shape = over(
         chosen.shape,
-        **{name: flags[name] for name in (*names, "mark_below")},
+        **{name: flags[name] for name in names},
         velocity_range=_velocities(flags["velocity_range"]),
         quantize=division,
     )
