@@ -195,13 +195,18 @@ function defaultsOf(meta: Metadata): FullSettings {
   };
 }
 
-/** Notes that overlap none of `others` of the same pitch. Both are sorted by onset. */
+/** Notes that overlap none of `others` of the same pitch. Both are sorted by onset, and do not overlap themselves. */
 function without(notes: Note[], others: Note[]): Note[] {
-  const byPitch = new Map<number, Note[]>();
-  for (const note of others) byPitch.set(note.pitch, [...(byPitch.get(note.pitch) ?? []), note]);
-  return notes.filter((note) => {
-    const near = byPitch.get(note.pitch) ?? [];
-    return !near.some((other) => other.onset < note.offset && other.offset > note.onset);
+  const coming = new Map<number, Note[]>(); // by pitch, those that are not over, the next one last
+  for (const note of [...others].reverse()) {
+    const same = coming.get(note.pitch);
+    if (same) same.push(note);
+    else coming.set(note.pitch, [note]);
+  }
+  return notes.filter(({ pitch, onset, offset }) => {
+    const same = coming.get(pitch) ?? [];
+    while ((same.at(-1)?.offset ?? Infinity) <= onset) same.pop();
+    return (same.at(-1)?.onset ?? Infinity) >= offset;
   });
 }
 
