@@ -570,9 +570,9 @@ class Pool:
     def _run_there(self, jobs: Sequence[Job]) -> Generator[Result, None, None]:
         waiting = deque(jobs)
         attempts: Counter[str] = Counter()
-        workers, left, processes = self._workers, len(jobs), self._processes
-        while left:
-            if not self._fill_up(min(processes, left)):
+        workers, processes = self._workers, self._processes
+        while useful := len(waiting) + sum(bool(worker.jobs) for worker in workers.values()):
+            if not self._fill_up(min(processes, useful)):
                 processes = len(workers)  # as many as the system allows
             self._share_out(waiting)
             for pipe in connection.wait(list(workers)):
@@ -587,13 +587,11 @@ class Pool:
                     waiting.extendleft(reversed(worker.jobs))
                     attempts[worker.jobs[0].label] += 1
                     if attempts[worker.jobs[0].label] == ATTEMPTS:
-                        left -= 1
                         yield _lost(waiting.popleft(), worker.settings, code)
                     continue
                 if isinstance(message, Result):
                     worker.jobs.popleft()
                     worker.nearly_done = False
-                    left -= 1
                     self._share_out(waiting)  # before the result is looked at, which takes its time
                     if not worker.jobs and not self._keep:
                         del workers[pipe]

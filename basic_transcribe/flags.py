@@ -31,7 +31,7 @@ Parsed = TypeVar("Parsed")
 def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     """What the flags of the command say, over what the preset says."""
     from .batch import Recipe
-    from .outputs import MIXED, SONIFIED, OutputSettings, check
+    from .outputs import OutputSettings, check
     from .presets import preset
     from .timing import metre, parse_division, parse_time_signature
     from .types import Part, check_tempo
@@ -61,10 +61,10 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
         bend_mode=None if bends == "none" else bends,
         time_signature=signature,
     )
-    names = ("polyphony", "legato", "staccato", "velocity_curve", "scale", "scale_mode", "strength", "swing")
+    names = "polyphony legato staccato velocity_curve scale scale_mode strength swing mark_below".split()
     shape = over(
         chosen.shape,
-        **{name: flags[name] for name in (*names, "mark_below")},
+        **{name: flags[name] for name in names},
         velocity_range=_velocities(flags["velocity_range"]),
         quantize=division,
     )
@@ -76,22 +76,9 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
     part = Part(
         seconds_of("--start", flags["start"]) or 0.0, seconds_of("--end", flags["end"]), _channel(flags["channel"])
     )
-    plot = flags["plot"]
-    if plot not in (None, "png", "svg"):
-        raise UsageError(f"--plot is {plot!r}; give png or svg")
+    extras = _extras(flags)
     if flags["soundfont"] is not None and not (flags["sonify"] or flags["sonify_mix"]):
         raise UsageError("--soundfont is for --sonify and --sonify-mix; give one of them too")
-    wanted = {
-        ".csv": flags["csv"],
-        ".json": flags["json"],
-        ".jams": flags["jams"],
-        ".npz": flags["npz"],
-        ".musicxml": flags["musicxml"],
-        SONIFIED: flags["sonify"],
-        MIXED: flags["sonify_mix"],
-        f".{plot}": plot is not None,
-    }
-    extras = tuple(extension for extension, chosen in wanted.items() if chosen)
     output = over(
         OutputSettings(midi=midi, part=part),
         key=flags["key"],
@@ -112,6 +99,26 @@ def recipe_of(flags: Mapping[str, Any]) -> Recipe:
         threads=flags["threads"],
         provider=flags["provider"] or "cpu",
     )
+
+
+def _extras(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    """Extensions of the outputs beside the MIDI file."""
+    from .outputs import MIXED, SONIFIED
+
+    plot = flags["plot"]
+    if plot not in (None, "png", "svg"):
+        raise UsageError(f"--plot is {plot!r}; give png or svg")
+    wanted = {
+        ".csv": flags["csv"],
+        ".json": flags["json"],
+        ".jams": flags["jams"],
+        ".npz": flags["npz"],
+        ".musicxml": flags["musicxml"],
+        SONIFIED: flags["sonify"],
+        MIXED: flags["sonify_mix"],
+        f".{plot}": plot is not None,
+    }
+    return tuple(extension for extension, asked_for in wanted.items() if asked_for)
 
 
 def over(settings: Settings, **given: Any) -> Settings:

@@ -716,16 +716,16 @@ def _note_events(channel: int, voices: _Voices) -> list[_Events]:
     ]
 
 
-def _bend_events(channel: int, bends: _Steps) -> list[_Events]:
+def _bend_events(channel: int, bends: _Steps) -> _Events:
     values = np.array(bends.values, np.int64) + 8192
-    return [_events(np.array(bends.ticks), _BEND, channel, values & 0x7F, values >> 7)]
+    return _events(np.array(bends.ticks), _BEND, channel, values & 0x7F, values >> 7)
 
 
-def _range_events(channel: int, semitones: int) -> list[_Events]:
+def _range_events(channel: int, semitones: int) -> _Events:
     """Registered parameter 0: selected, given its value, and closed."""
     steps = [(0, 100, 0), (0, 101, 0), (1, 6, semitones), (2, 100, 127), (2, 101, 127)]
     ticks, controls, values = zip(*steps, strict=True)
-    return [_events(ticks, _SELECT, channel, controls, values)]
+    return _events(ticks, _SELECT, channel, controls, values)
 
 
 def _channel_events(
@@ -733,9 +733,9 @@ def _channel_events(
 ) -> list[_Events]:
     """What happens on a channel. The bend range is selected if there are bends."""
     bends = _bend_track(voices, steps, rest, release)
-    events = _note_events(channel, voices) + _bend_events(channel, bends)
+    events = [*_note_events(channel, voices), _bend_events(channel, bends)]
     if bends:
-        events += [*_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]
+        events += [_range_events(channel, bend_range), _events([1], _SELECT, channel, 38, 0)]
     return events
 
 
@@ -746,11 +746,9 @@ def _mpe_track(title: str, program: int, channels: list[_Part], steps: _Steps, r
     """
     zone = [(100, 6), (101, 0), (6, len(MPE_MEMBERS))]  # registered parameter 6 sets up the zone
     zone += [(100, 0), (101, 0), (6, MPE_MANAGER_BEND_RANGE), (100, 127), (101, 127)]
-    events: list[_Events] = []
-    for channel in MPE_MEMBERS:
-        events += _range_events(channel, MPE_BEND_RANGE)
+    events = [_range_events(channel, MPE_BEND_RANGE) for channel in MPE_MEMBERS]
     for channel, voices in channels:
-        events += _note_events(channel, voices) + _bend_events(channel, _member_bends(voices, steps, release))
+        events += [*_note_events(channel, voices), _bend_events(channel, _member_bends(voices, steps, release))]
     return _messages(title, program, [MPE_MANAGER, *(channel for channel, _ in channels)], zone, events)
 
 

@@ -293,8 +293,8 @@ def spectrogram(
         Three bins a semitone, the second centred on it.
     """
     first, last = round((start - MARGIN) * sample_rate), round((stop + MARGIN) * sample_rate)
-    part = np.pad(audio[max(0, first) : last], (max(0, -first), max(0, last - max(len(audio), first, 0))))
-    part = np.pad(part, (0, max(0, last - first - len(part))))
+    heard, before = audio[max(0, first) : last], max(0, -first)
+    part = np.pad(heard, (before, last - first - before - len(heard)))
     spectrum = np.fft.rfft(part)
     seconds = len(part) / sample_rate  # the spectrum has so many samples a hertz
 

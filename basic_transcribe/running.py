@@ -125,9 +125,8 @@ def run(inputs: list[str], output_dir: Path | None, recipe: Recipe, jobs: int | 
         todo, failures = plan.check_outputs(planned.jobs, recipe.extensions)
         for failure in failures:
             report.result(failure)
-        with ExitStack() as stack:
-            todo = stack.enter_context(_spooled(todo))
-            for result in stack.enter_context(closing(_work(todo, recipe, jobs, report))):
+        with _spooled(todo) as spooled, closing(_work(spooled, recipe, jobs, report)) as results:
+            for result in results:
                 report.result(result)
 
     return _reported(work, report, report.summary)
@@ -223,16 +222,8 @@ def run_batch(folders: Folders, recipe: Recipe, jobs: int | None, report: Report
     from .folders import transcribe_folders
 
     def work() -> None:
-        with ExitStack() as stack:
-            crew = _Crew(recipe, jobs, report, keep=folders.watch)
-            stack.enter_context(closing(crew))
-            transcribe_folders(
-                folders,
-                recipe,
-                crew.work,
-                report,
-                stopped=lambda: signals.received is not None,
-            )
+        with closing(_Crew(recipe, jobs, report, keep=folders.watch)) as crew:
+            transcribe_folders(folders, recipe, crew.work, report, stopped=lambda: signals.received is not None)
         signals.check()
 
     signals.deferred = folders.watch  # waiting for changes is done in C, too

@@ -45,6 +45,7 @@ LONGEST_NEAR_HINT = 12.0  # seconds a quarter note, near a hint: though it drift
 SPREAD = 0.02  # seconds by which onsets scatter around their places
 ANYWHERE = 0.1  # share of onsets that follow no beat
 CHORD = 0.035  # seconds within which onsets are one event
+NEIGHBOURS = 8  # events to either side with which one is compared
 NOISE = 1.5  # standard deviations by which the envelope must stand out
 AUDIO_WEIGHT, EVENT_WEIGHT, ACCENT_WEIGHT = 0.2, 0.5, 2.0
 LOUDER = 0.1  # how much a step of velocity counts
@@ -352,10 +353,10 @@ def _events(notes: Sequence[Note]) -> _Events:
     return _Events(times, sizes, accents, loudness - _local_median(loudness))
 
 
-def _local_median(x: Float64, reach: int = 8) -> Float64:
+def _local_median(x: Float64) -> Float64:
     """Median of each value and its neighbours to both sides."""
-    padded = np.pad(x, reach, constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    padded = np.pad(x, NEIGHBOURS, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     return np.asarray(np.nanmedian(windows, axis=1), np.float64)
 
 
@@ -763,7 +764,7 @@ def fixed_beats(
     _check_first_bar(first_bar, duration)
     length = round(6e7 / tempo) / 1e6 * quarters  # as a MIDI file has it, in whole microseconds
     before = int(first_bar / length)  # beats
-    first = first_bar - before * length
+    first = max(0.0, first_bar - before * length)  # rounding must not put it before the recording
     count = max(2, int(np.ceil((duration - first) / length)) + 1)
     return Beats(tuple((first + length * np.arange(count)).tolist()), per_bar, before % per_bar, quarters)
 

@@ -90,10 +90,10 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
             tracker, notes, tracking = tracker_for(TrackerSettings().resolved(net.defaults)), [], 0.0
             for block in net.posteriors(timed(stream, waited)):
                 begin = time.perf_counter()
-                notes += tracker.push(block)
+                notes += tracker.push(block.tuned(stream.tuning))
                 tracking += time.perf_counter() - begin
             begin = time.perf_counter()
-            notes += tracker.flush(stream.samples_read / net.sample_rate)
+            notes += tracker.flush(stream.samples_read / stream.rate)
             tracking += time.perf_counter() - begin
         clock.append(time.perf_counter())
         data = to_midi(notes, title=source.stem).data

@@ -34,7 +34,7 @@ class FakeTranscriber:
     ) -> Transcription:
         content = source.read_text()
         if progress:
-            progress(0.5, 3600.0 if content == "sleeps" else 1.0)
+            progress(0.5, 3600.0 if content in ("sleeps", "waits long") else 1.0)
         if content == "broken":
             raise AudioError(f"{source}: not audio; give a recording")
         if content == "bug":
@@ -50,6 +50,8 @@ class FakeTranscriber:
             os.kill(os.getpid(), signal.SIGKILL)
         if content == "sleeps":
             time.sleep(600)
+        while content.startswith("waits") and not source.with_suffix(".go").exists():
+            time.sleep(0.01)
         return transcription(settings)
 
 

@@ -18,6 +18,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("error")  # nothing may warn through num
 
 RATE = 44_100
 TARGET = 22_050
-needs_av = pytest.mark.skipif(not __import__("importlib").util.find_spec("av"), reason="PyAV (extra av) is missing")
+needs_av = pytest.mark.skipif(find_spec("av") is None, reason="PyAV (extra av) is missing")
 
 
 @functools.cache

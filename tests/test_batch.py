@@ -488,6 +488,22 @@ def test_as_many_processes_work_as_can_be_started(
     assert not multiprocessing.active_children()
 
 
+def test_no_process_is_started_that_would_have_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = allow(3, monkeypatch)
+    contents = {"near": "waits", "far": "waits long", "next": "music"}
+    jobs = [job(tmp_path / f"{name}.wav", content) for name, content in contents.items()]
+
+    def told(its: Job, _seconds: float, _total: float | None) -> None:
+        if its.name == "near":  # its worker, nearly through with it, has got the next one by now
+            (tmp_path / "far.go").touch()
+
+    with closing(batch.run_jobs(jobs, fakes.recipe(), processes=2, progress=told)) as results:
+        assert next(results).label.endswith("far.wav")
+        (tmp_path / "near.go").touch()
+        assert [Path(result.label).stem for result in results] == ["near", "next"]
+    assert len(started) == 2
+
+
 def test_without_processes_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     allow(0, monkeypatch)
     remedy = "^no process can be started: Resource temporarily unavailable; try --jobs 1$"

@@ -23,6 +23,7 @@ import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from basic_transcribe.types import Float32, Posteriors
 
 pytestmark = pytest.mark.filterwarnings("error")  # nothing may warn through numpy
 
-needs_av = pytest.mark.skipif(not __import__("importlib").util.find_spec("av"), reason="PyAV (extra av) is missing")
+needs_av = pytest.mark.skipif(find_spec("av") is None, reason="PyAV (extra av) is missing")
 
 ELSEWHERE = {
     **dict.fromkeys(range(33, 40), "test_processes.py"),

@@ -6,6 +6,7 @@ import argparse
 import csv
 import hashlib
 import importlib
+import io
 import json
 import multiprocessing
 import re
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from conftest import GUITAR, ROOT
 
 from basic_transcribe import Transcriber, scoring
@@ -524,6 +526,25 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "synth_01_0000.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UsageError, match=r"synth_01_0000\.npz: damaged"):
         train.load_clips(tmp_path)
+
+
+# ---------------------------------------------------------------- benchmark
+
+
+def test_what_is_timed_by_stages_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = script("benchmark")
+    samples, rate = soundfile.read(GUITAR, dtype="float32")
+    sharp = soxr.resample(samples, rate * 2 ** (30 / 1200), rate)
+    soundfile.write(tmp_path / "a.wav", np.tile(sharp, 2), rate)  # long enough to tell its tuning
+    found = []
+    for serve in (benchmark.worker, benchmark.profiler):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+        serve(tmp_path / "a.wav", tmp_path, 1, None)
+        found.append((tmp_path / "out.mid").read_bytes())
+    assert found[0] == found[1]
+    assert set(json.loads(capsys.readouterr().out.splitlines()[1])["stages"]) == set(benchmark.STAGES)
 
 
 # ---------------------------------------------------------------- beats

@@ -364,6 +364,13 @@ def test_fixed_beats() -> None:
         fixed_beats(0, 10)
 
 
+@pytest.mark.parametrize(("tempo", "quarters", "first_bar"), [(75, 1, 13.6), (75, 1.5, 92.4), (40.1, 1, 106.234389)])
+def test_a_bar_at_a_whole_number_of_fixed_beats_is_not_rounded_to_before_the_recording(
+    tempo: float, quarters: float, first_bar: float
+) -> None:
+    assert fixed_beats(tempo, 120.0, 4, quarters, first_bar).times[0] == 0.0
+
+
 # ---------------------------------------------------------------- places between beats, and the grid
 
 

@@ -724,6 +724,20 @@ def test_too_many_connections(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> No
             pass
 
 
+def test_a_connection_without_a_thread_takes_no_place(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+    def exhausted(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(http_server, "CONNECTIONS", 1)
+    said: list[str] = []
+    with serving(fake, remark=said.append) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(socketserver.ThreadingMixIn, "process_request", exhausted)
+            assert ask_or_none(server) is None
+        assert "can't start new thread" in said[0]
+        assert ask(server, "GET", "/").status == 200
+
+
 def ask_or_none(server: Server) -> Reply | None:
     try:
         return ask(server, "GET", "/")

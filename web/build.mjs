@@ -1,6 +1,6 @@
 /** Bundles the page into basic_transcribe/page/, which is committed: installing the package needs no node. */
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync, copyFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
@@ -10,8 +10,6 @@ const HERE = fileURLToPath(new URL('.', import.meta.url));
 const PAGE = fileURLToPath(new URL('../basic_transcribe/page/', import.meta.url));
 const RUNTIME = `${HERE}node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded`;
 const MEDIA = `${HERE}node_modules/mediabunny`;
-
-const entries = { main: 'src/main.ts', worker: 'src/worker/worker.ts', capture: 'src/ui/capture-worklet.ts', style: 'styles/style.css' };
 
 /** The library that reads containers stays the file that its authors publish, beside the worker. */
 const mediabunny = {
@@ -25,7 +23,7 @@ rmSync(PAGE, { recursive: true, force: true });
 mkdirSync(PAGE, { recursive: true });
 await build({
   absWorkingDir: HERE,
-  entryPoints: Object.fromEntries(Object.entries(entries).filter(([, file]) => existsSync(HERE + file))),
+  entryPoints: { main: 'src/main.ts', worker: 'src/worker/worker.ts', capture: 'src/ui/capture-worklet.ts', style: 'styles/style.css' },
   outdir: PAGE,
   bundle: true,
   minify: true,

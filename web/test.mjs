@@ -10,19 +10,14 @@ const HERE = fileURLToPath(new URL('.', import.meta.url));
 const CACHE = `${HERE}node_modules/.cache/`; // below the packages that the tests import
 const wanted = process.argv[2] ?? '';
 
-const tests = ['tests', 'src/ui'].flatMap((folder) =>
-  readdirSync(HERE + folder)
-    .filter((name) => name.endsWith('.test.ts') && name.includes(wanted))
-    .map((name) => `${folder}/${name}`),
-);
+const tests = readdirSync(`${HERE}tests`).filter((name) => name.endsWith('.test.ts') && name.includes(wanted));
 mkdirSync(CACHE, { recursive: true });
 const OUT = mkdtempSync(`${CACHE}tests-`);
 await build({
   absWorkingDir: HERE,
-  entryPoints: tests,
+  entryPoints: tests.map((name) => `tests/${name}`),
   outdir: OUT,
   outExtension: { '.js': '.mjs' },
-  outbase: '.',
   bundle: true,
   format: 'esm',
   platform: 'node',

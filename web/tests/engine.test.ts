@@ -17,7 +17,7 @@ const RATE = 22050;
 /** An engine whose worker is in this thread. `hear` is called with each reply, before the engine hears it. */
 async function engineWith(network: Network, hear?: (reply: Reply) => void): Promise<Engine> {
   const { port1, port2 } = new MessageChannel();
-  serve(port2 as unknown as Port, (_base, threads) => Promise.resolve([new Service(network), threads]));
+  serve(port2 as unknown as Port, () => Promise.resolve(new Service(network)));
   const engine = Engine.connect(new Line(port1 as unknown as Port, () => port1.close()), 'http://page/', 1);
   const { onmessage } = port1 as unknown as Port;
   (port1 as unknown as Port).onmessage = (event) => {

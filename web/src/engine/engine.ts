@@ -1,9 +1,8 @@
 /** The page's side of the engine: a worker that does all heavy work, and the decoders that only a page has. */
 
-import { unpack, type Call, type Calls, type Loaded, type Port, type Reply, type Request } from './protocol.ts';
+import { unpack, type Call, type Calls, type Port, type Reply, type Request } from './protocol.ts';
 import {
   EngineError,
-  type EngineOptions,
   type Note,
   type Result,
   type Samples,
@@ -36,19 +35,16 @@ class NoDecoder extends Error {
 export class Engine {
   /** The model's own settings. */
   readonly defaults: TrackerSettings;
-  /** That the network runs on. */
-  readonly threads: number;
   readonly #line: Line;
 
-  private constructor(line: Line, { defaults, threads }: Loaded) {
+  private constructor(line: Line, defaults: TrackerSettings) {
     this.#line = line;
     this.defaults = defaults;
-    this.threads = threads;
   }
 
-  /** Start the worker; load the model and the runtime. */
-  static async create(options: EngineOptions = {}): Promise<Engine> {
-    const base = new URL('./', new URL(options.base ?? '', document.baseURI)).href;
+  /** Start the worker; load the model and the runtime, which lie beside the page. */
+  static async create(): Promise<Engine> {
+    const base = new URL('./', document.baseURI).href;
     const worker = new Worker(new URL('worker.js', base), { type: 'module', name: 'basic_transcribe' });
     const line = new Line(worker, () => worker.terminate());
     worker.onerror = (event) => {
@@ -59,8 +55,7 @@ export class Engine {
         : 'worker.js could not be loaded; check the connection, then try again';
       line.fail(new EngineError(failure));
     };
-    const threads = options.threads ?? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1);
-    return Engine.connect(line, base, threads);
+    return Engine.connect(line, base, Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1));
   }
 
   /** The same with a worker that has been started; for tests. */

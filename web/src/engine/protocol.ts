@@ -4,16 +4,12 @@ import type { Note, Progress, Result, Samples, Spectrogram, TrackerSettings } fr
 
 /** What can be asked of the worker, and what it answers. */
 export interface Calls {
-  load(base: string, threads: number): Loaded;
+  /** Gives the model's own settings. */
+  load(base: string, threads: number): TrackerSettings;
   transcribe(source: Blob | Samples): Omit<Result, 'notes'> & { notes: Packed };
   track(settings: TrackerSettings): Packed;
   candidates(): Packed;
   spectrogram(): Spectrogram;
-}
-
-export interface Loaded {
-  defaults: TrackerSettings;
-  threads: number;
 }
 
 export type Call = keyof Calls;

@@ -67,6 +67,7 @@ export function isCompound(quarters: number): boolean {
   return !Number.isInteger(Math.log2(quarters));
 }
 
+/** As numpy's rint and Python's round: halves to the even neighbour. */
 export function rint(x: number): number {
   const floor = Math.floor(x);
   if (x - floor !== 0.5) return Math.round(x);

@@ -120,13 +120,6 @@ export interface TranscribeOptions {
   signal?: AbortSignal;
 }
 
-export interface EngineOptions {
-  /** URL of the folder of the page; where the document is, if omitted. */
-  base?: string;
-  /** Threads of the network; as many as the page may use, at most 4, if omitted. */
-  threads?: number;
-}
-
 export interface MidiOptions {
   /** Beats of the metre per minute. Times in seconds do not depend on it. */
   tempo: number;

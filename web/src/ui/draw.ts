@@ -138,7 +138,7 @@ function loudest(peaks: Float32Array): number {
   return known;
 }
 
-export const PEAKS = 100; // pairs a second
+const PEAKS = 100; // pairs a second
 
 /** The waveform between two times, its highest peak as tall as the box. */
 export function drawWave(ctx: Context, peaks: Float32Array, start: number, scale: number, box: Box, colour: string): void {
@@ -164,7 +164,6 @@ export interface NoteLook {
   readonly scale: ReadonlySet<number> | null;
   /** Of the recording, in cents. */
   readonly tuning: number;
-  readonly names: boolean;
 }
 
 export function drawNotes(
@@ -173,7 +172,7 @@ export function drawNotes(
   index: NoteIndex<RollNote>,
   look: NoteLook,
   palette: Palette,
-): number {
+): void {
   const levels: RollNote[][] = Array.from({ length: LEVELS }, () => []);
   const visible: RollNote[] = [];
   const bottom = view.top - view.height / view.row - 0.5;
@@ -196,7 +195,7 @@ export function drawNotes(
     outline(ctx, view, off, palette.offScale, 2, plain);
   }
   drawBends(ctx, view, visible, look.tuning, palette);
-  if (look.names && view.row >= READABLE && !plain) drawNames(ctx, view, visible, look.tuning, palette);
+  if (view.row >= READABLE && !plain) drawNames(ctx, view, visible, look.tuning, palette);
   if (look.selected.size) {
     const chosen = visible.filter((note) => look.selected.has(note.id));
     outline(ctx, view, chosen, palette.roll, 4, plain);
@@ -211,7 +210,6 @@ export function drawNotes(
     ctx.roundRect(x - 4, y - 4, width + 8, height + 8, 5);
     ctx.stroke();
   }
-  return visible.length;
 }
 
 function trace(ctx: Context, { x, y, width, height }: Box, plain: boolean): void {

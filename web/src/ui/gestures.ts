@@ -61,7 +61,7 @@ const DRAWN = 80; // velocity of a note that is drawn
 const DEFAULT_LENGTH = 0.25; // seconds of a note that is clicked rather than dragged
 
 /** A note that somebody is sure of. */
-export function drawnNote(onset: number, offset: number, pitch: number, velocity = DRAWN): Note {
+function drawnNote(onset: number, offset: number, pitch: number, velocity = DRAWN): Note {
   return { onset, offset, pitch, velocity, confidence: 1, bend: null };
 }
 

@@ -54,7 +54,7 @@ function middle(notes: readonly RollNote[]): number {
   return Math.round(notes.reduce((sum, note) => sum + note.velocity, 0) / Math.max(1, notes.length));
 }
 
-export function describe(notes: readonly RollNote[]): string {
+function describe(notes: readonly RollNote[]): string {
   if (notes.length === 1) {
     const [note] = notes;
     const certain = note.edited ? 'by hand' : `certainty ${Math.round(note.confidence * 100)} %`;

@@ -245,7 +245,7 @@ export class Roll {
     ctx.clearRect(0, 0, view.width, view.height);
     if (scene.showCandidates) drawCandidates(ctx, view, scene.candidates, palette);
     const { selected, focused, scale, tuning } = scene;
-    const look = { selected, focused, scale, tuning, names: true };
+    const look = { selected, focused, scale, tuning };
     if (!scene.ghosts.length) {
       drawNotes(ctx, view, scene.notes, look, palette);
       return;

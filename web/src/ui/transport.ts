@@ -127,10 +127,6 @@ export class Transport {
     this.notesGain?.gain.setTargetAtTime(Math.min(1, 2 * mix), now, 0.015);
   }
 
-  get balance(): number {
-    return this.mix;
-  }
-
   setLoop(region: Region | null, on = region !== null): void {
     if (region && region.end - region.start < SHORTEST_LOOP) region = null;
     const position = this.position();

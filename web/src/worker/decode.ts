@@ -324,7 +324,7 @@ async function bytesOf(file: Blob, at: number, count: number): Promise<DataView>
 }
 
 /** How many times as much sound as there is the header of a WAV file promises; 1 if all of it is there. */
-export async function wavPromise(file: Blob): Promise<number> {
+async function wavPromise(file: Blob): Promise<number> {
   const little = (await bytesOf(file, 0, 4)).getUint32(0) !== 0x52494658; // RIFX
   let promised: number | null = null;
   let at = 12;

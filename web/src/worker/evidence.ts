@@ -6,6 +6,7 @@
  * Sums are rounded to 32 bits at each step, as numpy does, so that ties are decided alike.
  */
 
+import { rint } from '../engine/timing.ts';
 import { joined, rowsOf, silence, type Grid, type Posteriors } from './posteriors.ts';
 import { Columns } from './store.ts';
 
@@ -232,7 +233,7 @@ export class EventFinder {
   #lineOf(last: number): Float32Array {
     const { pitches, binsPerSemitone: bins, lowestPitch } = this.#grid;
     const { contour } = this.#rows;
-    const reach = roundHalfEven(NEAR * bins);
+    const reach = rint(NEAR * bins);
     const whole = fround(CONTOUR_MASS * bins);
     const out = new Float32Array((last - BEFORE) * pitches * 2);
     for (let row = BEFORE, to = 0; row < last; row++) {
@@ -306,14 +307,6 @@ function isPeak(x: Float32Array, i: number, width: number): boolean {
 
 /** MIDI velocity of a note's level in dB. */
 export function velocityOf(level: number, pitch: number): number {
-  const velocity = roundHalfEven(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB);
+  const velocity = rint(127 + (level + TILT * (pitch - 60) - LOUDEST) * STEPS_PER_DB);
   return Math.min(127, Math.max(1, velocity));
-}
-
-/** As Python's round and numpy's rint. */
-export function roundHalfEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  if (rest !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }

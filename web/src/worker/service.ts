@@ -1,7 +1,7 @@
 /** What the worker does: reads recordings through the network, keeps what is needed to track them again. */
 
-import { buffersOf, pack, type Loaded, type Port, type Reply, type Request } from '../engine/protocol.ts';
-import { EngineError, type Note, type Progress, type Result, type Samples } from '../engine/types.ts';
+import { buffersOf, pack, type Port, type Reply, type Request } from '../engine/protocol.ts';
+import { EngineError, type Note, type Progress, type Result, type Samples, type TrackerSettings } from '../engine/types.ts';
 import { NoDecoder, open } from './decode.ts';
 import { inTune } from './intune.ts';
 import type { Metadata } from './metadata.ts';
@@ -100,9 +100,10 @@ export class Service {
     return pictureOf(this.#open.recording ?? new Recording(gridOf(meta)));
   }
 
-  get loaded(): Omit<Loaded, 'threads'> {
+  /** The model's own settings. */
+  get defaults(): TrackerSettings {
     const { onsetDelay: _, ...defaults } = defaultsOf(this.#network.meta);
-    return { defaults };
+    return defaults;
   }
 }
 
@@ -110,7 +111,7 @@ export class Service {
  * Answer the requests of a port, one after the other; only cancelling does not wait. The page says of each recording that
  * is done whether it keeps it: it may have cancelled it while the result was on its way.
  */
-export function serve(port: Port, load: (base: string, threads: number) => Promise<[Service, number]>): void {
+export function serve(port: Port, load: (base: string, threads: number) => Promise<Service>): void {
   const cancelled = new Set<number>();
   const done = new Map<number, () => void>();
   let service: Service | null = null;
@@ -119,9 +120,8 @@ export function serve(port: Port, load: (base: string, threads: number) => Promi
   const answer = async (request: Exclude<Request, { call: 'cancel' | 'keep' }>): Promise<[Reply, Transferable[]]> => {
     const { id } = request;
     if (request.call === 'load') {
-      const [loaded, threads] = await load(...request.arguments);
-      service = loaded;
-      return [{ id, kind: 'done', value: { ...loaded.loaded, threads } }, []];
+      service = await load(...request.arguments);
+      return [{ id, kind: 'done', value: service.defaults }, []];
     }
     if (!service) throw new Error(`${request.call} before load`);
     switch (request.call) {
@@ -181,8 +181,8 @@ function failure(id: number, error: unknown): Reply {
   return { id, kind: 'failed', message, expected: error instanceof EngineError };
 }
 
-/** The model's own settings. */
-export function defaultsOf(meta: Metadata): FullSettings {
+/** The model's own settings, also what only it says. */
+function defaultsOf(meta: Metadata): FullSettings {
   return {
     onsetThreshold: meta.defaults.onset_threshold,
     splitThreshold: meta.defaults.split_threshold,
@@ -195,13 +195,18 @@ export function defaultsOf(meta: Metadata): FullSettings {
   };
 }
 
-/** Notes that overlap none of `others` of the same pitch. Both are sorted by onset. */
+/** Notes that overlap none of `others` of the same pitch. Both are sorted by onset, and do not overlap themselves. */
 function without(notes: Note[], others: Note[]): Note[] {
-  const byPitch = new Map<number, Note[]>();
-  for (const note of others) byPitch.set(note.pitch, [...(byPitch.get(note.pitch) ?? []), note]);
-  return notes.filter((note) => {
-    const near = byPitch.get(note.pitch) ?? [];
-    return !near.some((other) => other.onset < note.offset && other.offset > note.onset);
+  const coming = new Map<number, Note[]>(); // by pitch, those that are not over, the next one last
+  for (const note of [...others].reverse()) {
+    const same = coming.get(note.pitch);
+    if (same) same.push(note);
+    else coming.set(note.pitch, [note]);
+  }
+  return notes.filter(({ pitch, onset, offset }) => {
+    const same = coming.get(pitch) ?? [];
+    while ((same.at(-1)?.offset ?? Infinity) <= onset) same.pop();
+    return (same.at(-1)?.onset ?? Infinity) >= offset;
   });
 }
 

@@ -30,7 +30,7 @@ export interface Tracker {
 }
 
 /** Gives no notes until it is known which tracker suits them: a voice alone is a line, until others join in. */
-export class AutomaticTracker implements Tracker {
+class AutomaticTracker implements Tracker {
   readonly #recording: Recording;
   readonly #settings: FullSettings;
   #all: NoteTracker | null = null;

@@ -18,7 +18,7 @@ serve(self as unknown as Port, async (base, wanted) => {
     import(glue).catch(() => missing(`${RUNTIME}.mjs`)),
     import('mediabunny').catch(() => missing('mediabunny.min.mjs')),
   ]);
-  return [new Service(await Model.load(new Uint8Array(model), threads, { glue, wasm })), threads];
+  return new Service(await Model.load(new Uint8Array(model), threads, { glue, wasm }));
 });
 
 async function fetched(base: string, name: string): Promise<ArrayBuffer> {
