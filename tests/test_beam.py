@@ -394,6 +394,16 @@ def test_what_may_pass_is_left_to_the_engine(visit: Visit, songs: Path, tmp_path
         run(str(songs / "list.txt"), str(tmp_path / "out"), RECIPE)
 
 
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(transforms.FileSystems, "rename", fail)
+    with pytest.raises(OSError, match="no answer"):
+        transforms.publish(f"{tmp_path}/a.mid", b"MThd")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_are_none(songs: Path, tmp_path: Path) -> None:
     os.mkfifo(songs / "pipe.wav")
     with open(os.fsencode(songs / "sub") + b"/\xff.wav", "wb"):

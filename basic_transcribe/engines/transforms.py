@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -84,12 +85,18 @@ def publish(url: str, data: bytes) -> None:
     """Write an object so that nobody ever sees half of it."""
     at_once = url.startswith(WHOLE_OBJECTS)
     written = url if at_once else f"{parent(url)}.{secrets.token_hex(8)}.tmp"
-    with FileSystems.create(written, compression_type=CompressionTypes.UNCOMPRESSED) as target:
-        target.write(data)
-    if not at_once:
-        if FileSystems.exists(url):  # not every file system replaces what has the name
-            FileSystems.delete([url])
-        FileSystems.rename([written], [url])
+    try:
+        with FileSystems.create(written, compression_type=CompressionTypes.UNCOMPRESSED) as target:
+            target.write(data)
+        if not at_once:
+            if FileSystems.exists(url):  # not every file system replaces what has the name
+                FileSystems.delete([url])
+            FileSystems.rename([written], [url])
+    except BaseException:
+        if not at_once:
+            with suppress(Exception):  # there may be none
+                FileSystems.delete([written])
+        raise
 
 
 def size_and_time(metadata: FileMetadata) -> tuple[int, int]:
