@@ -48,8 +48,12 @@ CHORD = 0.035  # seconds within which onsets are one event
 NEIGHBOURS = 8  # events to either side with which one is compared
 NOISE = 1.5  # standard deviations by which the envelope must stand out
 AUDIO_WEIGHT, EVENT_WEIGHT, ACCENT_WEIGHT = 0.2, 0.5, 2.0
-LOUDER = 0.1  # how much a step of velocity counts
 FEWEST = 4  # events
+
+# ---- beats or off-beats: weights beside what explains the onsets, fitted to GuitarSet players 00 to 03
+LOUDER = 0.6  # of a step of velocity
+LONGER, FARTHEST = 8.0, 1.0  # of an octave of length, up to so many
+LOWER, DEEPEST = 1.5, 12.0  # of a semitone, up to so many, if all that begins is chords
 
 Shares = dict[float, float]
 
@@ -203,14 +207,16 @@ def _compiling_elsewhere() -> Iterator[None]:
 class _Events:
     """Onsets, those of a chord as one; none if few.
 
-    Their times, sizes (1 for a single note), accents (0 to 1), and how much louder they are than their neighbours, in
-    steps of velocity.
+    Their times, sizes (1 for a single note), accents (0 to 1), and how much louder, longer and lower they are than
+    their neighbours, in steps of velocity, octaves of length and semitones.
     """
 
     times: Float64
     sizes: Float64
     accents: Float64
     louder: Float64
+    longer: Float64
+    lower: Float64
 
 
 def estimate_beats(
@@ -272,7 +278,7 @@ def estimate_beats(
     if per_bar == 3 and tempo_hint is None and not _compound(quarters):
         times = _in_threes(search, times, notes, events, duration)
     if not _compound(quarters):
-        times = _on_the_louder(search, times, events, duration)
+        times = _on_the_beat(search, times, events, duration)
     if first_bar is None:
         downbeat = _downbeat(times, notes, per_bar)
     else:
@@ -314,16 +320,19 @@ def _in_threes(search: _Search, times: Float64, notes: Sequence[Note], events: _
     return max([times, *(x for x in faster if x is not None)], key=score)
 
 
-def _on_the_louder(search: _Search, times: Float64, events: _Events, duration: float) -> Float64:
-    """These beats or those between them, whichever explain better where things begin and what is loud.
+def _on_the_beat(search: _Search, times: Float64, events: _Events, duration: float) -> Float64:
+    """These beats or those between them, whichever explain better where things begin, and what is loud, long or low.
 
-    Where they begin alone takes the off-beats of syncopated music for its beats. Loudness must not have a say before,
+    Where they begin alone takes the off-beats of syncopated music for its beats. The rest must not have a say before,
     since it does not tell the tempo.
     """
+    chords = float(np.mean(events.sizes > 1))  # a melody alone has no bass
+    accents = LOUDER * events.louder + LONGER * events.longer + LOWER * chords * events.lower
+    accents -= accents.mean()  # so that they tell nothing where all is on the beat
 
     def score(times: Float64) -> float:
         on_beat = np.abs(times[_nearest(events.times, times)] - events.times) < EARLY * np.median(np.diff(times))
-        return _explained(search, times * search.rate) + LOUDER * float(events.louder[on_beat].sum())
+        return _explained(search, times * search.rate) + float(accents[on_beat].sum())
 
     return max(times, _moved(times, 0.5, duration), key=score)
 
@@ -342,15 +351,24 @@ def _events(notes: Sequence[Note]) -> _Events:
         else:
             groups.append([note])
     if len(groups) < FEWEST:
-        return _Events(*np.zeros((4, 0)))
+        return _Events(*np.zeros((6, 0)))
     times = np.array([np.mean([n.onset for n in group]) for group in groups])
     sizes = np.array([len(group) for group in groups]) ** 0.3
     low = np.array([min(n.pitch for n in group) for group in groups], float)
     gaps = np.log2(np.append(np.diff(times), 1.0))
     # An accent is low or long by comparison with its neighbours.
-    accents = 0.5 * np.clip((_local_median(low) - low - 2) / 6, 0, 1) + 0.5 * np.clip(gaps - _local_median(gaps), 0, 1)
+    lower = _local_median(low) - low
+    accents = 0.5 * np.clip((lower - 2) / 6, 0, 1) + 0.5 * np.clip(gaps - _local_median(gaps), 0, 1)
     loudness = np.array([max(n.velocity for n in group) for group in groups], float)
-    return _Events(times, sizes, accents, loudness - _local_median(loudness))
+    lengths = np.log2([max(n.duration for n in group) for group in groups])
+    return _Events(
+        times,
+        sizes,
+        accents,
+        loudness - _local_median(loudness),
+        np.clip(lengths - _local_median(lengths), -FARTHEST, FARTHEST),
+        np.clip(lower, -DEEPEST, DEEPEST),
+    )
 
 
 def _local_median(x: Float64) -> Float64:

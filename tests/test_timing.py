@@ -622,3 +622,50 @@ def test_loud_notes_tell_beats_from_off_beats(loud: int) -> None:
     beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, tempo_hint=100)
     assert beats is not None
     assert f_measure(times[:-1] + 0.3 * loud, np.array(beats.times), 0.02) > 0.9
+
+
+def eighths(times: NDArray[np.float64], *kinds: tuple[tuple[int, ...], float]) -> list[Note]:
+    """Pitches and a length for what begins on each beat, and for what begins between them; 5 ms of scatter."""
+    rng = np.random.default_rng(0)
+    onsets = np.sort(np.concatenate([times, (times[:-1] + times[1:]) / 2]))[:-1]
+    onsets += rng.normal(0, 0.005, len(onsets))
+    return [Note(t, t + kinds[i % 2][1], p, 80, 0.9) for i, t in enumerate(onsets.tolist()) for p in kinds[i % 2][0]]
+
+
+@pytest.mark.parametrize("off", [0, 1])
+@pytest.mark.parametrize(
+    ("beat", "between"),
+    [
+        (((60,), 0.28), ((60,), 0.15)),
+        (((48, 64), 0.25), ((50, 64), 0.25)),
+    ],
+    ids=["long", "low"],
+)
+def test_long_notes_and_basses_tell_beats_from_off_beats(
+    off: int, beat: tuple[tuple[int, ...], float], between: tuple[tuple[int, ...], float]
+) -> None:
+    """Where as many notes begin between beats as on them."""
+    times = click_map(100, 0.0, 40, start=0.3)
+    notes = eighths(times, *((between, beat) if off else (beat, between)))
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, tempo_hint=100)
+    assert beats is not None
+    assert f_measure(times[:-1] + 0.3 * off, np.array(beats.times), 0.02) > 0.9
+
+
+@pytest.mark.parametrize("off", [0, 1])
+def test_low_notes_of_a_melody_are_no_basses(off: int) -> None:
+    times = click_map(100, 0.0, 40, start=0.3)
+    notes = eighths(times, ((67,), 0.28), ((64,), 0.25))
+    later = [replace(n, onset=n.onset + 0.3 * off, offset=n.offset + 0.3 * off) for n in notes]
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, later, tempo_hint=100)
+    assert beats is not None
+    assert f_measure(times[:-1] + 0.3 * off, np.array(beats.times), 0.02) > 0.9
+
+
+def test_what_begins_on_the_beat_may_be_short() -> None:
+    """Where little is long, as where little begins that is not on the beat."""
+    times = click_map(100, 0.0, 40, start=0.3)
+    notes = [Note(t, t + (0.2 if i % 5 < 2 else 0.5), 60, 80, 0.9) for i, t in enumerate(times[:-1].tolist())]
+    beats = estimate_beats(silence(times[-1]), FRAME_RATE, notes, tempo_hint=100)
+    assert beats is not None
+    assert f_measure(times[:-1], np.array(beats.times), 0.02) > 0.9
