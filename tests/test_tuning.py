@@ -70,6 +70,13 @@ def test_loud_parts_that_do_not_last_do_not_outvote_the_rest() -> None:
     assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
 
 
+def test_music_with_digital_silence_in_it_is_listened_to() -> None:
+    audio = chords(30, 8.0)
+    t = np.arange(len(audio)) / RATE
+    audio *= np.clip(5 * (0.7 - t % 1), 0, 1).astype(np.float32)
+    assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
+
+
 def test_what_decimation_folds_down_is_not_heard() -> None:
     audio = chords(30)
     whistle = np.sin(2 * np.pi * 4000 * np.arange(len(audio)) / RATE).astype(np.float32)
