@@ -582,6 +582,7 @@ def test_a_beat_just_before_the_recording_is_its_first() -> None:
     assert _cover(np.array([-0.05, 0.5, 1.0]), 2.0).tolist() == [0, 0.5, 1, 1.5, 2]
     assert _cover(np.array([-0.2, 0.3, 0.8]), 0.8).tolist() == pytest.approx([0.3, 0.8])
     assert _cover(np.array([0.7, 1.2]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2])
+    assert _cover(np.array([1.2, 1.7]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2, 1.7])
 
 
 # ---------------------------------------------------------------- where beats lie
