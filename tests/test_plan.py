@@ -238,6 +238,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "x" / "gone.wav").symlink_to(tmp_path / "nothing")
     found = planned(tmp_path)
     assert [j.source.name for j in found.jobs] == ["a.wav"]
+    assert (str(tmp_path / "x" / "back"), f"the same as {tmp_path}, done once") in found.remarks
     assert "x/gone.wav: No such file or directory, skipped" in [
         f"{Path(label).relative_to(tmp_path)}: {text}" for label, text in found.remarks
     ]
