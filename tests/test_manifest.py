@@ -260,16 +260,18 @@ def test_an_entry_is_joined_and_told_once(tmp_path: Path) -> None:
 
 def test_an_entry_of_what_was_there_is_joined_with_what_a_run_has_told_that_made_it(tmp_path: Path) -> None:
     made = replace(DONE, warnings=("quiet",))
-    found = replace(DONE, status="skipped", files={".csv": "dd"}, seconds=None, notes=None)
+    older = {".mid": "ee", ".json": "ff"}
+    found = replace(DONE, status="skipped", files={".csv": "dd"}, older=older, seconds=None, notes=None)
     with Manifest(tmp_path) as book:
         book.append(made, Entries())
         entries = Entries()
         book.append(found, entries)
-    assert list(entries) == [replace(made, files=made.files | found.files)]
+    assert list(entries) == [replace(made, files=made.files | found.files, older={".json": "ff"})]
+    assert entries.end == manifest.read(tmp_path).end == (tmp_path / NAME).stat().st_size  # none is read again
 
 
-@pytest.mark.parametrize("other", [{"output": "b.mid"}, {"sha256": "ff"}, {"fingerprint": "ff"}])
-def test_an_entry_of_other_outputs_is_not_joined(other: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [{"output": "b.mid"}, {"sha256": "ff"}, {"fingerprint": "ff"}, {"status": "failed"}])
+def test_an_entry_of_other_outputs_or_of_a_failure_is_not_joined(other: dict[str, str], tmp_path: Path) -> None:
     ours = replace(DONE, files={".csv": "dd"}, **other)  # type: ignore[arg-type]
     with Manifest(tmp_path) as book:
         book.append(DONE, Entries())

@@ -286,6 +286,11 @@ def test_a_mistyped_path_fails_and_the_others_go_on(tmp_path: Path) -> None:
     assert "No such file" in found.failures[0].message
 
 
+def test_outputs_that_are_there_already_are_no_inputs(tmp_path: Path) -> None:
+    path, _ = make(tmp_path, "a.wav", "a.mid")
+    assert [job.source for job in planned(path).jobs] == [path]
+
+
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_an_output_never_replaces_an_input(tmp_path: Path, link: object) -> None:
     (song,) = make(tmp_path, "song.mid")
