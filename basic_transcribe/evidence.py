@@ -110,7 +110,7 @@ def peaks_at(x: Float32, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> N
 def between_frames(onset: Float32, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> NDArray[np.float64]:
     """How far the centre of an onset posterior lies after its peak in each of these places, in frames."""
     total, moment = np.zeros(len(rows)), np.zeros(len(rows))
-    for i, at, inside in _around(rows, len(onset)):
+    for i, at, inside in _around(rows):
         value = onset[at, pitches].astype(np.float64) * inside
         total += value
         moment += i * value
@@ -123,17 +123,20 @@ def level_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -
     One frame alone says as much about where its two-frame step began.
     """
     total, level = np.zeros(len(rows)), np.zeros(len(rows))
-    for _, at, inside in _around(rows, len(p)):
+    for _, at, inside in _around(rows):
         weight = (p.onset[at, pitches].astype(np.float64) + 1e-6) * inside
         total += weight
         level += weight * p.level[at, pitches]
     return level / total
 
 
-def _around(rows: NDArray[np.intp], end: int) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.bool_]]]:
-    """From CENTRE rows before these to CENTRE after them: how far off, which, and whether there are any."""
+def _around(rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.bool_]]]:
+    """From CENTRE rows before these to CENTRE after them: how far off, which, and whether there are any.
+
+    There must be CENTRE rows after each.
+    """
     for i in range(-CENTRE, CENTRE + 1):
-        at = np.minimum(np.maximum(rows + i, 0), end - 1)  # np.clip takes longer
+        at = np.maximum(rows + i, 0)
         yield i, at, at == rows + i
 
 

@@ -258,6 +258,28 @@ def test_an_entry_is_joined_and_told_once(tmp_path: Path) -> None:
     assert [manifest.parse(line) for line in lines] == [theirs, both]
 
 
+def test_an_entry_of_what_was_there_is_joined_with_what_a_run_has_told_that_made_it(tmp_path: Path) -> None:
+    made = replace(DONE, warnings=("quiet",))
+    older = {".mid": "ee", ".json": "ff"}
+    found = replace(DONE, status="skipped", files={".csv": "dd"}, older=older, seconds=None, notes=None)
+    with Manifest(tmp_path) as book:
+        book.append(made, Entries())
+        entries = Entries()
+        book.append(found, entries)
+    assert list(entries) == [replace(made, files=made.files | found.files, older={".json": "ff"})]
+    assert entries.end == manifest.read(tmp_path).end == (tmp_path / NAME).stat().st_size  # none is read again
+
+
+@pytest.mark.parametrize("other", [{"output": "b.mid"}, {"sha256": "ff"}, {"fingerprint": "ff"}, {"status": "failed"}])
+def test_an_entry_of_other_outputs_or_of_a_failure_is_not_joined(other: dict[str, str], tmp_path: Path) -> None:
+    ours = replace(DONE, files={".csv": "dd"}, **other)  # type: ignore[arg-type]
+    with Manifest(tmp_path) as book:
+        book.append(DONE, Entries())
+        entries = Entries()
+        book.append(ours, entries)
+    assert ours in list(entries)
+
+
 def test_an_entry_is_joined_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = WindowsLock(0, PermissionError())
     held = on_windows(lock, monkeypatch)

@@ -314,6 +314,13 @@ def test_the_score_says_that_it_swings(division: Fraction | None, swing: float, 
     assert [e.text for e in root.findall(".//sound/swing/*")] == (said or [])
 
 
+def test_what_swings_loosely_is_written_on_the_nearest_step() -> None:
+    """The first step of a pair lasts three quarters of it: the middle of the steps is at 3/8 and 7/8."""
+    loose = line((0.36, 0.3, 60), (1.39, 0.3, 62), (2.86, 0.1, 64), (3.89, 0.5, 65))
+    found = score(loose, EVEN, division=Fraction(1, 8), swing=1.0)
+    assert found.heard() == {(Fraction(0), 60), (Fraction(3, 2), 62), (Fraction(5, 2), 64), (Fraction(4), 65)}
+
+
 def test_swing_is_counted_from_the_first_bar() -> None:
     """Of three steps in a beat every second one is another in each beat."""
     beats = replace(EVEN, downbeat=1)
@@ -751,13 +758,16 @@ def test_short_tails_make_no_voices() -> None:
     ("ends", "said"),
     [
         ((3, 3, 3, 9), "half."),  # one string rings on
-        ((3.5, 4, 3, 4), "whole"),  # within the bar
+        ((2, 2, 2, 4), "whole"),  # within the bar
         ((3, 5, 6), "whole) (quarter"),
         ((3, 9), "whole) (whole) (quarter"),  # of two the longer
     ],
 )
-def test_a_closing_chord_does_not_last_as_long_as_its_last_string(ends: tuple[float, ...], said: str) -> None:
-    found = score(line(*((0, end, 60 + 4 * i) for i, end in enumerate(ends))), EVEN)
+@pytest.mark.parametrize("start", [0, 8])
+def test_a_closing_chord_does_not_last_as_long_as_its_last_string(
+    start: int, ends: tuple[float, ...], said: str
+) -> None:
+    found = score(line(*((start, end, 60 + 4 * i) for i, end in enumerate(ends))), EVEN)
     assert " ".join(s.text for s in found.symbols if s.pitch == 60) == said
 
 
@@ -793,6 +803,10 @@ def test_grace_notes() -> None:
     ]
     notes = found.root.findall(".//note")
     assert [e.tag for e in notes[1]] == ["grace", "pitch", "voice", "type", "accidental"]
+
+
+def test_a_grace_note_leads_over_a_third_at_most() -> None:
+    assert graces(score(line((0, 0.9, 60), (0.9, 0.1, 70), (1, 1, 74)), EVEN)) == [(1, "Bb4")]
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "x" / "gone.wav").symlink_to(tmp_path / "nothing")
     found = planned(tmp_path)
     assert [j.source.name for j in found.jobs] == ["a.wav"]
+    assert (str(tmp_path / "x" / "back"), f"the same as {tmp_path}, done once") in found.remarks
     assert "x/gone.wav: No such file or directory, skipped" in [
         f"{Path(label).relative_to(tmp_path)}: {text}" for label, text in found.remarks
     ]
@@ -283,6 +284,11 @@ def test_a_mistyped_path_fails_and_the_others_go_on(tmp_path: Path) -> None:
     assert len(found.jobs) == 1
     assert [f.exit_code for f in found.failures] == [1, 1]
     assert "No such file" in found.failures[0].message
+
+
+def test_outputs_that_are_there_already_are_no_inputs(tmp_path: Path) -> None:
+    path, _ = make(tmp_path, "a.wav", "a.mid")
+    assert [job.source for job in planned(path).jobs] == [path]
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

@@ -131,6 +131,22 @@ def test_notes_that_a_coarse_grid_makes_a_chord_are_counted() -> None:
     assert shape(repeated, ShapeSettings(quantize=Fraction(1, 4)), click).gathered == 0  # they are joined
 
 
+@pytest.mark.parametrize(
+    ("played", "count"),
+    [
+        ([(0, 60), (0.095, 62)], 0),
+        ([(0, 60), (0.105, 62)], 1),
+        ([(0, 60), (0.2, 62), (0.2, 64)], 2),
+        ([(0, 60), (0.15, 62), (0.2, 64)], 1),  # the last one follows closely
+        ([(0, 60), (0.03, 62), (0.12, 64)], 1),  # a tenth of a second after the mean of the first two
+    ],
+)
+def test_what_is_gathered_follows_by_more_than_a_tenth_of_a_second(played: list[tuple[float, int]], count: int) -> None:
+    click = Beats(tuple(0.5 * i for i in range(9)))
+    notes = [Note(onset, onset + 0.2, pitch, 80, 0.9) for onset, pitch in played]
+    assert shape(notes, ShapeSettings(quantize=Fraction(1, 4)), click).gathered == count
+
+
 def test_strummed_chords_and_ornaments_are_not_counted_as_gathered() -> None:
     click = Beats(tuple(0.5 * i for i in range(9)))
     strummed = [Note(beat + 0.02 * i, beat + 0.9, 40 + 5 * i, 80, 0.9) for beat in range(4) for i in range(6)]

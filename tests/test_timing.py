@@ -484,6 +484,26 @@ def test_a_note_on_each_beat_stays_on_its_beat(division: Fraction) -> None:
         assert begins == [(lead_in(beats) + k) * file.ticks_per_beat for k in range(4)]
 
 
+@pytest.mark.parametrize(
+    ("quarters", "leads"),  # at 60 beats a minute: first beat and what is counted before it
+    [
+        (1.0, {0.0: 0, 0.15: 0, 0.26: "1/4", 0.4: "1/2", 0.69: "3/4", 0.9: 1, 1.1: 1, 1.2: "5/4"}),
+        (2.0, {0.09: 0, 0.125: "1/8", 0.26: "1/4", 0.4: "3/8", 0.5: "1/2", 0.62: "5/8"}),
+        (0.5, {0.34: 0, 0.4: "1/2", 0.69: "1/2", 0.77: 1}),
+        (1.5, {0.125: 0, 0.15: "1/6", 0.34: "1/3", 0.5: "1/2", 0.69: "2/3"}),
+        (3.0, {0.0625: 0, 0.09: "1/12", 0.26: "1/4", 0.4: "5/12"}),
+        (0.75, {0.26: 0, 0.34: "1/3", 0.5: "2/3", 0.9: 1}),
+    ],
+)
+def test_what_is_counted_before_the_first_beat(quarters: float, leads: dict[float, str | int]) -> None:
+    for first, lead in leads.items():
+        beats = Beats(tuple(first + k for k in range(6)), 4, 0, quarters)
+        assert lead_in(beats) == Fraction(lead)
+        times, places = file_axis(beats)
+        assert times.tolist() == [0.0, *beats.times[0 if lead else 1 :]]
+        assert places.tolist() == [-float(Fraction(lead)), *range(0 if lead else 1, 6)]
+
+
 def test_a_strummed_chord_stays_together() -> None:
     beats = fixed_beats(60, 8)
     strum = [Note(0.245 + 0.003 * i, 0.6, pitch, 80, 1.0) for i, pitch in enumerate((40, 47, 52, 56))]
@@ -498,6 +518,8 @@ def test_what_is_a_step_apart_is_no_chord_nor_are_two_of_a_pitch() -> None:
     beats = fixed_beats(120, 4)
     run = [Note(i / 32, (i + 1) / 32, 60 + i, 80, 1.0) for i in range(5)]
     assert [n.onset for n in quantize(run, beats, Fraction(1, 64))] == pytest.approx([n.onset for n in run])
+    close = [Note(0.0, 0.01, 60, 80, 1.0), Note(0.02, 0.03, 62, 80, 1.0)]
+    assert [n.onset for n in quantize(close, beats, Fraction(1, 64))] == [0.0, 1 / 32]
     again = [Note(0.235, 0.245, 60, 80, 1.0), Note(0.255, 0.265, 60, 80, 1.0)]
     assert [n.onset for n in quantize(again, fixed_beats(60, 4), Fraction(1, 8))] == [0.0, 0.5]
 
@@ -560,6 +582,7 @@ def test_a_beat_just_before_the_recording_is_its_first() -> None:
     assert _cover(np.array([-0.05, 0.5, 1.0]), 2.0).tolist() == [0, 0.5, 1, 1.5, 2]
     assert _cover(np.array([-0.2, 0.3, 0.8]), 0.8).tolist() == pytest.approx([0.3, 0.8])
     assert _cover(np.array([0.7, 1.2]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2])
+    assert _cover(np.array([1.2, 1.7]), 1.0).tolist() == pytest.approx([0.2, 0.7, 1.2, 1.7])
 
 
 # ---------------------------------------------------------------- where beats lie

@@ -45,6 +45,11 @@ def test_tuning_is_found(cents: float, rate: int) -> None:
     assert estimate_tuning(chords(cents, rate=rate), rate) == pytest.approx(cents, abs=1.5)
 
 
+@pytest.mark.parametrize("level", [1e-3, 1e-6])
+def test_tuning_is_found_however_soft_the_music(level: float) -> None:
+    assert estimate_tuning(level * chords(30), RATE) == pytest.approx(estimate_tuning(chords(30), RATE), abs=0.01)
+
+
 @pytest.mark.parametrize("cents", [-10, 0, 4, 10])
 def test_what_the_model_does_not_mind_is_left_alone(cents: float) -> None:
     assert estimate_tuning(chords(cents), RATE) == 0.0
@@ -62,6 +67,13 @@ def test_what_has_no_tuning_is_left_alone() -> None:
 def test_loud_parts_that_do_not_last_do_not_outvote_the_rest() -> None:
     audio = chords(30, 8.0)
     audio[: RATE // 4] += np.random.default_rng(2).normal(size=RATE // 4).astype(np.float32)
+    assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
+
+
+def test_music_with_digital_silence_in_it_is_listened_to() -> None:
+    audio = chords(30, 8.0)
+    t = np.arange(len(audio)) / RATE
+    audio *= np.clip(5 * (0.7 - t % 1), 0, 1).astype(np.float32)
     assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
 
 
@@ -85,6 +97,19 @@ def test_how_often_a_note_is_struck_is_no_tuning(pitches: list[int], times: int)
     assert estimate_tuning(struck(pitches, times), RATE) == 0.0
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(3, 30), (6, 0)])
+def test_a_note_struck_evenly_hides_no_tuning_unless_it_goes_on_for_long(seconds: int, found: int) -> None:
+    audio = np.concatenate([struck([60], 8)[: seconds * RATE], 0.03 * chords(30, 10.0)])
+    assert estimate_tuning(audio, RATE) == pytest.approx(found, abs=1.5)
+
+
+def test_what_sounds_for_a_moment_now_and_then_has_no_say() -> None:
+    moments = np.zeros((8, 3 * RATE), np.float32)
+    moments[:, RATE : RATE + RATE // 5] = chords(-20)[: RATE // 5]
+    audio = np.concatenate([moments.ravel(), 0.03 * chords(30, 12.0)])
+    assert estimate_tuning(audio, RATE) == pytest.approx(30, abs=1.5)
+
+
 def mains(frequency: int, seconds: float) -> Float32:
     t = np.arange(round(seconds * RATE)) / RATE
     return np.sum([0.01 * np.sin(2 * np.pi * k * frequency * t) for k in range(1, 9)], axis=0).astype(np.float32)
@@ -96,6 +121,11 @@ def test_hum_between_syllables_is_no_tuning(frequency: int) -> None:
     phase = 2 * np.pi * np.cumsum(220 * 2 ** (0.5 * np.sin(2 * np.pi * 0.2 * t))) / RATE
     voice = 0.2 * (np.sin(phase) + 0.5 * np.sin(2 * phase)) * (t % 0.9 < 0.5)
     assert estimate_tuning((voice + mains(frequency, 12)).astype(np.float32), RATE) == 0.0
+
+
+@pytest.mark.parametrize(("hertz", "cents"), [(450, 0), (540, 0), (500, 21.3), (600, 36.9)])
+def test_hum_ends_with_its_ninth_multiple(hertz: float, cents: float) -> None:
+    assert estimate_tuning(tone(4, hertz), RATE) == pytest.approx(cents, abs=1)
 
 
 @pytest.mark.parametrize("cents", [-40, 0, 30])
