@@ -41,8 +41,9 @@ def guitar() -> Path:
 @pytest.fixture(scope="session")
 def cli_environment() -> dict[str, str]:
     """Environment in which the package of this checkout is found from any folder."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"}
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = [str(ROOT), *map(os.path.abspath, given)]  # commands run elsewhere, or in a folder that goes away
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
 
 
 @pytest.fixture
