@@ -182,8 +182,9 @@ def _beat_settings(
 
     word, colon, near = (tempo or "").partition(":")
     if word != "auto":
-        steady = _number("--tempo", tempo, TEMPO)
-        return None if first_bar is None else BeatSettings(signature or (4, 4), steady, first_bar, fixed=True)
+        if first_bar is None:
+            return None
+        return BeatSettings(signature or (4, 4), _number("--tempo", tempo, TEMPO), first_bar, fixed=True)
     if colon and not near:
         raise UsageError(f"--tempo is {tempo!r}; give {TEMPO}")
     return BeatSettings(signature or (4, 4), _number("--tempo", near, TEMPO) if near else None, first_bar)

@@ -170,8 +170,8 @@ class NoteTracker:
         def outlive(pitch: int, note: _Open, end: int) -> None:
             """Forget the likeliest end of an open note that sounds on clearly before absolute frame ``end``."""
             if note.offset_mass > 0:
-                row = max(note.offset_frame - 1 + LASTING - start, first)
-                if row < last and int(next_lasting[pitch][row - first]) + start < end:
+                row = max(note.offset_frame - 1 + LASTING - start - first, 0)
+                if row < last - first and int(next_lasting[pitch][row]) + first + start < end:
                     note.offset_mass, note.offset_frame = 0.0, 0
 
         for event in events:
@@ -207,24 +207,23 @@ class NoteTracker:
     def _next_silence(self, note: Float32) -> NDArray[np.int32]:
         """For each row, the first row at or after it from which on the note posterior stays low for GAP frames."""
         low = note < self._limits.frame_threshold
-        quiet = low[: len(low) - GAP + 1].copy() if len(low) >= GAP else low[:0].copy()
+        quiet = low.copy()
         for shift in range(1, GAP):
-            quiet &= low[shift : shift + len(quiet)]
-        rows = np.full(note.shape, len(note) + AHEAD, dtype=np.int32)
-        np.copyto(rows[: len(quiet)], np.arange(len(quiet), dtype=np.int32)[:, None], where=quiet)
-        return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
+            quiet[:-shift] &= low[shift:]
+        quiet[max(0, len(low) - GAP + 1) :] = False  # what comes is not known
+        return _next(quiet, len(note) + AHEAD)
 
-    def _next_lasting(self, note: Float32, first: int, pitches: list[int]) -> NDArray[np.int64]:
+    def _next_lasting(self, note: Float32, first: int, pitches: list[int]) -> NDArray[np.int32]:
         """For each row from ``first`` on, the first at or after it by which the note has been clear for LASTING frames.
 
-        Of a pitch that nothing was known of it may begin too early, before there is an end to outlive.
+        Of a pitch that nothing was known of it may begin too early, before there is an end to outlive. Rows count from
+        ``first``.
         """
         rows = np.arange(first, len(note))[:, None]
         before = np.array([self._unclear.get(pitch, -1) for pitch in pitches], np.intp) - self._start
-        unclear = np.maximum.accumulate(np.where(note[first:] < np.float32(CLEAR), rows, before), axis=0)
+        unclear = np.maximum.accumulate(np.where(note[first:] < CLEAR, rows, before), axis=0)
         self._unclear = dict(zip(pitches, (unclear[-1] + self._start).tolist(), strict=True))
-        lasting = np.where(rows - unclear >= LASTING, rows, len(note) + AHEAD)
-        return np.minimum.accumulate(lasting[::-1], axis=0)[::-1]
+        return _next(rows - unclear >= LASTING, len(note) + AHEAD)
 
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
         """Where notes may begin or end between two rows, in order."""
@@ -280,3 +279,9 @@ class NoteTracker:
         self._ended[pitch] = offset = max(note.onset, min(end / p.frame_rate, latest))
         self._read_contour(note, end, p)
         return bends.Ended(note, end, offset)
+
+
+def _next(holds: NDArray[np.bool_], never: int) -> NDArray[np.int32]:
+    """For each row, the first at or after it of which something holds; ``never`` if there is none."""
+    rows = np.where(holds, np.arange(len(holds), dtype=np.int32)[:, None], np.int32(never))
+    return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
