@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -31,6 +31,7 @@ from .decoders import (
     to_float,
 )
 from .errors import AudioError, UsageError, printable
+from .loudness import Loudness
 from .tuning import TuningEstimator, ratio_of
 from .types import Float32, Part, number
 
@@ -48,12 +49,12 @@ AV_EXTENSIONS = frozenset(
 
 MIN_FULL_RATE = 16_000  # Hz; below it the upper octaves of a piano lose their partials
 MAX_SAMPLE = 1e6  # 120 dB above full scale is damage, and its square may overflow
-SILENCE = 1e-3
+SILENCE = 1e-4
 CANCELLED = 10**-1.5  # the mono sum lies this much (15 dB) below the sum of unrelated channels
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 1e-3
 INAUDIBLE = 1e-5  # of the loudest sample
-QUIET = 1e-2  # of the loudest tenth of a second; below it notes get lost
-FLOOR = 1e-5  # mean square, -50 dB; the model hears nothing below
+QUIET = 1e-2, 1e-3  # of the loudest tenth of a second: hardly any velocities are left; in 16 bits notes get lost
+FLOOR = 1e-5  # mean square, -50 dB; what is softer may be noise
 UNUSED = 1e-4  # of the loudest channel's mean square, 40 dB: what is below is silent beside it
 FADE_SECONDS = 0.02  # in which a channel that begins to sound gets its share
 SPOOL_BYTES, SPOOL_PIECE = 2**26, 2**16
@@ -90,7 +91,13 @@ class AudioStream:
     """
 
     def __init__(
-        self, decoded: Decoded, target_rate: int, part: Part, tuning: float | None, resources: ExitStack
+        self,
+        decoded: Decoded,
+        target_rate: int,
+        part: Part,
+        tuning: float | None,
+        raises: bool,
+        resources: ExitStack,
     ) -> None:
         weights = _channel_weights(decoded.name, decoded.info.channels, part.channel)
         self.info = decoded.info
@@ -100,6 +107,7 @@ class AudioStream:
         self._decoded = decoded
         self._resources = resources
         self._target_rate, self._tuning = target_rate, tuning
+        self._raises, self._gain = raises, 0.0
         self._mono = self._mixed(part, weights)
         self._blocks: Generator[Float32, None, None] | None = None
 
@@ -132,6 +140,12 @@ class AudioStream:
         return self._tuning or 0.0
 
     @property
+    def gain(self) -> float:
+        """Decibels by which the blocks are louder than the recording. As that."""
+        self._begun()
+        return self._gain
+
+    @property
     def rate(self) -> float:
         """Samples for each second of the recording: more than the target rate where it is tuned high. As that."""
         return self._target_rate * ratio_of(self.tuning)
@@ -143,20 +157,37 @@ class AudioStream:
         self._resources.close()
 
     def _begun(self) -> Generator[Float32, None, None]:
-        """The blocks. Unless the tuning was given, it is found out now, from what comes first."""
+        """The blocks. What is not known of how they are to be played is found out now, from what comes first."""
         if self._blocks is None:
-            held: list[Float32] = []  # as decoded, to be resampled again
-            heard: list[Float32] = []
-            if self._tuning is None:
-                blocks = self._resampled(self._remembered(held), 0.0)
-                self._tuning = _tuning_of(blocks, heard, self._target_rate)
-                if not self._tuning:
-                    held.clear()
-                    self._blocks = _preceded(heard, blocks)
-                    return self._blocks
-                blocks.close()
-            self._blocks = self._resampled(_preceded(held, self._mono), self._tuning)
+            given = self._tuning
+            if given is None or self._raises:
+                self._blocks = self._listened(given)
+            else:
+                self._blocks = self._resampled(self._mono, given)
         return self._blocks
+
+    def _listened(self, given: float | None) -> Generator[Float32, None, None]:
+        """Those, once enough of them is heard."""
+        held: list[Float32] = []  # as decoded, to be resampled again
+        heard: list[Float32] = []
+        blocks = self._resampled(self._remembered(held), given or 0.0)
+        estimator = TuningEstimator(self._target_rate)
+        for block in blocks:
+            heard.append(_put_aside(block))
+            estimator.push(block)
+            if estimator.is_enough or (given is not None and estimator.loudness.is_enough):
+                break
+        found = estimator.finish()
+        self._tuning = found if given is None else given
+        if self._tuning == (given or 0.0):
+            held.clear()
+            blocks = _preceded(heard, blocks)
+        else:
+            blocks.close()
+            blocks = self._resampled(_preceded(held, self._mono), self._tuning)
+        if self._raises:
+            self._gain = estimator.loudness.gain
+        return _raised(blocks, self._gain) if self._gain else blocks
 
     def _remembered(self, held: list[Float32]) -> Iterator[Float32]:
         """What is decoded, which is held until the tuning is known."""
@@ -179,7 +210,7 @@ class AudioStream:
         used = np.flatnonzero(weights)
         mix = Mix(len(used), rate, start) if part.channel == "mix" and len(used) > 1 else None
         frames = clipped = over = 0
-        loudest, loudness = 0.0, _Loudness(rate)
+        loudest, loudness = 0.0, Loudness(rate)
         for whole in decoded.blocks(start, stop):
             block = whole if len(used) == whole.shape[1] else np.ascontiguousarray(whole[:, used])
             peak = _peak(block)
@@ -222,10 +253,11 @@ class AudioStream:
             )
         elif loudest < INAUDIBLE:
             self.warnings.append("silence: there is nothing to hear")
-        elif (level := loudness.finish()) < QUIET:
+        elif (level := loudness.level) < QUIET[0]:
+            lost = "notes may be missing" if level < QUIET[1] else "velocities are low"
             self.warnings.append(
                 f"very quiet: its loudest tenth of a second is {-20 * math.log10(max(level, INAUDIBLE)):.0f} dB below"
-                " full scale; notes may be missing, so raise its level"
+                f" full scale; {lost}, so raise its level when it is recorded"
             )
         # Where damage ended it, the header knows better than the last sample that could be read.
         length = max(decoded.seconds, self.info.duration or 0)
@@ -418,29 +450,6 @@ def _flat_and_beyond(block: Float32) -> tuple[int, int]:
     return int(np.count_nonzero(equal[1:] & equal[:-1])), int(np.count_nonzero(size > 1))
 
 
-class _Loudness:
-    """Of the loudest tenth of a second, the median of the peaks of its ten parts, which clicks do not raise."""
-
-    def __init__(self, rate: float) -> None:
-        self._part = int(rate / 100)
-        self._rest = np.zeros(0, np.float32)
-        self._level = 0.0
-
-    def push(self, block: Float32) -> None:
-        if self._level >= QUIET:  # more is not asked
-            return
-        samples = np.concatenate([self._rest, block])
-        whole = len(samples) - len(samples) % (10 * self._part)
-        if whole:
-            peaks = np.abs(samples[:whole]).reshape(-1, 10, self._part).max(axis=2)
-            self._level = max(self._level, float(np.median(peaks, axis=1).max()))
-        self._rest = samples[whole:]
-
-    def finish(self) -> float:
-        """That, or the loudest sample of the last part of a tenth."""
-        return max(self._level, _peak(self._rest) if len(self._rest) else 0.0)
-
-
 def _cancels(mixed_energy: float, energy: NDArray[np.float64], limit: float) -> bool:
     # The mean of n unrelated channels has 1/n of their mean energy.
     return mixed_energy * len(energy) < limit * float(energy.mean())
@@ -458,15 +467,11 @@ def _put_aside(block: Float32) -> Float32:
     return block if block.any() else np.broadcast_to(np.float32(0), block.shape)
 
 
-def _tuning_of(blocks: Iterator[Float32], heard: list[Float32], rate: int) -> float:
-    """The tuning that is found in what comes first, which is put aside in ``heard``."""
-    estimator = TuningEstimator(rate)
+def _raised(blocks: Iterable[Float32], gain: float) -> Generator[Float32, None, None]:
+    """Blocks that are so many decibels louder."""
+    factor = np.float32(10 ** (gain / 20))
     for block in blocks:
-        heard.append(_put_aside(block))
-        estimator.push(block)
-        if estimator.is_enough:
-            break
-    return estimator.finish()
+        yield block * factor
 
 
 def _resample(blocks: Iterator[Float32], rate: float, target_rate: float) -> Generator[Float32, None, None]:
@@ -515,6 +520,7 @@ def open_audio(
     target_rate: int,
     part: Part | None = None,
     tuning: float | None = 0.0,
+    raises: bool = False,
 ) -> AudioStream:
     """Open a recording, or a part of it, as a stream of mono blocks.
 
@@ -534,6 +540,8 @@ def open_audio(
     tuning : float, optional
         Cents by which the recording's A lies above 440 Hz, which the blocks, played at ``target_rate``, make up for;
         their time runs slower or faster then. None finds it out from the first seconds.
+    raises : bool
+        Whether a faint recording is made louder, by what comes first, so that the model hears it; by 40 dB at most.
 
     Returns
     -------
@@ -550,7 +558,8 @@ def open_audio(
     resources = ExitStack()
     with ExitStack() as on_error:
         on_error.enter_context(resources)
-        stream = AudioStream(_open(source, sample_rate, resources), target_rate, part or Part(), tuning, resources)
+        decoded = _open(source, sample_rate, resources)
+        stream = AudioStream(decoded, target_rate, part or Part(), tuning, raises, resources)
         on_error.pop_all()
         return stream
 

@@ -248,14 +248,14 @@ class Transcriber:
         resolved = self._resolved(settings)
         given = None if resolved.tuning is None else cents_of(resolved.tuning)
         target = self.model.sample_rate
-        with audio.open_audio(source, sample_rate, target_rate=target, part=part, tuning=given) as stream:
-            rate, tuning = stream.rate, stream.tuning
+        with audio.open_audio(source, sample_rate, target_rate=target, part=part, tuning=given, raises=True) as stream:
+            rate, tuning, gain = stream.rate, stream.tuning, stream.gain
             envelope = _envelope(rate) if beats else None
             tracker = tracker_for(resolved)
             notes = NoteList()
             kept: list[Posteriors] = []
             with closing(self.model.posteriors(_listened(stream, envelope) if envelope else stream)) as blocks:
-                for block in (played.tuned(tuning) for played in blocks):
+                for block in (played.tuned(tuning, gain) for played in blocks):
                     notes.extend(tracker.push(block))
                     if keep_posteriors:
                         kept.append(block)

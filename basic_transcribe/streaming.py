@@ -27,9 +27,10 @@ class StreamingTranscriber:
     """Takes sound in chunks of any length, gives notes as soon as they are known.
 
     All notes together, once flushed, are those that :class:`~basic_transcribe.pipeline.Transcriber` finds in the whole
-    recording if it is told the same of ``monophonic`` and ``tuning``, but for the few that the rounding of short blocks
-    decides, and those of the second in which channels begin or cease to cancel each other or one begins to sound, which
-    is noticed at its end, and of the one after. The memory used does not depend on its length.
+    recording if it is told the same of ``monophonic`` and ``tuning``, and that is not faint, but for the few that the
+    rounding of short blocks decides, and those of the second in which channels begin or cease to cancel each other or
+    one begins to sound, which is noticed at its end, and of the one after. The memory used does not depend on its
+    length.
 
     Parameters
     ----------

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .loudness import Loudness
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,6 +77,8 @@ class TuningEstimator:
     ----------
     is_enough : bool
         Whether more would not be listened to.
+    loudness : Loudness
+        Of what was listened to.
     """
 
     def __init__(self, sample_rate: float) -> None:
@@ -86,6 +90,7 @@ class TuningEstimator:
         self._cents = [np.zeros(0)]  # of the peaks, above A = 440 Hz
         self._magnitudes = [np.zeros(0, np.float32)]
         self.is_enough = False
+        self.loudness = Loudness(sample_rate)
 
     def push(self, audio: Float32) -> None:
         """What comes next, of any length; it does not matter in which blocks it comes."""
@@ -93,12 +98,14 @@ class TuningEstimator:
         size = _FRAMES * _HOP * _DECIMATION
         while not self.is_enough and len(self._rest) >= size + _OVERLAP:
             self._listen(_decimated(self._rest[: size + _OVERLAP]))
+            self.loudness.push(self._rest[:size])
             self._rest = self._rest[size:]
 
     def finish(self) -> float:
         """Cents above A = 440 Hz, -50 to 50; 0 if it is so little that it does not matter, or no peaks agree."""
         if not self.is_enough:
             self._listen(_decimated(self._rest))
+            self.loudness.push(self._rest)
         if self._combs > _COMBS * self._pieces:
             return 0.0
         cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)

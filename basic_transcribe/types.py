@@ -151,9 +151,13 @@ class Posteriors:
         """The same constants with other values; ``arrays`` has all of :attr:`ARRAYS`."""
         return Posteriors(frame_rate=self.frame_rate, lowest_pitch=self.lowest_pitch, tuning=self.tuning, **arrays)
 
-    def tuned(self, cents: float) -> Posteriors:
-        """The same, as those of a recording that was resampled since its A lies so many cents above 440 Hz."""
-        return replace(self, frame_rate=self.frame_rate * ratio_of(cents), tuning=cents)
+    def tuned(self, cents: float, gain: float = 0.0) -> Posteriors:
+        """The same, as those of a recording that was resampled since its A lies so many cents above 440 Hz.
+
+        Before, it was made louder by ``gain`` decibels.
+        """
+        level = self.level - np.float32(gain) if gain else self.level
+        return replace(self, level=level, frame_rate=self.frame_rate * ratio_of(cents), tuning=cents)
 
     @classmethod
     def concatenate(cls, parts: list[Posteriors]) -> Posteriors:

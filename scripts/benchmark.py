@@ -85,12 +85,12 @@ def profiler(source: Path, out: Path, threads: int, model: Path | None) -> None:
     for _ in sys.stdin:
         clock = [time.perf_counter()]
         waited = [0.0]
-        with open_audio(source, target_rate=net.sample_rate, tuning=None) as stream:
+        with open_audio(source, target_rate=net.sample_rate, tuning=None, raises=True) as stream:
             clock.append(time.perf_counter())
             tracker, notes, tracking = tracker_for(TrackerSettings().resolved(net.defaults)), [], 0.0
             for block in net.posteriors(timed(stream, waited)):
                 begin = time.perf_counter()
-                notes += tracker.push(block.tuned(stream.tuning))
+                notes += tracker.push(block.tuned(stream.tuning, stream.gain))
                 tracking += time.perf_counter() - begin
             begin = time.perf_counter()
             notes += tracker.flush(stream.samples_read / stream.rate)

@@ -78,8 +78,8 @@ def compute(recording: scoring.Recording, *, model: Path, folder: Path) -> Path:
     path = folder / recording.set_name / f"{recording.name}.{digest}.tuned.npz"
     if not path.exists():
         net = loaded_model(model)
-        with open_audio(recording.audio, target_rate=net.sample_rate, tuning=None) as stream:
-            posteriors = Posteriors.concatenate(list(net.posteriors(stream))).tuned(stream.tuning)
+        with open_audio(recording.audio, target_rate=net.sample_rate, tuning=None, raises=True) as stream:
+            posteriors = Posteriors.concatenate(list(net.posteriors(stream))).tuned(stream.tuning, stream.gain)
             duration = stream.samples_read / stream.rate
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(posteriors, name).astype(np.float16) for name in Posteriors.ARRAYS}

@@ -33,7 +33,8 @@ from hypothesis import strategies as st
 from basic_transcribe import audio, damage, decoders
 from basic_transcribe.audio import AudioStream, open_audio, probe
 from basic_transcribe.errors import AudioError, UsageError
-from basic_transcribe.types import CHANNELS, Part
+from basic_transcribe.loudness import LOUD, MOST_GAIN
+from basic_transcribe.types import CHANNELS, Float32, Part
 
 pytestmark = pytest.mark.filterwarnings("error")  # nothing may warn through numpy
 
@@ -344,13 +345,14 @@ def test_above_full_scale_nothing_is_cut_off(gain: float) -> None:
 
 
 @pytest.mark.parametrize("block", [0.01, 10])
-@pytest.mark.parametrize(("peak", "level"), [(0.0099, 40), (0.001, 60), (1.2e-5, 98), (-0.005, 46)])
+@pytest.mark.parametrize(("peak", "level"), [(0.0099, 40), (0.0009, 61), (1.2e-5, 98), (-0.005, 46)])
 def test_hardly_anything_to_hear(peak: float, level: int, block: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
     quiet = np.float32(0.9 * peak) * np.ones((RATE, 2), np.float32)
     quiet[RATE // 5 : 3 * RATE // 10] = peak
-    level_said = f"its loudest tenth of a second is {level} dB below full scale"
-    assert warning(read(quiet, RATE)[1]) == f"very quiet: {level_said}; notes may be missing, so raise its level"
+    lost = "notes may be missing" if level > 60 else "velocities are low"
+    said = f"very quiet: its loudest tenth of a second is {level} dB below full scale; {lost}, so raise its level"
+    assert warning(read(quiet, RATE)[1]) == f"{said} when it is recorded"
     assert warning(read(quiet / 1000, RATE)[1]) == "silence: there is nothing to hear"
 
 
@@ -366,6 +368,40 @@ def test_clicks_do_not_make_a_quiet_recording_loud(block: float, monkeypatch: py
     assert warning(read(quiet, RATE)[1])[:60] == said[:60]
     short = np.repeat(np.float32([0, 0.5, 0]), RATE // 20)
     assert read(short, RATE)[1].warnings == read(short[: RATE // 25 + RATE // 20], RATE)[1].warnings == []
+
+
+def raised(samples: Float32, tuning: float | None = None) -> tuple[Float32, AudioStream]:
+    with open_audio(samples, RATE, target_rate=RATE, tuning=tuning, raises=True) as stream:
+        return np.concatenate(list(stream)), stream
+
+
+@pytest.mark.parametrize("tuning", [None, 0.0])
+@pytest.mark.parametrize("block", [0.7, 10.0])
+def test_a_faint_recording_is_made_louder(block: float, tuning: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BLOCK_SECONDS", block)
+    loud = music(12.0) / np.abs(music()).max()
+    samples, stream = raised(loud, tuning)
+    assert stream.gain == 0.0
+    np.testing.assert_array_equal(samples, loud)
+    clicks = np.zeros_like(loud)
+    clicks[np.random.default_rng(7).integers(0, len(loud), 30)] = 0.5
+    gains = {}
+    for softer in (0.02, 0.003):
+        for added in (0 * loud, clicks):
+            samples, stream = raised(softer * loud + added, tuning)
+            gains[softer] = stream.gain
+            assert 0.02 < stream.gain / 20 + np.log10(softer) - np.log10(LOUD) < 0.2  # it is of the peaks of a while
+            np.testing.assert_allclose(samples, 10 ** (stream.gain / 20) * (softer * loud + added), rtol=1e-5)
+    assert gains[0.003] - gains[0.02] == pytest.approx(20 * np.log10(0.02 / 0.003), abs=1e-3)
+    assert raised(1e-5 * loud, tuning)[1].gain == raised(0 * loud, tuning)[1].gain == MOST_GAIN
+
+
+def test_a_recording_that_begins_softly_is_not_made_louder() -> None:
+    loud = music(40.0) / np.abs(music()).max()
+    loud[: 20 * RATE] *= np.float32(0.001)
+    assert raised(loud)[1].gain == raised(loud, 0.0)[1].gain == 0.0
+    loud[: 38 * RATE] = 0.0  # of which nothing is heard
+    assert raised(loud)[1].gain == raised(loud, 0.0)[1].gain == 0.0
 
 
 def test_what_is_heard_decides_whether_it_is_quiet() -> None:
@@ -849,7 +885,7 @@ def test_opposite_phase_after_a_click() -> None:
 
 
 def test_what_is_next_to_silent_is_not_said_to_cancel() -> None:
-    for peak, said in ((0.5e-3, ["very quiet"]), (2e-3, ["opposite phase", "very quiet"])):
+    for peak, said in ((0.5e-4, ["very quiet"]), (2e-4, ["opposite phase", "very quiet"])):
         stereo = peak / np.abs(music()).max() * np.stack([music(), -music()], axis=1)
         assert [w.split(":")[0] for w in read(stereo, RATE)[1].warnings] == said
 
@@ -1512,7 +1548,7 @@ def test_part_is_a_slice(
     np.testing.assert_array_equal(samples, expected_mono(stereo, channel)[first : first + length])
     assert stream.duration == pytest.approx(len(samples) / RATE)
     beyond = (first + length) / RATE - len(stereo) / RATE
-    assert len(stream.warnings) == (beyond >= 0.01) + (float(np.abs(samples).max()) < 0.01)
+    assert len(stream.warnings) == (beyond >= 0.01) + (float(np.abs(samples).max()) < audio.QUIET[0])
 
 
 LOSSY = [("OGG", "VORBIS", RATE), ("OGG", "OPUS", 48_000), ("MP3", None, RATE), ("WAV", "IMA_ADPCM", RATE)]

@@ -365,6 +365,19 @@ def test_velocity_follows_loudness_across_recordings(
     assert all(a < b for a, b in pairwise(velocities)), velocities
 
 
+@pytest.mark.parametrize("tuning", [None, 440.0])
+def test_a_faint_recording_has_the_notes_of_a_loud_one(
+    tuning: float | None, transcriber: Transcriber, result: Transcription, guitar: Path
+) -> None:
+    settings = TrackerSettings(tuning=tuning)
+    audio, rate = read(guitar)
+    for decibels in (-40, -60):
+        faint = transcriber.transcribe(audio * np.float32(10 ** (decibels / 20)), rate, settings=settings)
+        assert agreement(faint, result) > 0.95
+        loud, soft = (np.median([note.velocity for note in found.notes]) for found in (result, faint))
+        assert abs(soft - max(1, loud + 2 * decibels)) < 2
+
+
 @pytest.mark.parametrize("pitch", [45, 57, 69, 76])
 def test_a_held_note_is_one_note(transcriber: Transcriber, pitch: int) -> None:
     t = np.arange(20 * RATE) / RATE

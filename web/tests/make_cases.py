@@ -370,12 +370,16 @@ def tuning_cases() -> list[dict[str, Any]]:
         (20, 0, 22050, 4, 50),
         (-20, 0, 22050, 4, 60),
         (30, 0, 22050, 8, 0, 8),
+        (30, 0, 22050, 4, 0, 0, 0.01),
+        (30, 0, 22050, 35, 0, 0, 0.003),
+        (30, 0, 16000, 0.04, 0, 0, 1e-5),
     ):
-        hum, struck = (*others, 0, 0)[:2]
+        hum, struck, level = *others, *(0, 0, 1)[len(others) :]
         estimator = TuningEstimator(rate)
-        estimator.push(invented_chords(cents, noise, rate, seconds, hum, struck))
+        estimator.push(np.float32(level) * invented_chords(cents, noise, rate, seconds, hum, struck))
         made = {"cents": cents, "noise": noise, "rate": rate, "seconds": seconds, "hum": hum, "struck": struck}
-        cases.append({**made, "tuning": round(estimator.finish(), 4)})
+        tuning, gain = estimator.finish(), estimator.loudness.gain
+        cases.append({**made, "level": level, "tuning": round(tuning, 4), "gain": round(gain, 4)})
     return cases
 
 

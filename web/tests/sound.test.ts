@@ -275,8 +275,10 @@ test('what can hardly be heard is said', () => {
   assert.equal(warnings(0.9e-5), 'silence: there is nothing to hear');
   assert.equal(
     warnings(0.005),
-    'very quiet: its loudest tenth of a second is 46 dB below full scale; notes may be missing, so raise its level',
+    'very quiet: its loudest tenth of a second is 46 dB below full scale; ' +
+      'velocities are low, so raise its level when it is recorded',
   );
+  assert.match(warnings(0.0009), /^very quiet: .* is 67 dB below full scale; notes may be missing, so raise its level/);
   assert.equal(warnings(0.011), '');
 });
 

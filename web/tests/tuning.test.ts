@@ -3,12 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { Samples } from '../src/engine/types.ts';
+import type { Note, Samples } from '../src/engine/types.ts';
 import { fromConcertPitch } from '../src/worker/bends.ts';
 import { inTune } from '../src/worker/intune.ts';
+import type { Posteriors } from '../src/worker/posteriors.ts';
 import { Resampler } from '../src/worker/resample.ts';
 import { Service } from '../src/worker/service.ts';
-import { estimateTuning, LISTENED } from '../src/worker/tuning.ts';
+import { estimateTuning, LISTENED, TuningEstimator } from '../src/worker/tuning.ts';
 import { CASES, Dice, inventedChords } from './invented.ts';
 import { EchoNetwork } from './networks.ts';
 import { wav } from './sounds.ts';
@@ -22,16 +23,22 @@ interface Case {
   seconds: number;
   hum: number;
   struck: number;
+  level: number;
   tuning: number;
+  gain: number;
 }
 
-test('the tuning is the one that Python finds', () => {
+test('tuning and gain are those that Python finds', () => {
   const cases = CASES.tuning as Case[];
-  for (const { cents, noise, rate, seconds, hum, struck, tuning } of cases) {
-    const found = estimateTuning(inventedChords(cents, noise, rate, seconds, hum, struck), rate);
-    const case_ = `${cents} cents, noise ${noise}, hum ${hum}, struck ${struck}`;
+  for (const { cents, noise, rate, seconds, hum, struck, level, tuning, gain } of cases) {
+    const estimator = new TuningEstimator(rate);
+    estimator.push(inventedChords(cents, noise, rate, seconds, hum, struck).map((x) => level * x));
+    const found = estimator.finish();
+    const case_ = `${cents} cents, noise ${noise}, hum ${hum}, struck ${struck}, level ${level}`;
     assert.ok(Math.abs(found - tuning) < 0.02, `${case_}: ${found} is not ${tuning}`);
+    assert.ok(Math.abs(estimator.loudness.gain - gain) < 0.001, `${case_}: ${estimator.loudness.gain} dB, not ${gain}`);
   }
+  assert.ok(cases.some(({ gain }) => gain === 0) && cases.some(({ gain }) => gain > 0 && gain < 40));
   assert.ok(cases.some(({ tuning }) => tuning > 0) && cases.some(({ tuning }) => tuning < 0));
   assert.ok(cases.some(({ cents, tuning }) => cents !== 0 && tuning === 0));
 });
@@ -153,6 +160,37 @@ test('times are those of the recording, whatever its tuning; it stays when notes
   for (const notes of [result.notes, service.track({ monophonic: false })]) {
     for (const { bend } of notes) assert.ok(Math.abs(bend!.semitones[0]! - result.tuning / 100) < 2 ** -12);
   }
+});
+
+/** It hears a note where samples are at .05, however loud the recording is. */
+class Listener extends EchoNetwork {
+  override async run(audio: Float32Array): Promise<Posteriors> {
+    const { note, ...others } = await super.run(audio);
+    const seen = note.map((x) => (Math.abs(x - 0.05) < 1e-4 ? 0.9 : 0));
+    const level = note.map((x) => 20 * Math.log10(Math.abs(x)));
+    return { ...others, onset: seen, note: seen, contour: seen, level };
+  }
+}
+
+test('the model hears a faint recording louder, and its notes are as soft as it is', async () => {
+  const heard = async (level: number): Promise<Note[]> => {
+    const faint = Float32Array.from({ length: 3 * RATE }, (_, i) => (i % RATE < RATE / 2 ? level : -level));
+    const [{ notes }, keep] = await new Service(new Listener()).transcribe(
+      wav([faint], RATE, 'float32'),
+      () => undefined,
+      () => false,
+    );
+    keep();
+    return notes;
+  };
+  const [loud, faint] = [await heard(0.05), await heard(0.005)];
+  assert.ok(loud.length > 1);
+  assert.deepEqual(
+    faint.map(({ onset }) => onset),
+    loud.map(({ onset }) => onset),
+  );
+  faint.forEach(({ velocity }, i) => assert.equal(velocity, loud[i]!.velocity - 40));
+  assert.equal((await heard(0.2)).length, 0);
 });
 
 test('a bend counts from A = 440 Hz, and is the tuning where nothing else is known', () => {

@@ -8,13 +8,15 @@ import { TuningEstimator } from './tuning.ts';
 export interface InTune {
   /** Cents by which the recording's A lies above 440 Hz. */
   readonly tuning: number;
+  /** Decibels by which the model should hear it louder: it is faint. */
+  readonly gain: number;
   /** Samples for each second of the recording. */
   readonly rate: number;
   /** Played at the rate that was asked for, their A has 440 Hz. */
   readonly blocks: AsyncIterable<Float32Array>;
 }
 
-/** Find out by its first seconds how a recording is tuned. `warnings` are complete after the last block. */
+/** Find out by its first seconds how a recording is tuned, and how loud it is. `warnings` are complete after the last block. */
 export async function inTune(sound: AsyncIterable<Samples>, wanted: number, warnings: string[]): Promise<InTune> {
   const mono = mixed(sound, wanted, warnings);
   const held: (Float32Array | number)[] = []; // to be resampled again, by the tuning
@@ -32,7 +34,7 @@ export async function inTune(sound: AsyncIterable<Samples>, wanted: number, warn
   if (trial) estimator.push(trial.flush());
   const tuning = estimator.finish();
   const resampler = new Resampler(from, wanted * 2 ** (tuning / 1200));
-  return { tuning, rate: resampler.rate, blocks: resampled(held, mono, resampler) };
+  return { tuning, gain: estimator.loudness.gain, rate: resampler.rate, blocks: resampled(held, mono, resampler) };
 }
 
 async function* mixed(sound: AsyncIterable<Samples>, usual: number, warnings: string[]): AsyncGenerator<Samples> {

@@ -1,16 +1,18 @@
 /** Decoded sound to mono: checked, mixed, with the warnings of basic_transcribe/audio.py. */
 
 import { EngineError } from '../engine/types.ts';
+import { Loudness } from './loudness.ts';
 
 const MIN_FULL_RATE = 16_000; // Hz; below it the upper octaves of a piano lose their partials
 const MAX_SAMPLE = 1e6;
-const SILENCE = 1e-3;
+const SILENCE = 1e-4;
 const CANCELLED = 10 ** -1.5;
 const CLIPPED_LEVEL = 0.99;
 const CLIPPED_SHARE = 1e-3;
 const INAUDIBLE = 1e-5; // of the loudest sample
-const QUIET = 1e-2; // of the loudest tenth of a second; below it notes get lost
-const FLOOR = 1e-5; // mean square, -50 dB; the model hears nothing below
+const QUIET = 1e-2; // of the loudest tenth of a second: hardly any velocities are left
+const LOST = 1e-3; // notes get lost, in 16 bits
+const FLOOR = 1e-5; // mean square, -50 dB; what is softer may be noise
 const UNUSED = 1e-4; // of the loudest channel's mean square, 40 dB: what is below is silent beside it
 const FADE_SECONDS = 0.02; // in which a channel that begins to sound gets its share
 
@@ -100,10 +102,11 @@ export class Mixer {
       );
     } else if (this.#loudest < INAUDIBLE) this.warnings.push('silence: there is nothing to hear');
     else if (this.#loudness.level < QUIET) {
+      const lost = this.#loudness.level < LOST ? 'notes may be missing' : 'velocities are low';
       const level = (-20 * Math.log10(Math.max(this.#loudness.level, INAUDIBLE))).toFixed(0);
       this.warnings.push(
         `very quiet: its loudest tenth of a second is ${level} dB below full scale; ` +
-          'notes may be missing, so raise its level',
+          `${lost}, so raise its level when it is recorded`,
       );
     }
     return rest;
@@ -208,40 +211,6 @@ function energyOf(x: Float32Array): number {
 /** The mean of n unrelated channels has 1/n of their mean energy. */
 function cancels(mixedEnergy: number, energy: number[], count: number, limit: number): boolean {
   return mixedEnergy * count < (limit * energy.reduce((a, b) => a + b, 0)) / count;
-}
-
-/** Of the loudest tenth of a second, the median of the peaks of its ten parts, which clicks do not raise. */
-class Loudness {
-  readonly #part: number;
-  #peaks: number[] = [0];
-  #filled = 0; // samples of the last part
-  #level = 0;
-
-  constructor(sampleRate: number) {
-    this.#part = Math.floor(sampleRate / 100);
-  }
-
-  push(block: Float32Array): void {
-    for (let i = 0; i < block.length && this.#level < QUIET; i++) {
-      const last = this.#peaks.length - 1;
-      this.#peaks[last] = Math.max(this.#peaks[last]!, Math.abs(block[i]!));
-      if (++this.#filled < this.#part) continue;
-      if (last === 9) this.#end();
-      else this.#peaks.push(0);
-      this.#filled = 0;
-    }
-  }
-
-  /** That, or the loudest sample of the last part of a tenth. */
-  get level(): number {
-    return Math.max(this.#level, ...this.#peaks);
-  }
-
-  #end(): void {
-    const sorted = this.#peaks.sort((a, b) => a - b);
-    this.#level = Math.max(this.#level, (sorted[4]! + sorted[5]!) / 2);
-    this.#peaks = [0];
-  }
 }
 
 /** How many samples are in a flat run of three or more at full scale or above; how many are above full scale. */

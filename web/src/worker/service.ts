@@ -41,18 +41,19 @@ export class Service {
     const { meta } = this.#network;
     const sound = await open(source);
     const warnings: string[] = [];
-    const { tuning, rate, blocks } = await inTune(unless(cancelled, sound.blocks()), meta.sample_rate, warnings);
+    const { tuning, gain, rate, blocks } = await inTune(unless(cancelled, sound.blocks()), meta.sample_rate, warnings);
     const recording = new Recording(gridOf(meta, rate, tuning));
     const settings = defaultsOf(meta);
     const tracker = trackerFor(recording, settings);
     const feed = new Feed(this.#network);
+    const factor = 10 ** (gain / 20);
     const peaks = new Peaks(rate);
     const notes: Note[] = [];
     let samples = 0;
 
     const read = async (frames: ReturnType<Feed['push']>): Promise<void> => {
       for await (const block of frames) {
-        recording.push(block);
+        recording.push(gain ? { ...block, level: block.level.map((level) => level - gain) } : block);
         const finished = tracker.advance();
         notes.push(...finished);
         const seconds = Math.min(samples / rate, recording.frames / recording.grid.frameRate);
@@ -64,7 +65,7 @@ export class Service {
     for await (const mono of blocks) {
       samples += mono.length;
       peaks.push(mono);
-      await read(feed.push(mono));
+      await read(feed.push(gain ? mono.map((x) => x * factor) : mono));
     }
     await read(feed.flush());
 

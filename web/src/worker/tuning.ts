@@ -1,5 +1,7 @@
 /** How a recording is tuned: how many cents its notes lie beside those of A = 440 Hz (basic_transcribe/tuning.py). */
 
+import { Loudness } from './loudness.ts';
+
 export const LISTENED = 30; // seconds of music that are enough to tell
 const MOST_LISTENED = 120; // seconds, with what is before and between; digital silence is free
 
@@ -48,6 +50,8 @@ export function estimateTuning(audio: Float32Array, sampleRate: number): number 
 export class TuningEstimator {
   /** Whether more would not be listened to. */
   isEnough = false;
+  /** Of what was listened to. */
+  readonly loudness: Loudness;
   readonly #rate: number;
   readonly #rest = new Float32Array(PIECE + OVERLAP); // of which no whole piece can be made yet
   #filled = 0;
@@ -59,6 +63,7 @@ export class TuningEstimator {
 
   constructor(sampleRate: number) {
     this.#rate = sampleRate / DECIMATION;
+    this.loudness = new Loudness(sampleRate);
     this.#age = new Uint32Array(Math.min(Math.floor((HIGHEST * WINDOW) / this.#rate) + 2, WINDOW / 2 + 1));
   }
 
@@ -71,6 +76,7 @@ export class TuningEstimator {
       this.#filled += part.length;
       if (this.#filled < this.#rest.length) return;
       this.#listen(decimated(this.#rest));
+      this.loudness.push(this.#rest.subarray(0, PIECE));
       this.#rest.copyWithin(0, PIECE);
       this.#filled = OVERLAP;
     }
@@ -78,7 +84,11 @@ export class TuningEstimator {
 
   /** The tuning in cents, as `estimateTuning` gives it. */
   finish(): number {
-    if (!this.isEnough) this.#listen(decimated(this.#rest.subarray(0, this.#filled)));
+    if (!this.isEnough) {
+      const rest = this.#rest.subarray(0, this.#filled);
+      this.#listen(decimated(rest));
+      this.loudness.push(rest);
+    }
     if (this.#combs > COMBS * this.#pieces) return 0;
     const loudest = this.#peaks.reduce((most, [, magnitude]) => Math.max(most, magnitude), 0);
     const loud = this.#peaks.filter(([, magnitude]) => magnitude >= SILENT * loudest);
