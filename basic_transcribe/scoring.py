@@ -309,7 +309,8 @@ def _load_csv(path: Path, shortest: float) -> Notes:
         onset, offset, pitch, *velocity, bend = (float(cells[name]) for name in wanted)
         offset += shortest * (onset == offset)
         rows.append(_Row(place, onset, offset, pitch, velocity[0] if velocity else None, bend / 100))
-    return _checked(rows)
+    notes = _checked(rows)
+    return notes if "velocity" in names else replace(notes, velocity=None)  # also where there are no notes
 
 
 def _load_jams(path: Path) -> Notes:

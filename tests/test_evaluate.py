@@ -82,6 +82,9 @@ def test_csv_of_this_package(tmp_path: Path) -> None:
 
 def test_csv_without_velocities(tmp_path: Path) -> None:
     assert scoring.load_reference(write(tmp_path / "a.csv")).velocity is None
+    assert scoring.load_notes(write(tmp_path / "a.csv", ())).velocity is None
+    (tmp_path / "b.csv").write_text(notes_to_csv([]))
+    assert scoring.load_notes(tmp_path / "b.csv").velocity is not None
 
 
 @pytest.mark.parametrize(
