@@ -135,7 +135,7 @@ def notes_to_json(transcription: NotesOfARecording, part: Part = WHOLE, key: Key
     UsageError
         If an argument is of another kind.
     ValueError
-        If a number is not finite, which JSON cannot express.
+        If a number is not finite, which JSON cannot express, or a pitch is no whole number.
     """
     _check_arguments(transcription, part, key)
     content = {
@@ -188,6 +188,8 @@ def _json_key(key: Key | None) -> dict[str, Any] | None:
 
 
 def _json_note(note: Note) -> dict[str, Any]:
+    if note.pitch % 1:
+        raise ValueError(f"a note's pitch is no whole number; its bend says what lies beside: {note}")
     bend = None
     if note.bend is not None:
         cents = np.round(100 * note.bend.semitones.astype(np.float64), 1).tolist()

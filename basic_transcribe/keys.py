@@ -100,7 +100,7 @@ def estimate_key(notes: Iterable[Note]) -> Key | None:
         return None
     weights = np.zeros(12)
     for note in notes:
-        weights[note.pitch % 12] += note.duration * note.velocity * note.confidence
+        weights[round(note.pitch) % 12] += note.duration * note.velocity * note.confidence
     # Rounded, so that keys that do equally well are not told apart by rounding errors.
     correlations = np.round(_correlations(weights), 9)
     best = int(np.argmax(correlations))

@@ -215,7 +215,7 @@ def to_midi(
     Raises
     ------
     ValueError
-        If a time, velocity or bend is not finite, or a pitch lies outside 0 to 127.
+        If a time, velocity or bend is not finite, or a pitch is no whole number from 0 to 127.
     UsageError
         If beats lie too close for so long a recording, or the first one too early or late for those after it.
     """
@@ -322,8 +322,8 @@ def _checked_peak(note: Note) -> float:
         raise ValueError(f"a note has a time or velocity that is not finite: {note}")
     if max(note.onset, note.offset) > LATEST:
         raise ValueError(f"a note lies beyond {LATEST:.0f} s: {note}")
-    if not 0 <= note.pitch <= 127:
-        raise ValueError(f"a note has a pitch outside 0 to 127: {note}")
+    if not 0 <= note.pitch <= 127 or note.pitch % 1:
+        raise ValueError(f"a note's pitch is no whole number from 0 to 127; its bend says what lies beside: {note}")
     if note.bend is None:
         return -1.0
     peak = float(np.abs(note.bend.semitones).max()) if len(note.bend.semitones) else -1.0

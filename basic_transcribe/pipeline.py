@@ -140,6 +140,9 @@ class Transcription:
     def to_midi(self, settings: MidiSettings | None = None) -> pretty_midi.PrettyMIDI:
         """The notes as a :class:`pretty_midi.PrettyMIDI`, which can hold all but the zone of MPE.
 
+        Its ``get_piano_roll`` spreads each bent note over two pitches or more; there are no bends with
+        ``TrackerSettings(pitch_bends=False)``.
+
         Raises as :meth:`to_midi_bytes`.
         """
         return self._midi(settings).midi

@@ -298,7 +298,7 @@ def _load_csv(path: Path, shortest: float) -> Notes:
             if len(same) > 1:
                 raise ValueError(f"the columns {' and '.join(same)} mean the same; leave out all but one")
     if missing := [name for name in CSV_COLUMNS[:3] if name not in names]:
-        raise ValueError(f"no column {' nor '.join(missing)}; the columns are {', '.join(CSV_COLUMNS)}")
+        raise ValueError(f"no column {' nor '.join(missing)}; give {', '.join(CSV_COLUMNS)}, with commas between")
     wanted = [*(name for name in CSV_COLUMNS if name in names), "bend_cents"]
     rows = []
     for place, row in lines:
@@ -309,7 +309,8 @@ def _load_csv(path: Path, shortest: float) -> Notes:
         onset, offset, pitch, *velocity, bend = (float(cells[name]) for name in wanted)
         offset += shortest * (onset == offset)
         rows.append(_Row(place, onset, offset, pitch, velocity[0] if velocity else None, bend / 100))
-    return _checked(rows)
+    notes = _checked(rows)
+    return notes if "velocity" in names else replace(notes, velocity=None)  # also where there are no notes
 
 
 def _load_jams(path: Path) -> Notes:

@@ -197,7 +197,7 @@ class TrackerSettings:
     ----------
     onset_threshold : float or None
         Smallest evidence that starts a note, as :attr:`Note.confidence` tells it, 0 to 1, both exclusive like the other
-        thresholds. Lower finds more notes.
+        thresholds. Lower finds more notes, but an onset whose mass is below 0.3 starts none.
     split_threshold : float or None
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
@@ -213,7 +213,8 @@ class TrackerSettings:
     pitch_bends : bool
         Whether to estimate pitch bends.
     monophonic : bool or None
-        Find the best single line instead of all notes. None finds out: a line for a voice alone, else all notes.
+        Find the best single line instead of all notes. None finds out: a line for a voice alone, whose onset threshold
+        then lies three tenths of the way from the one given to 1, as glides look like onsets; else all notes.
     tuning : float or None
         Hz of the A above middle C that the recording is tuned to, 400 to 480; 440 takes it as it is. None finds it out
         from the first half minute of music.

@@ -82,6 +82,9 @@ def test_csv_of_this_package(tmp_path: Path) -> None:
 
 def test_csv_without_velocities(tmp_path: Path) -> None:
     assert scoring.load_reference(write(tmp_path / "a.csv")).velocity is None
+    assert scoring.load_notes(write(tmp_path / "a.csv", ())).velocity is None
+    (tmp_path / "b.csv").write_text(notes_to_csv([]))
+    assert scoring.load_notes(tmp_path / "b.csv").velocity is not None
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,7 @@ def test_csv_without_velocities(tmp_path: Path) -> None:
         ("", "no column onset_s"),
         ("system,set,F50\na,b,0.5\n", "no column onset_s"),
         ("0.5,1.0\n", "no column midi_pitch"),
+        ("onset_s;offset_s;midi_pitch\n0;1;60\n", "with commas between"),
         ("0.5,1.0,60,70,0.9\n", "5 columns without a header"),
         (HEADER + "0,1,60\n0.5,,60\n", "line 3: offset_s is ''"),
         (HEADER + "0.5,1\n", "line 2: midi_pitch is ''"),

@@ -150,6 +150,15 @@ def test_json_refuses_what_it_cannot_express(value: float) -> None:
         notes_to_json(Recording(notes=(replace(NOTES[0], confidence=value),)))
 
 
+def test_json_refuses_pitches_between_the_semitones() -> None:
+    assert (
+        json.loads(notes_to_json(Recording(notes=(replace(NOTES[0], pitch=np.float64(60)),))))["notes"][0]["pitch"]
+        == 60
+    )
+    with pytest.raises(ValueError, match="whole number"):
+        notes_to_json(Recording(notes=(replace(NOTES[0], pitch=60.7),)))
+
+
 @pytest.mark.parametrize(
     ("use", "words"),
     [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,12 @@ def test_long_loud_and_sure_notes_count_more(stress: dict[str, Any], chord: str,
 
 def test_no_notes_have_no_key() -> None:
     assert estimate_key([]) is None
+
+
+def test_notes_from_a_table_of_floats_have_the_same_key() -> None:
+    notes = chords(MAJOR_CADENCE)
+    table = np.array([(n.onset, n.offset, n.pitch, n.velocity, n.confidence) for n in notes])
+    assert estimate_key([Note(*row) for row in table]) == estimate_key(notes)
 
 
 @pytest.mark.parametrize("pitches", [range(60, 72), range(48, 96)])

@@ -434,6 +434,7 @@ def test_overlapping_notes_of_one_pitch_are_cut() -> None:
         Note(0, 1e7, 60, 80, 0.9),
         Note(0, 1, 128, 80, 0.9),
         Note(0, 1, -1, 80, 0.9),
+        Note(0, 1, 60.7, 80, 0.9),  # type: ignore[arg-type]
         Note(0, 1, 60, 80, 0.9, PitchBend(0, STEP, np.array([0, np.nan], np.float32))),
         Note(0, 1, 60, 80, 0.9, PitchBend(math.nan, STEP, np.zeros(2, np.float32))),
         Note(0, 1, 60, 80, 0.9, PitchBend(0, 0, np.zeros(2, np.float32))),

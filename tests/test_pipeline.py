@@ -90,6 +90,16 @@ def test_the_result_is_well_formed(result: Transcription, transcriber: Transcrib
     assert sum(len(i.notes) for i in midi.instruments) == len(result.notes)
 
 
+def test_without_bends_the_piano_roll_of_pretty_midi_has_a_row_for_each_note(
+    transcriber: Transcriber, result: Transcription
+) -> None:
+    def rows(transcription: Transcription) -> set[int]:
+        return set(np.flatnonzero(transcription.to_midi().get_piano_roll(100).any(axis=1)).tolist())
+
+    straight = transcriber.track(result.posteriors, TrackerSettings(pitch_bends=False))  # type: ignore[arg-type]
+    assert rows(straight) == {note.pitch for note in result.notes} < rows(result)
+
+
 def test_notes_of_the_guitar(result: Transcription, guitar: Path) -> None:
     with (guitar.parent / "guitar.notes.csv").open(newline="") as file:
         reference = [(float(row["onset_s"]), round(float(row["midi_pitch"]))) for row in csv.DictReader(file)]
