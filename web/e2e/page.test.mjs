@@ -482,6 +482,44 @@ test('fingers zoom, and a third one does no harm', async () => {
   await other.context.close();
 });
 
+test('a finger that scrolls the page over a slider leaves it as it is', async () => {
+  const other = await open(browser, PAGE, { width: 390, height: 700 }, true);
+  await other.drop(RECORDING);
+  await other.until('ready');
+  const session = await other.context.newCDPSession(other.page);
+  /** Until the page scrolls no more, three frames at least. */
+  const still = () =>
+    other.page.evaluate(async () => {
+      for (let [before, same] = [NaN, 0]; same < 3; before = scrollY) {
+        await new Promise(requestAnimationFrame);
+        same = scrollY === before ? same + 1 : 0;
+      }
+    });
+  /** Where a slider is after a finger went from its first quarter, by so much of its width, or down. */
+  const swipe = async (id, right, down) => {
+    const slider = other.get(id);
+    await slider.evaluate((element) => element.scrollIntoView({ block: 'center' }));
+    await still();
+    const box = await slider.boundingBox();
+    for (const [type, share] of [['touchStart', 0], ...[1, 2, 3, 4, 5].map((n) => ['touchMove', n / 5]), ['touchEnd']]) {
+      const place = { x: box.x + box.width * (0.25 + right * share), y: box.y + box.height / 2 + down * share };
+      await session.send('Input.dispatchTouchEvent', { type, touchPoints: type === 'touchEnd' ? [] : [place] });
+    }
+    await still();
+    return slider.inputValue();
+  };
+  for (const id of ['length', 'balance']) {
+    const before = await other.get(id).inputValue();
+    for (const down of [-150, 150]) assert.equal(await swipe(id, 0, down), before, id);
+  }
+  assert.equal(await other.get('undo').isEnabled(), false);
+  for (const id of ['length', 'balance']) assert.ok(Math.abs((await swipe(id, 0.25, 0)) - 0.5) < 0.05, id);
+  assert.equal(await other.get('undo').getAttribute('title'), 'Undo: note length');
+  assert.ok((await swipe('length', 0, 0)) < 0.35); // a tap
+  assert.deepEqual(other.complaints, []);
+  await other.context.close();
+});
+
 test('a static site below a folder, with one thread, finds the same notes', async () => {
   const other = await open(browser, SITE, { width: 360, height: 740 });
   assert.equal(await other.page.evaluate(() => crossOriginIsolated), false);

@@ -2,7 +2,7 @@
 
 import { parseScale } from '../engine/keys.ts';
 import type { Note, Progress, Result, Silence, Spectrogram, TrackerSettings } from '../engine/types.ts';
-import { byId, onClick, press, setText } from './dom.ts';
+import { byId, onClick, press, setText, steadySliders } from './dom.ts';
 import { SHORTEST, clampVelocity, heldShift, movedNote, stretchedNote } from './document.ts';
 import type { RollNote } from './document.ts';
 import { Editor } from './editor.ts';
@@ -610,6 +610,7 @@ export function startApp(tools: Tools): void {
     { keys: ['?'], shown: '?', text: 'this help', do: () => byId('help-dialog', 'dialog').showModal() },
   ];
   startShortcuts(shortcuts);
+  steadySliders();
   startTheme(() => {
     roll.repaint();
     overview.redraw();

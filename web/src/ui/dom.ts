@@ -38,6 +38,41 @@ export function setSlider(slider: HTMLInputElement, value: number): void {
   slider.style.setProperty('--fill', `${(100 * (slider.valueAsNumber - low)) / (high - low)}%`);
 }
 
+/**
+ * Sliders obey a finger once it goes sideways or is lifted: browsers move them as soon as they are touched, also by one
+ * that scrolls the page.
+ */
+export function steadySliders(): void {
+  let touch: { slider: HTMLInputElement; value: string; x: number; y: number } | null = null;
+  const obey = (): void => {
+    const touched = touch;
+    touch = null;
+    if (touched && touched.slider.value !== touched.value) {
+      touched.slider.dispatchEvent(new Event('input', { bubbles: true }));
+    }
+  };
+  type Kind = 'pointerdown' | 'pointermove' | 'pointerup' | 'pointercancel';
+  const listen = (kind: Kind, does: (event: PointerEvent) => void): void =>
+    document.addEventListener(kind, does, { capture: true, passive: true });
+  listen('pointerdown', ({ target, pointerType, clientX: x, clientY: y }) => {
+    obey();
+    if (pointerType !== 'touch' || !(target instanceof HTMLInputElement) || target.type !== 'range') return;
+    touch = { slider: target, value: target.value, x, y };
+  });
+  listen('pointermove', ({ clientX, clientY }) => {
+    if (touch && Math.abs(clientX - touch.x) > Math.abs(clientY - touch.y)) obey();
+  });
+  listen('pointerup', obey);
+  listen('pointercancel', () => {
+    if (touch) touch.slider.value = touch.value;
+    touch = null;
+  });
+  const withhold = (event: Event): void => {
+    if (event.target === touch?.slider) event.stopPropagation();
+  };
+  document.addEventListener('input', withhold, { capture: true });
+}
+
 /** Size a canvas to the pixels it covers; the context's unit is a CSS pixel. */
 export function sharpen(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   const ratio = devicePixelRatio || 1;
