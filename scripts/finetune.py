@@ -46,6 +46,8 @@ from basic_transcribe.types import Posteriors
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 CLIP = int(render.LENGTH * SAMPLE_RATE)  # samples
 LONGEST_SHIFT = 0.5  # s, that labels may be early or late
+SHIFTS = np.arange(-LONGEST_SHIFT, LONGEST_SHIFT + 1e-9, 0.002)
+APART = 0.05  # s, the tolerance of the scores: a recording whose labels lag by so much more or less is named
 # Onset posterior a note. With labels that fit, recordings have from .09 (a violin) to .6 (a guitar), with those of
 # other recordings at most .03; an instrument that the network does not hear has .01.
 LEAST_AGREEMENT = 0.05
@@ -133,25 +135,26 @@ def split(takes: list[Take], share: float, seed: int, trained: Mapping[str, floa
     return [t for t in takes if t.name not in chosen], [t for t in takes if t.name in chosen]
 
 
-def lag(takes: list[Take], model: Model) -> float | None:
+def agreement(take: Take, model: Model) -> tuple[np.ndarray, int]:
+    """Onset posteriors where the labels would be if they lay SHIFTS behind the sound, summed; and how many they are."""
+    onset = posteriors(model, take.audio).onset
+    pitch = np.round(take.notes.sounding).astype(int) - LOWEST_PITCH
+    known = (pitch >= 0) & (pitch < onset.shape[1])
+    frame = (take.notes.intervals[known, :1] - SHIFTS) * FRAME_RATE
+    low = np.clip(np.floor(frame), 0, len(onset) - 2).astype(int)
+    part, k = np.clip(frame - low, 0, 1), pitch[known][:, None]
+    return (onset[low, k] * (1 - part) + onset[low + 1, k] * part).sum(0), len(k)
+
+
+def lag(agreements: Sequence[tuple[np.ndarray, int]]) -> float | None:
     """Seconds that the labels lie behind the sound, within LONGEST_SHIFT: where the onset posterior agrees best.
 
     0 if it is less than a frame, which could be the model's own bias; None if it agrees nowhere.
     """
-    shifts = np.arange(-LONGEST_SHIFT, LONGEST_SHIFT + 1e-9, 0.002)
-    agreement, count = np.zeros(len(shifts)), 0
-    for take in takes:
-        onset = posteriors(model, take.audio).onset
-        pitch = np.round(take.notes.sounding).astype(int) - LOWEST_PITCH
-        known = (pitch >= 0) & (pitch < onset.shape[1])
-        frame = (take.notes.intervals[known, :1] - shifts) * FRAME_RATE
-        low = np.clip(np.floor(frame), 0, len(onset) - 2).astype(int)
-        part, k = np.clip(frame - low, 0, 1), pitch[known][:, None]
-        agreement += (onset[low, k] * (1 - part) + onset[low + 1, k] * part).sum(0)
-        count += len(k)
-    if agreement.max() < LEAST_AGREEMENT * max(count, 1):
+    heard, count = (sum(part) for part in zip(*agreements, strict=True))
+    if heard.max() < LEAST_AGREEMENT * max(count, 1):
         return None
-    best = float(shifts[np.argmax(agreement)])
+    best = float(SHIFTS[np.argmax(heard)])
     return best if abs(best) >= 1 / FRAME_RATE else 0.0
 
 
@@ -393,7 +396,17 @@ def finetune(args: argparse.Namespace) -> None:
     before, after, checkpoint = (args.out / name for name in ("before.onnx", "model.onnx", "last.pt"))
     write_model(network, before, "before")
     model = Model(before)
-    shift = lag(training, model) if args.shift == "auto" else args.shift
+    shift = args.shift
+    if shift == "auto":
+        heard = [agreement(take, model) for take in (*training, *heldout)]
+        shift = lag(heard[: len(training)])
+        for take, part in zip((*training, *heldout), heard, strict=True):
+            own = lag([part])
+            if own is not None and abs(own - (shift or 0.0)) > APART:
+                print(
+                    f"{take.name}: labels lag the sound by {1000 * own:.0f} ms, unlike all together; "
+                    "move them, or leave it out"
+                )
     if shift is None:
         print(
             f"labels not moved: the network hears hardly any of their notes within {LONGEST_SHIFT} s of where they are"

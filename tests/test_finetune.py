@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -199,13 +200,14 @@ def test_a_short_recording_is_one_clip() -> None:
 def test_labels_that_lag_are_found_out(late: float) -> None:
     original = take(7, 6.0)
     moved = finetune.replace(original, notes=finetune.moved(original.notes, late))
-    assert finetune.lag([moved], Model(threads=1)) == pytest.approx(late, abs=0.015)
+    assert finetune.lag([finetune.agreement(moved, Model(threads=1))]) == pytest.approx(late, abs=0.015)
 
 
 def test_no_lag_is_found_where_the_network_hears_nothing() -> None:
     original = take(7, 6.0)
     bell = tone(original.notes.intervals[:, 0], original.notes.pitch, 6.0, (1.5, 2.76, 5.4, 8.9))
-    assert finetune.lag([finetune.replace(original, audio=bell)], Model(threads=1)) is None
+    heard = finetune.agreement(finetune.replace(original, audio=bell), Model(threads=1))
+    assert finetune.lag([heard]) is None
 
 
 # ---------------------------------------------------------------- the whole way
@@ -371,6 +373,19 @@ def test_an_export_that_fails_leaves_no_model(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError):
         finetune.write_model(finetune.load_network(finetune.newest_checkpoint()), tmp_path / "model.onnx", "run")
     assert not [*tmp_path.iterdir()]
+
+
+def test_recordings_whose_labels_lag_unlike_the_others_are_named(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, late in enumerate((0.1, 0.1, 0.1, 0.3, -0.2)):
+        original = take(seed, 6.0)
+        write(tmp_path / "songs", replace(original, notes=finetune.moved(original.notes, late)), ".csv")
+    with pytest.raises(RuntimeError, match="stopped"):
+        finetune.finetune(options(tmp_path / "songs", tmp_path / "run"))
+    printed = capsys.readouterr().out
+    named = re.findall(r"^(\w+): labels lag the sound by (-?\d+) ms, unlike", printed, re.MULTILINE)
+    assert {name: int(lag) for name, lag in named} == pytest.approx({"take3": 300, "take4": -200}, abs=15)
 
 
 def test_notes_moved_out_of_the_recordings_are_missed(tmp_path: Path, quick: None) -> None:
