@@ -17,7 +17,6 @@ import json
 import math
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -254,10 +253,8 @@ def write_model(network: Network, path: Path, name: str) -> None:
     shipped = default_model_path()
     properties = {p.key: p.value for p in onnx.load(str(shipped)).metadata_props}
     version = json.loads(properties["basic_transcribe"])["version"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, of its own ways
-        network = copy.deepcopy(network).eval()
-        export.export(network, path, f"{version}+{name}", defaults=export.stored_defaults(shipped))
+    network = copy.deepcopy(network).eval()
+    export.export(network, path, f"{version}+{name}", defaults=export.stored_defaults(shipped))
 
 
 def steps_in(
