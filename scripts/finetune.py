@@ -40,6 +40,7 @@ from basic_transcribe.errors import UsageError, printable
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.scoring import Notes
+from basic_transcribe.tuning import ratio_of
 from basic_transcribe.types import Posteriors
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
@@ -76,7 +77,7 @@ class Take:
 
 
 def read_take(recording: scoring.Recording) -> Take:
-    """A recording and its notes.
+    """A recording and its notes, in tune with A = 440 Hz by its speed, as the model hears it when it transcribes.
 
     Raises
     ------
@@ -84,9 +85,11 @@ def read_take(recording: scoring.Recording) -> Take:
         If either cannot be read, or the notes go on after the recording's end.
     """
     notes = scoring.load_notes(recording.reference)
-    with open_audio(recording.audio, target_rate=SAMPLE_RATE) as stream:
-        name = Path(recording.set_name, recording.name).as_posix()
-        take = Take(name, np.concatenate([np.zeros(0, np.float32), *stream]), notes)
+    name = Path(recording.set_name, recording.name).as_posix()
+    with open_audio(recording.audio, target_rate=SAMPLE_RATE, tuning=None) as stream:
+        audio = np.concatenate([np.zeros(0, np.float32), *stream])
+        notes = replace(notes, intervals=notes.intervals * ratio_of(stream.tuning))
+    take = Take(name, audio, notes)
     if not len(take.audio):
         raise UsageError(f"{printable(recording.audio)}: has no samples; leave it out")
     last = float(notes.intervals[:, 0].max(initial=0))

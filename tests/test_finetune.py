@@ -108,6 +108,18 @@ def test_recordings_come_with_their_notes(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read.notes.sounding, expected.notes.pitch)
 
 
+@pytest.mark.parametrize("cents", [-30, 30])
+def test_recordings_are_in_tune_as_the_model_hears_them(tmp_path: Path, guitar: Path, cents: int) -> None:
+    samples, rate = soundfile.read(guitar)
+    ratio, seconds = 2 ** (cents / 1200), 2 * len(samples) / rate
+    soundfile.write(tmp_path / "a.wav", np.tile(samples, 2), round(rate * ratio))
+    (tmp_path / "a.csv").write_text(f"onset_s,offset_s,pitch\n{0.5 * seconds / ratio},{seconds / ratio},60\n")
+    read = finetune.read_take(*scoring.recordings(tmp_path))
+    assert read.duration == pytest.approx(seconds, rel=0.007)  # the guitar is 9 cents sharp already
+    np.testing.assert_allclose(read.notes.intervals / read.duration, [[0.5, 1.0]], atol=1e-3)
+    np.testing.assert_array_equal(read.notes.sounding, [60])
+
+
 def test_notes_of_another_recording_are_refused(tmp_path: Path) -> None:
     write(tmp_path, take(1, 8), ".mid")
     soundfile.write(tmp_path / "take1.wav", np.zeros(RATE), RATE)
