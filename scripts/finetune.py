@@ -121,20 +121,24 @@ def split(takes: list[Take], share: float, seed: int, trained: Mapping[str, floa
     Held out are first of all those that the checkpoint was not ``trained`` on, in an order that depends on their names
     and the seed alone, so that the same ones tend to be held out when others are added. Of a single one the held-out
     part comes with what precedes it, since the network hears some seconds back; only notes from the cut on are scored.
+    Recordings without notes are for training alone, since they score 0 whatever is found.
     """
+    bare, takes = ([t for t in takes if bool(len(t.notes)) is there] for there in (False, True))
+    if not takes:
+        return bare, []
     if len(takes) == 1:
         (take,) = takes
         samples = int(len(take.audio) * (1 - share))
         seconds = samples / SAMPLE_RATE
         head = replace(take, audio=take.audio[:samples], notes=moved(take.notes, 0, last=seconds))
-        return [head], [replace(take, begin=seconds)]
+        return [head, *bare], [replace(take, begin=seconds)]
     count = min(max(1, round(share * len(takes))), len(takes) - 1)
 
     def order(name: str) -> tuple[bool, bytes]:
         return name in trained, hashlib.sha256(f"{seed} {name}".encode()).digest()
 
     chosen = set(sorted((t.name for t in takes), key=order)[:count])
-    return [t for t in takes if t.name not in chosen], [t for t in takes if t.name in chosen]
+    return [*(t for t in takes if t.name not in chosen), *bare], [t for t in takes if t.name in chosen]
 
 
 def agreement(take: Take, model: Model) -> tuple[np.ndarray, int]:

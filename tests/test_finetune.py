@@ -147,6 +147,18 @@ def test_held_out_recordings_are_not_trained_on(count: int, share: float) -> Non
     assert {t.name for t in again[1]} == {t.name for t in heldout}
 
 
+@pytest.mark.parametrize(("songs", "count"), [(0, 0), (1, 1), (2, 1), (5, 2)])
+def test_recordings_without_notes_are_not_held_out(songs: int, count: int) -> None:
+    """They teach what is no note, but have no score."""
+    notes = take(1, 3.0).notes
+    bare = [Take(f"bare{i}", np.zeros(10, np.float32), finetune.since(notes, 99)) for i in range(5)]
+    takes = [Take(f"song{i}", np.zeros(3 * RATE, np.float32), notes) for i in range(songs)]
+    training, heldout = finetune.split([*bare, *takes], 0.4, 0, {})
+    assert all(len(t.notes) for t in heldout)
+    assert len(heldout) == count
+    assert {t.name for t in bare} <= {t.name for t in training}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_what_a_checkpoint_was_trained_on_is_held_out_last(seed: int) -> None:
     takes = [Take(str(i), np.zeros(10, np.float32), take(1, 3).notes) for i in range(10)]
