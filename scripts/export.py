@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,16 +111,18 @@ def drafted(
     fold_batch_norm(network)
     before, after = graph.context
     samples = before + after + 63 * frontend.HOP
-    torch.onnx.export(
-        graph,
-        (torch.zeros(1, samples),),
-        str(path),
-        input_names=["audio"],
-        output_names=list(Posteriors.ARRAYS),
-        dynamic_axes={"audio": {1: "samples"}, **{name: {1: "frames"} for name in Posteriors.ARRAYS}},
-        opset_version=17,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own ways
+        torch.onnx.export(
+            graph,
+            (torch.zeros(1, samples),),
+            str(path),
+            input_names=["audio"],
+            output_names=list(Posteriors.ARRAYS),
+            dynamic_axes={"audio": {1: "samples"}, **{name: {1: "frames"} for name in Posteriors.ARRAYS}},
+            opset_version=17,
+            dynamo=False,
+        )
     model = onnx.load(str(path))
     if recordings:
         model = quantise(model, calibration_blocks(recordings, before, after), "/network", "/network/head")

@@ -17,7 +17,6 @@ import json
 import math
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -41,11 +40,14 @@ from basic_transcribe.errors import UsageError, printable
 from basic_transcribe.model import Model, default_model_path
 from basic_transcribe.pipeline import Transcriber
 from basic_transcribe.scoring import Notes
+from basic_transcribe.tuning import ratio_of
 from basic_transcribe.types import Posteriors
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 CLIP = int(render.LENGTH * SAMPLE_RATE)  # samples
 LONGEST_SHIFT = 0.5  # s, that labels may be early or late
+SHIFTS = np.arange(-LONGEST_SHIFT, LONGEST_SHIFT + 1e-9, 0.002)
+APART = 0.05  # s, the tolerance of the scores: a recording whose labels lag by so much more or less is named
 # Onset posterior a note. With labels that fit, recordings have from .09 (a violin) to .6 (a guitar), with those of
 # other recordings at most .03; an instrument that the network does not hear has .01.
 LEAST_AGREEMENT = 0.05
@@ -75,7 +77,7 @@ class Take:
 
 
 def read_take(recording: scoring.Recording) -> Take:
-    """A recording and its notes.
+    """A recording and its notes, in tune with A = 440 Hz by its speed, as the model hears it when it transcribes.
 
     Raises
     ------
@@ -83,9 +85,11 @@ def read_take(recording: scoring.Recording) -> Take:
         If either cannot be read, or the notes go on after the recording's end.
     """
     notes = scoring.load_notes(recording.reference)
-    with open_audio(recording.audio, target_rate=SAMPLE_RATE) as stream:
-        name = Path(recording.set_name, recording.name).as_posix()
-        take = Take(name, np.concatenate([np.zeros(0, np.float32), *stream]), notes)
+    name = Path(recording.set_name, recording.name).as_posix()
+    with open_audio(recording.audio, target_rate=SAMPLE_RATE, tuning=None) as stream:
+        audio = np.concatenate([np.zeros(0, np.float32), *stream])
+        notes = replace(notes, intervals=notes.intervals * ratio_of(stream.tuning))
+    take = Take(name, audio, notes)
     if not len(take.audio):
         raise UsageError(f"{printable(recording.audio)}: has no samples; leave it out")
     last = float(notes.intervals[:, 0].max(initial=0))
@@ -117,41 +121,46 @@ def split(takes: list[Take], share: float, seed: int, trained: Mapping[str, floa
     Held out are first of all those that the checkpoint was not ``trained`` on, in an order that depends on their names
     and the seed alone, so that the same ones tend to be held out when others are added. Of a single one the held-out
     part comes with what precedes it, since the network hears some seconds back; only notes from the cut on are scored.
+    Recordings without notes are for training alone, since they score 0 whatever is found.
     """
+    bare, takes = ([t for t in takes if bool(len(t.notes)) is there] for there in (False, True))
+    if not takes:
+        return bare, []
     if len(takes) == 1:
         (take,) = takes
         samples = int(len(take.audio) * (1 - share))
         seconds = samples / SAMPLE_RATE
         head = replace(take, audio=take.audio[:samples], notes=moved(take.notes, 0, last=seconds))
-        return [head], [replace(take, begin=seconds)]
+        return [head, *bare], [replace(take, begin=seconds)]
     count = min(max(1, round(share * len(takes))), len(takes) - 1)
 
     def order(name: str) -> tuple[bool, bytes]:
         return name in trained, hashlib.sha256(f"{seed} {name}".encode()).digest()
 
     chosen = set(sorted((t.name for t in takes), key=order)[:count])
-    return [t for t in takes if t.name not in chosen], [t for t in takes if t.name in chosen]
+    return [*(t for t in takes if t.name not in chosen), *bare], [t for t in takes if t.name in chosen]
 
 
-def lag(takes: list[Take], model: Model) -> float | None:
+def agreement(take: Take, model: Model) -> tuple[np.ndarray, int]:
+    """Onset posteriors where the labels would be if they lay SHIFTS behind the sound, summed; and how many they are."""
+    onset = np.concatenate([p.onset for p in model.posteriors([take.audio])])  # all kinds take 760 MB an hour
+    pitch = np.round(take.notes.sounding).astype(int) - LOWEST_PITCH
+    known = (pitch >= 0) & (pitch < onset.shape[1])
+    frame = (take.notes.intervals[known, :1] - SHIFTS) * FRAME_RATE
+    low = np.clip(np.floor(frame), 0, len(onset) - 2).astype(int)
+    part, k = np.clip(frame - low, 0, 1), pitch[known][:, None]
+    return (onset[low, k] * (1 - part) + onset[low + 1, k] * part).sum(0), len(k)
+
+
+def lag(agreements: Sequence[tuple[np.ndarray, int]]) -> float | None:
     """Seconds that the labels lie behind the sound, within LONGEST_SHIFT: where the onset posterior agrees best.
 
     0 if it is less than a frame, which could be the model's own bias; None if it agrees nowhere.
     """
-    shifts = np.arange(-LONGEST_SHIFT, LONGEST_SHIFT + 1e-9, 0.002)
-    agreement, count = np.zeros(len(shifts)), 0
-    for take in takes:
-        onset = posteriors(model, take.audio).onset
-        pitch = np.round(take.notes.sounding).astype(int) - LOWEST_PITCH
-        known = (pitch >= 0) & (pitch < onset.shape[1])
-        frame = (take.notes.intervals[known, :1] - shifts) * FRAME_RATE
-        low = np.clip(np.floor(frame), 0, len(onset) - 2).astype(int)
-        part, k = np.clip(frame - low, 0, 1), pitch[known][:, None]
-        agreement += (onset[low, k] * (1 - part) + onset[low + 1, k] * part).sum(0)
-        count += len(k)
-    if agreement.max() < LEAST_AGREEMENT * max(count, 1):
+    heard, count = (sum(part) for part in zip(*agreements, strict=True))
+    if heard.max() < LEAST_AGREEMENT * max(count, 1):
         return None
-    best = float(shifts[np.argmax(agreement)])
+    best = float(SHIFTS[np.argmax(heard)])
     return best if abs(best) >= 1 / FRAME_RATE else 0.0
 
 
@@ -251,10 +260,8 @@ def write_model(network: Network, path: Path, name: str) -> None:
     shipped = default_model_path()
     properties = {p.key: p.value for p in onnx.load(str(shipped)).metadata_props}
     version = json.loads(properties["basic_transcribe"])["version"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, of its own ways
-        network = copy.deepcopy(network).eval()
-        export.export(network, path, f"{version}+{name}", defaults=export.stored_defaults(shipped))
+    network = copy.deepcopy(network).eval()
+    export.export(network, path, f"{version}+{name}", defaults=export.stored_defaults(shipped))
 
 
 def steps_in(
@@ -393,7 +400,17 @@ def finetune(args: argparse.Namespace) -> None:
     before, after, checkpoint = (args.out / name for name in ("before.onnx", "model.onnx", "last.pt"))
     write_model(network, before, "before")
     model = Model(before)
-    shift = lag(training, model) if args.shift == "auto" else args.shift
+    shift = args.shift
+    if shift == "auto":
+        heard = [agreement(take, model) for take in (*training, *heldout)]
+        shift = lag(heard[: len(training)])
+        for take, part in zip((*training, *heldout), heard, strict=True):
+            own = lag([part])
+            if own is not None and abs(own - (shift or 0.0)) > APART:
+                print(
+                    f"{take.name}: labels lag the sound by {1000 * own:.0f} ms, unlike all together; "
+                    "move them, or leave it out"
+                )
     if shift is None:
         print(
             f"labels not moved: the network hears hardly any of their notes within {LONGEST_SHIFT} s of where they are"

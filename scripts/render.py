@@ -39,7 +39,7 @@ from music import (
 )
 from scipy.signal import butter, fftconvolve, sosfilt
 from shared import at_least_one, errors_in_one_line, workers
-from synth import MODES, Bank, Played, legato_line, play_bank, reeds, struck
+from synth import MODES, Bank, Played, legato_line, level_of, play_bank, reeds, struck
 
 from basic_transcribe.errors import UsageError
 
@@ -215,21 +215,25 @@ def guitar(m: Material, rng: np.random.Generator) -> list[Part]:
     if rng.random() < 0.15:
         events = in_octaves(events, m.length, low, high, rng)
     expression = 0.0 if rng.random() < 0.4 else float(rng.uniform(0, 0.5 if voices == 1 else 0.15))
-    sound, played = play_bank(bank, events, m.length, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
+    part = play_bank(bank, events, m.length, rng, expression=expression, detune=float(rng.normal(0, 0.05)))
     if bank.family == "eguitar" and rng.random() < 0.7:
-        sound = drive(sound, rng, m)
-    return [(sound, played)]
+        part = drive(part, rng, m)
+    return [part]
 
 
-def drive(sound: np.ndarray, rng: np.random.Generator, m: Material) -> np.ndarray:
-    """Amplifier: soft clipping and a cabinet."""
-    peak = np.abs(sound).max() + 1e-9
+def drive(part: Part, rng: np.random.Generator, m: Material) -> Part:
+    """Amplifier: soft clipping and a cabinet. A note's level changes as that of all that sounds where it begins."""
+    dry, played = part
+    sound, peak = dry, np.abs(dry).max() + 1e-9
     if rng.random() < 0.6:
         amount = rng.uniform(1, 12)
         sound = np.tanh(sound / peak * amount) / np.tanh(amount) * peak
     if rng.random() < 0.8:
         sound = fftconvolve(sound, m.cabinets[int(rng.integers(len(m.cabinets)))])[: len(sound)]
-    return sound.astype(np.float32)
+    for p in played:
+        start = int(p.onset * SAMPLE_RATE)
+        p.level += level_of(sound[start:]) - level_of(dry[start:])
+    return sound.astype(np.float32), played
 
 
 def solo(families: tuple[str, ...], chance_of_chords: float = 0.0):
@@ -310,7 +314,7 @@ def free_reeds(m: Material, rng: np.random.Generator) -> list[Part]:
         sound, played = play_bank(bank, events, m.length, rng, expression=expression, detune=detune)
     else:
         sound, played = reeds(events, m.length, rng)
-    return [(drive(sound, rng, m) if rng.random() < 0.2 else sound, played)]
+    return [drive((sound, played), rng, m) if rng.random() < 0.2 else (sound, played)]
 
 
 def chamber(m: Material, rng: np.random.Generator) -> list[Part]:
@@ -452,6 +456,13 @@ def knocks(n: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
+def overdriven(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Clipped by up to 12 dB, with the peak it had; and by how many dB that makes it louder on the whole."""
+    peak = np.abs(x).max() + 1e-9
+    y = np.clip(x / peak * rng.uniform(1, 4), -1, 1) * peak
+    return y, 20 * float(np.log10((np.std(y) + 1e-9) / (np.std(x) + 1e-9)))
+
+
 def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -> tuple[np.ndarray, np.ndarray]:
     """Put a dry mix into a recording; returns it and the gains in dB that notes of each MIDI pitch went through."""
     n, timbre = len(x), np.zeros(128)
@@ -471,8 +482,8 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
         x = np.concatenate([np.zeros(int(metres / SPEED_OF_SOUND * SAMPLE_RATE)), x])[:n]
         timbre = timbre + 10 * np.log10(1 + wet**2 * np.sum(ir[: SAMPLE_RATE // 20] ** 2))
     if rng.random() < 0.08:
-        peak = np.abs(x).max() + 1e-9
-        x = np.clip(x / peak * rng.uniform(1, 4), -1, 1) * peak
+        x, louder = overdriven(x, rng)
+        timbre = timbre + louder
     x = x.astype(np.float32)
     if rng.random() < 0.25:
         x = x + knocks(n, rng) * np.float32(np.abs(x).max() * 10 ** (-rng.uniform(3, 30) / 20))

@@ -257,7 +257,8 @@ def batches(synthetic: list[Clip], real: list[Clip], options: Options, first: in
         future = pool.submit(make, first)
         for step in range(first, options.steps):
             ready = future.result()
-            future = pool.submit(make, step + 1)
+            if step + 1 < options.steps:
+                future = pool.submit(make, step + 1)
             yield ready
 
 
@@ -354,7 +355,7 @@ def train(
     UsageError
         If a loss is not finite, or Ctrl-C stops it.
     """
-    began, first, running = time.time(), state.step, dict.fromkeys(WEIGHTS, 0.0)
+    began, first, shown, running = time.time(), state.step, state.step, dict.fromkeys(WEIGHTS, 0.0)
     saved = "nothing was saved"
     try:
         for parts in take_steps(state, synthetic, real, options):
@@ -363,9 +364,9 @@ def train(
             if state.step % 50 == 0:
                 seconds = time.time() - began
                 speed = (state.step - first) * options.batch * options.frames / FRAME_RATE / seconds
-                means = {k: round(v / 50, 4) for k, v in running.items()}
+                means = {k: round(v / (state.step - shown), 4) for k, v in running.items()}
                 print(state.step, f"{seconds:.0f} s", means, f"{speed:.0f}x", flush=True)
-                running = dict.fromkeys(WEIGHTS, 0.0)
+                shown, running = state.step, dict.fromkeys(WEIGHTS, 0.0)
             if state.step % save_every == 0 or state.step == options.steps:
                 state.save(checkpoint)
                 saved = f"{checkpoint} has step {state.step}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,18 @@ def test_recordings_come_with_their_notes(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read.notes.sounding, expected.notes.pitch)
 
 
+@pytest.mark.parametrize("cents", [-30, 30])
+def test_recordings_are_in_tune_as_the_model_hears_them(tmp_path: Path, guitar: Path, cents: int) -> None:
+    samples, rate = soundfile.read(guitar)
+    ratio, seconds = 2 ** (cents / 1200), 2 * len(samples) / rate
+    soundfile.write(tmp_path / "a.wav", np.tile(samples, 2), round(rate * ratio))
+    (tmp_path / "a.csv").write_text(f"onset_s,offset_s,pitch\n{0.5 * seconds / ratio},{seconds / ratio},60\n")
+    read = finetune.read_take(*scoring.recordings(tmp_path))
+    assert read.duration == pytest.approx(seconds, rel=0.007)  # the guitar is 9 cents sharp already
+    np.testing.assert_allclose(read.notes.intervals / read.duration, [[0.5, 1.0]], atol=1e-3)
+    np.testing.assert_array_equal(read.notes.sounding, [60])
+
+
 def test_notes_of_another_recording_are_refused(tmp_path: Path) -> None:
     write(tmp_path, take(1, 8), ".mid")
     soundfile.write(tmp_path / "take1.wav", np.zeros(RATE), RATE)
@@ -132,6 +145,18 @@ def test_held_out_recordings_are_not_trained_on(count: int, share: float) -> Non
     assert sorted([*training, *heldout], key=lambda t: int(t.name)) == takes
     again = finetune.split(takes[::-1], share, 3, {})
     assert {t.name for t in again[1]} == {t.name for t in heldout}
+
+
+@pytest.mark.parametrize(("songs", "count"), [(0, 0), (1, 1), (2, 1), (5, 2)])
+def test_recordings_without_notes_are_not_held_out(songs: int, count: int) -> None:
+    """They teach what is no note, but have no score."""
+    notes = take(1, 3.0).notes
+    bare = [Take(f"bare{i}", np.zeros(10, np.float32), finetune.since(notes, 99)) for i in range(5)]
+    takes = [Take(f"song{i}", np.zeros(3 * RATE, np.float32), notes) for i in range(songs)]
+    training, heldout = finetune.split([*bare, *takes], 0.4, 0, {})
+    assert all(len(t.notes) for t in heldout)
+    assert len(heldout) == count
+    assert {t.name for t in bare} <= {t.name for t in training}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -199,13 +224,14 @@ def test_a_short_recording_is_one_clip() -> None:
 def test_labels_that_lag_are_found_out(late: float) -> None:
     original = take(7, 6.0)
     moved = finetune.replace(original, notes=finetune.moved(original.notes, late))
-    assert finetune.lag([moved], Model(threads=1)) == pytest.approx(late, abs=0.015)
+    assert finetune.lag([finetune.agreement(moved, Model(threads=1))]) == pytest.approx(late, abs=0.015)
 
 
 def test_no_lag_is_found_where_the_network_hears_nothing() -> None:
     original = take(7, 6.0)
     bell = tone(original.notes.intervals[:, 0], original.notes.pitch, 6.0, (1.5, 2.76, 5.4, 8.9))
-    assert finetune.lag([finetune.replace(original, audio=bell)], Model(threads=1)) is None
+    heard = finetune.agreement(finetune.replace(original, audio=bell), Model(threads=1))
+    assert finetune.lag([heard]) is None
 
 
 # ---------------------------------------------------------------- the whole way
@@ -371,6 +397,19 @@ def test_an_export_that_fails_leaves_no_model(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError):
         finetune.write_model(finetune.load_network(finetune.newest_checkpoint()), tmp_path / "model.onnx", "run")
     assert not [*tmp_path.iterdir()]
+
+
+def test_recordings_whose_labels_lag_unlike_the_others_are_named(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, late in enumerate((0.1, 0.1, 0.1, 0.3, -0.2)):
+        original = take(seed, 6.0)
+        write(tmp_path / "songs", replace(original, notes=finetune.moved(original.notes, late)), ".csv")
+    with pytest.raises(RuntimeError, match="stopped"):
+        finetune.finetune(options(tmp_path / "songs", tmp_path / "run"))
+    printed = capsys.readouterr().out
+    named = re.findall(r"^(\w+): labels lag the sound by (-?\d+) ms, unlike", printed, re.MULTILINE)
+    assert {name: int(lag) for name, lag in named} == pytest.approx({"take3": 300, "take4": -200}, abs=15)
 
 
 def test_notes_moved_out_of_the_recordings_are_missed(tmp_path: Path, quick: None) -> None:

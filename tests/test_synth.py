@@ -278,6 +278,42 @@ def test_an_equaliser_says_how_much_louder_notes_become() -> None:
         assert 10 * np.log10(np.mean(out**2) / np.mean(tone**2)) == pytest.approx(gains[pitch], abs=0.3)
 
 
+def tone(pitch: int, seconds: float, amplitude: float) -> np.ndarray:
+    t = np.arange(int(seconds * RATE)) / RATE
+    return (amplitude * np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * t)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_amplifier_makes_notes_as_loud_as_their_labels(seed: int) -> None:
+    pytest.importorskip("soundfile")
+    import render
+
+    dry = np.concatenate([tone(45, 0.5, 0.02), tone(57, 0.5, 0.1), tone(69, 0.5, 0.9)])
+    levels = [synth.level_of(part) for part in np.split(dry, 3)]
+    played = [synth.Played(i / 2, (i + 1) / 2, 45 + 12 * i, level, np.zeros(50)) for i, level in enumerate(levels)]
+    material = render.Material({}, {}, [], [np.ones(1, np.float32)], {})
+    sound, played = render.drive((dry, played), np.random.default_rng(seed), material)
+    for note, part, before in zip(played, np.split(sound, 3), levels, strict=True):
+        assert note.level == pytest.approx(synth.level_of(part), abs=0.2)
+        assert note.level > before - 0.2
+
+
+def test_an_overdriven_recording_says_how_much_louder_it_became(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("soundfile")
+    import render
+
+    dry = np.concatenate([tone(69, 2.0, 0.1), np.ones(50, np.float32)])
+    for seed in range(4):
+        out, louder = render.overdriven(dry, np.random.default_rng(seed))
+        assert np.abs(out).max() <= 1.0001
+        assert synth.level_of(out) - synth.level_of(dry) == pytest.approx(louder, abs=1.5)
+        assert louder > 1
+    monkeypatch.setattr(render, "overdriven", lambda x, _: (x, 200.0))
+    material = render.Material({}, {}, [np.ones(1, np.float32)], [], {})
+    gains = [render.record(dry, material, np.random.default_rng(seed), 0.0)[1][69] for seed in range(80)]
+    assert 1 <= sum(gain > 100 for gain in gains) < 20
+
+
 def test_a_far_microphone_hears_late() -> None:
     """By up to 10 m, never early; a dry recording at once."""
     pytest.importorskip("soundfile")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -115,3 +116,27 @@ def test_a_few_steps_bring_it_nearer_to_its_teacher(batch: dict[str, torch.Tenso
     assert distance() < 0.8 * before
     alone = train.take_steps(train.State.begin(small), clips, [], replace(options, teacher=None))
     assert "features" not in next(alone)
+
+
+@pytest.mark.parametrize("first", [0, 20])
+def test_losses_are_means_over_the_steps_since_the_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: int
+) -> None:
+    """Also where ``--resume`` goes on from a step between two lines."""
+    state = train.State.begin(network.Network())
+    state.step = first
+
+    def steps(state: train.State, *_: object) -> Iterator[dict[str, float]]:
+        for state.step in range(first + 1, 101):
+            yield {"onset": 0.5}
+
+    monkeypatch.setattr(train, "take_steps", steps)
+    train.train(state, [], [], train.Options(steps=100), tmp_path / "last.pt", 1000)
+    assert capsys.readouterr().out.count("'onset': 0.5,") == 2
+
+
+def test_no_more_batches_are_made_than_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cut = [], train.crop
+    monkeypatch.setattr(train, "crop", lambda *arguments: made.append(1) or cut(*arguments))
+    assert len(list(train.batches([clip(1)], [], train.Options(steps=5, batch=1, frames=FRAMES, real=0), 3))) == 2
+    assert len(made) == 2
