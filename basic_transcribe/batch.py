@@ -335,7 +335,7 @@ class Task:
         midi = job.output(".mid")
         if ".mid" not in missing and read_fingerprint(midi) == self._mark:
             old = [extension for extension in there if extension in older and self._is(extension, older[extension])]
-            unknown = [e for e in there if e not in {".mid", *files, *older}]
+            unknown = [e for e in there if e not in {".mid", *files, *old}]
             doubtful = [extension for extension in unknown if self._doubtful(extension)]
             wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old, *doubtful})
             if ".mid" not in files:  # its fingerprint says that it is ours; of others nothing does
@@ -362,7 +362,8 @@ class Task:
         """
         known = self.job.known
         # What is "skipped" may have been found without a manifest, which then knows of the MIDI file alone.
-        if known is None or known.status == "skipped" or not (known.files or known.older):
+        found = known is not None and known.status == "skipped" and extension not in self._earlier()[1]
+        if known is None or found or not (known.files or known.older):
             return self._aged(extension)
         if self._aged(extension):
             raise _InTheWay(f"{self.job.output(extension)} exists already; give --overwrite to replace it")

@@ -573,7 +573,7 @@ def test_outputs_of_an_earlier_run_do_not_pass_for_those_of_this_one(inside: Pat
     assert set(entry(inside, "a.wav").older) == {".csv"}
     (inside / "out" / "b.csv").write_text("my own labels")
     made = {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")}
-    assert run(inside, replace(OTHER, extras=csv)) == all_of("done") | {"b.wav": "skipped"}
+    assert run(inside, replace(OTHER, extras=csv)) == all_of("done") | {"b.wav": "failed"}
     assert {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")} == made
     assert set(entry(inside, "a.wav").files) == {".mid", ".csv"}
     assert not entry(inside, "a.wav").older
@@ -612,6 +612,20 @@ def test_what_an_interrupted_run_did_not_tell_of_is_ours(inside: Path) -> None:
     book.unlink()
     for _ in range(2):
         assert run(inside, csv) == all_of("skipped")
+
+
+def test_what_an_interrupted_run_put_in_the_place_of_older_outputs_is_ours(inside: Path) -> None:
+    csv, book = fakes.recipe(extras=(".csv",)), inside / "out" / NAME
+    shorter = replace(csv, shape=ShapeSettings(staccato=100))
+    run(inside, csv)
+    before = book.read_bytes()
+    run(inside, shorter)
+    book.write_bytes(before)
+    for status in ("done", "skipped"):
+        assert run(inside, shorter) == all_of(status)
+        assert set(entry(inside, "a.wav").files) == {".mid", ".csv"}
+        assert not entry(inside, "a.wav").older
+    assert run(inside, csv) == all_of("done")
 
 
 def test_a_manifest_of_others_is_kept(inside: Path) -> None:
