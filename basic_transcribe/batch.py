@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import outputs
-from .errors import OutputError, TranscribeError, UsageError, printable
+from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
 from .exports import load_posteriors, write_atomic
 from .manifest import Entry
 from .outputs import OutputSettings
@@ -179,10 +179,12 @@ class Task:
     def _safely(self, work: Callable[[], Outcome]) -> Outcome | Result:
         try:
             return work()
-        except (OutputError, _InTheWay) as error:  # another time there may be room
+        except (OutputError, ModelError, _InTheWay) as error:  # another time there may be room, or memory
             return self._failed(str(error), error.exit_code, for_good=False)
         except TranscribeError as error:
-            return self._failed(str(error).removeprefix(f"{printable(self.job.source)}: "), error.exit_code)
+            message = str(error).removeprefix(f"{printable(self.job.source)}: ")
+            missing = isinstance(error.__cause__, ImportError)  # a library, which may be installed another time
+            return self._failed(message, error.exit_code, for_good=not missing)
         except OSError as error:
             remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
             return self._failed(f"cannot be read: {error.strerror or error}; {remedy}", 1, for_good=False)

@@ -18,7 +18,7 @@ from basic_transcribe import batch, exports, manifest, plan, watch
 from basic_transcribe import folders as folders_module
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report
-from basic_transcribe.errors import OutputError, TranscribeError, UsageError
+from basic_transcribe.errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
 from basic_transcribe.folders import Folders, preview, transcribe_folders
 from basic_transcribe.manifest import NAME, Entry
 from basic_transcribe.midi import read_fingerprint
@@ -352,9 +352,20 @@ def test_what_failed_is_tried_again_when_told_to_or_changed(inside: Path, monkey
     assert run(inside) == all_of("skipped") | {"b.wav": "done"}
 
 
+def _without_library() -> AudioError:
+    error = AudioError("reading mov files needs a library")
+    error.__cause__ = ImportError()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(PermissionError(13, "Permission denied"), "cannot be read: Permission denied"), (MemoryError(), "out of memory")],
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (MemoryError(), "out of memory"),
+        (ModelError("model 'm.onnx' ran out of memory"), "model 'm.onnx' ran out of memory"),
+        (_without_library(), "reading mov files needs a library"),
+    ],
 )
 def test_what_may_pass_is_tried_again(
     inside: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
