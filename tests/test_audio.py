@@ -990,7 +990,7 @@ def test_missing_file_folder_pipe_and_impossible_names(tmp_path: Path) -> None:
 def test_named_pipe_and_device_do_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     for path in (tmp_path / "pipe.wav", Path(os.devnull)):
-        with pytest.raises(AudioError, match="is a pipe or device"):
+        with pytest.raises(AudioError, match="is a pipe or device, not a file; save its contents as a file"):
             read(path)
 
 
