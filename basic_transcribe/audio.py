@@ -595,7 +595,7 @@ def _open_path(path: str, resources: ExitStack) -> tuple[str, BinaryIO, Callable
         if stat.S_ISDIR(mode):
             raise AudioError(f"{name}: is a folder, not a recording; give a file in it")
         if not stat.S_ISREG(mode):
-            raise AudioError(f"{name}: is a pipe or device, not a file; give it as standard input instead")
+            raise AudioError(f"{name}: is a pipe or device, not a file; save its contents as a file")
         # libsndfile gets an open file, never a name: names may hold bytes it cannot take.
         file = resources.enter_context(open(path, "rb"))  # noqa: SIM115
     except FileNotFoundError as error:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import outputs
-from .errors import OutputError, TranscribeError, UsageError, printable
+from .errors import ModelError, OutputError, TranscribeError, UsageError, printable
 from .exports import load_posteriors, write_atomic
 from .manifest import Entry
 from .outputs import OutputSettings
@@ -179,10 +179,12 @@ class Task:
     def _safely(self, work: Callable[[], Outcome]) -> Outcome | Result:
         try:
             return work()
-        except (OutputError, _InTheWay) as error:  # another time there may be room
+        except (OutputError, ModelError, _InTheWay) as error:  # another time there may be room, or memory
             return self._failed(str(error), error.exit_code, for_good=False)
         except TranscribeError as error:
-            return self._failed(str(error).removeprefix(f"{printable(self.job.source)}: "), error.exit_code)
+            message = str(error).removeprefix(f"{printable(self.job.source)}: ")
+            missing = isinstance(error.__cause__, ImportError)  # a library, which may be installed another time
+            return self._failed(message, error.exit_code, for_good=not missing)
         except OSError as error:
             remedy = "check the path" if isinstance(error, FileNotFoundError | NotADirectoryError) else "check access"
             return self._failed(f"cannot be read: {error.strerror or error}; {remedy}", 1, for_good=False)
@@ -335,7 +337,7 @@ class Task:
         midi = job.output(".mid")
         if ".mid" not in missing and read_fingerprint(midi) == self._mark:
             old = [extension for extension in there if extension in older and self._is(extension, older[extension])]
-            unknown = [e for e in there if e not in {".mid", *files, *older}]
+            unknown = [e for e in there if e not in {".mid", *files, *old}]
             doubtful = [extension for extension in unknown if self._doubtful(extension)]
             wanted = tuple(extension for extension in recipe.extensions if extension in {*missing, *old, *doubtful})
             if ".mid" not in files:  # its fingerprint says that it is ours; of others nothing does
@@ -362,7 +364,8 @@ class Task:
         """
         known = self.job.known
         # What is "skipped" may have been found without a manifest, which then knows of the MIDI file alone.
-        if known is None or known.status == "skipped" or not (known.files or known.older):
+        found = known is not None and known.status == "skipped" and extension not in self._earlier()[1]
+        if known is None or found or not (known.files or known.older):
             return self._aged(extension)
         if self._aged(extension):
             raise _InTheWay(f"{self.job.output(extension)} exists already; give --overwrite to replace it")

@@ -50,6 +50,8 @@ app, batch_app, evaluate_app, live_app = new_app(), new_app(), new_app(), new_ap
 def main() -> None:
     """Run the command line, and exit."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy has next to nothing for them to do, and starts them all
+    # Workers that are spawned are told where modules are. They would look in the current folder first, whosever it is.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

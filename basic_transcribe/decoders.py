@@ -706,10 +706,10 @@ class _Container:
     ) -> None:
         try:
             import av
-        except ImportError:
+        except ImportError as error:
             raise AudioError(
                 f'{name}: reading {demuxer} files needs PyAV; pip install "basic-transcribe[av]"'
-            ) from None
+            ) from error
         file.seek(0)
         callbacks = self._callbacks = _Callbacks(name, file)
         # Titles need not be UTF-8. From PyAV 19 on they need not be for anybody, and it knows no such argument.

@@ -199,10 +199,11 @@ class Model:
     @staticmethod
     def _read(path: Path) -> bytes:
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe might never end
                 raise ModelError(f"model {str(path)!r} cannot be read: it is no file; {REMEDY}")
             with path.open("rb") as file:
-                data = file.read(MAX_MODEL_BYTES + 1)
+                data = file.read(min(status.st_size, MAX_MODEL_BYTES) + 1)  # room is made for all that is asked for
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             remedy = REINSTALL if path == default_model_path() else REMEDY
@@ -213,8 +214,12 @@ class Model:
 
     @staticmethod
     def _load(path: Path, data: bytes, provider: str) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:  # so it says, too, where there is no memory for it
+            raise ModelError(
+                f"ONNX Runtime cannot be loaded: {_reason(error)}; install onnxruntime again, or allow more memory"
+            ) from error
         providers = _providers(provider)
 
         if path != default_model_path():  # which is as trusted as this code

@@ -124,7 +124,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which of the recordings found are wanted. Paths are relative to the folder searched, with slashes.
+    """Which of the recordings found are wanted. Paths are relative to the folder searched, or as a list has them, with
+    slashes.
 
     Unicode forms do not count: some systems give back the names of files in another than they were written in.
 
@@ -213,12 +214,12 @@ class _Search:
             if all(f.label != STDIN for f in self.found):
                 self.found.append(_Found(STDIN, Path("stdin"), Path(), STDIN))
         elif self.lists and text.lower().endswith(LIST) and os.path.isfile(text):
-            for path, output in read_list(Path(text), self.remarks):
-                self.path(str(path), output)
+            for path, output, relative in read_list(Path(text), self.remarks):
+                self.path(str(path), output, relative)
         else:
             self.path(text)
 
-    def path(self, text: str, output: PurePosixPath | None = None) -> None:
+    def path(self, text: str, output: PurePosixPath | None = None, relative: str = "") -> None:
         try:
             status = os.stat(text)
         except (OSError, ValueError) as error:  # ValueError: a null character
@@ -231,7 +232,7 @@ class _Search:
             self.walk(Path(text), status)
         elif stat.S_ISREG(status.st_mode):
             path = Path(text)
-            self.file(_Found(text, path, path.parent, path.name, output), status)
+            self.file(_Found(text, path, path.parent, relative or path.name, output), status)
         else:
             self.fail(text, f"{_kind(status)}, not a file; pipe it into standard input and give - instead", 1)
 
@@ -341,8 +342,8 @@ def _kind(status: os.stat_result) -> str:
     return next((name for test, name in kinds.items() if test(status.st_mode)), "a special file")
 
 
-def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, PurePosixPath | None]]:
-    """The recordings that a list names, and for each the output it is to have, if it says so.
+def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, PurePosixPath | None, str]]:
+    """The recordings that a list names, for each the output it is to have, if it says so, and its path as listed.
 
     A list has a line of JSON for each: ``{"input": "songs/a.wav", "output": "songs/a.mid"}``. Inputs are relative to
     the folder of the list, outputs to that of the outputs. Other keys mean nothing, so a manifest is a list too: the
@@ -360,7 +361,8 @@ def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, Pu
     UsageError
         If a line is none of these, or an output lies outside the folder of outputs.
     """
-    wanted: dict[Path, tuple[Path, PurePosixPath | None]] = {}  # by paths that are the same however they are written
+    # By paths that are the same however they are written.
+    wanted: dict[Path, tuple[Path, PurePosixPath | None, str]] = {}
     resolved = cache(os.path.realpath)
     try:
         lines = path.read_bytes().splitlines()
@@ -383,10 +385,10 @@ def read_list(path: Path, remarks: list[tuple[str, str]]) -> list[tuple[Path, Pu
             place = Path(resolved(source.parent), source.name)  # links to a recording are recordings of their own
         except ValueError:  # a null character: there is no such file, which is said later
             place = source
-        _, before = wanted.pop(place, (None, None))
+        _, before, _ = wanted.pop(place, (None, None, ""))
         if data.get("output", "") is not None or source.is_file():
             output = listed_output(data, where) if "output" in data else before
-            wanted[place] = source, output
+            wanted[place] = source, output, Path(data["input"]).as_posix()
             if "status" not in data and None not in (before, output) and before != output:
                 remarks.append((str(source), f"{before} left out: {where} gives it the output {output}"))
     return list(wanted.values())

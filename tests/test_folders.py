@@ -18,7 +18,7 @@ from basic_transcribe import batch, exports, manifest, plan, watch
 from basic_transcribe import folders as folders_module
 from basic_transcribe.batch import Recipe
 from basic_transcribe.console import Report
-from basic_transcribe.errors import OutputError, TranscribeError, UsageError
+from basic_transcribe.errors import AudioError, ModelError, OutputError, TranscribeError, UsageError
 from basic_transcribe.folders import Folders, preview, transcribe_folders
 from basic_transcribe.manifest import NAME, Entry
 from basic_transcribe.midi import read_fingerprint
@@ -352,9 +352,20 @@ def test_what_failed_is_tried_again_when_told_to_or_changed(inside: Path, monkey
     assert run(inside) == all_of("skipped") | {"b.wav": "done"}
 
 
+def _without_library() -> AudioError:
+    error = AudioError("reading mov files needs a library")
+    error.__cause__ = ImportError()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(PermissionError(13, "Permission denied"), "cannot be read: Permission denied"), (MemoryError(), "out of memory")],
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (MemoryError(), "out of memory"),
+        (ModelError("model 'm.onnx' ran out of memory"), "model 'm.onnx' ran out of memory"),
+        (_without_library(), "reading mov files needs a library"),
+    ],
 )
 def test_what_may_pass_is_tried_again(
     inside: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
@@ -573,7 +584,7 @@ def test_outputs_of_an_earlier_run_do_not_pass_for_those_of_this_one(inside: Pat
     assert set(entry(inside, "a.wav").older) == {".csv"}
     (inside / "out" / "b.csv").write_text("my own labels")
     made = {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")}
-    assert run(inside, replace(OTHER, extras=csv)) == all_of("done") | {"b.wav": "skipped"}
+    assert run(inside, replace(OTHER, extras=csv)) == all_of("done") | {"b.wav": "failed"}
     assert {path: path.stat().st_mtime_ns for path in (inside / "out").rglob("*.mid")} == made
     assert set(entry(inside, "a.wav").files) == {".mid", ".csv"}
     assert not entry(inside, "a.wav").older
@@ -612,6 +623,20 @@ def test_what_an_interrupted_run_did_not_tell_of_is_ours(inside: Path) -> None:
     book.unlink()
     for _ in range(2):
         assert run(inside, csv) == all_of("skipped")
+
+
+def test_what_an_interrupted_run_put_in_the_place_of_older_outputs_is_ours(inside: Path) -> None:
+    csv, book = fakes.recipe(extras=(".csv",)), inside / "out" / NAME
+    shorter = replace(csv, shape=ShapeSettings(staccato=100))
+    run(inside, csv)
+    before = book.read_bytes()
+    run(inside, shorter)
+    book.write_bytes(before)
+    for status in ("done", "skipped"):
+        assert run(inside, shorter) == all_of(status)
+        assert set(entry(inside, "a.wav").files) == {".mid", ".csv"}
+        assert not entry(inside, "a.wav").older
+    assert run(inside, csv) == all_of("done")
 
 
 def test_a_manifest_of_others_is_kept(inside: Path) -> None:

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -207,6 +208,21 @@ def test_size_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large.onnx"
     path.write_bytes(bytes(101))
     refused(path, "over the limit")
+
+
+def test_no_room_is_made_for_more_than_the_file() -> None:
+    tracemalloc.start()
+    try:
+        Model._read(default_model_path())
+        assert tracemalloc.get_traced_memory()[1] < 2 * default_model_path().stat().st_size + 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"ONNX Runtime cannot be loaded: .*; install onnxruntime again"):
+        Model()
 
 
 META: dict[str, Any] = {

@@ -609,6 +609,20 @@ def test_the_last_line_on_an_input_counts_even_if_it_has_no_place(tmp_path: Path
     assert plan.read_list(path, []) == []
 
 
+def test_of_a_list_globs_and_shards_take_paths_as_it_has_them(tmp_path: Path) -> None:
+    names = [f"{folder}{i}/audio.wav" for folder in ("piano", "voice") for i in range(20)]
+    make(tmp_path, *names)
+    path = listed(tmp_path, *({"input": f"./{name}", "output": f"{i}.mid"} for i, name in enumerate(names)))
+
+    def chosen(choice: Choice) -> set[str]:
+        return set(outputs(planned(path, output=tmp_path / "out", entries=Entries(), choice=choice), tmp_path))
+
+    assert chosen(Choice(("piano*/*",), ("*5/*",))) == {n for n in names[:20] if "5/" not in n}
+    parts = [chosen(Choice(shard=(i, 3))) for i in (1, 2, 3)]
+    assert parts == [{name for name in names if Choice(shard=(i, 3)).in_shard(name)} for i in (1, 2, 3)]
+    assert all(parts)
+
+
 def test_a_list_has_the_last_word_on_names(tmp_path: Path) -> None:
     a, b = make(tmp_path, "a.wav", "b.wav")
     path = listed(tmp_path, {"input": "b.wav", "output": "a.mid"}, {"input": "a.wav"})

@@ -306,6 +306,32 @@ def test_a_reader_that_goes_away_ends_it_quietly(scene: Scene, undisturbed: dict
     assert midi_files(scene.out) == undisturbed
 
 
+def test_workers_run_nothing_that_lies_in_the_current_folder(
+    tmp_path: Path, music: Path, cli_environment: dict[str, str]
+) -> None:
+    for name in ("multiprocessing.py", "struct.py"):
+        (tmp_path / name).write_text("open('run', 'w'); raise SystemExit(3)")
+    command = tmp_path / "bin" / "command.py"  # as pip installs it, and with a thread, so that workers are not forked
+    command.parent.mkdir()
+    command.write_text(
+        "import threading\n"
+        "from basic_transcribe.__main__ import main\n"
+        "if __name__ == '__main__':\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "    main()\n"
+    )
+    cli_environment.pop("PYTHONSAFEPATH", None)
+    subprocess.run(
+        [sys.executable, command, "batch", music, "out", "--jobs", "2"],
+        cwd=tmp_path,
+        env=cli_environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert not (tmp_path / "run").exists()
+
+
 # --------------------------------------------------------------------------------------------------------- row 39
 
 needs_mounts = pytest.mark.skipif(
