@@ -77,7 +77,7 @@ class Take:
 
 
 def read_take(recording: scoring.Recording) -> Take:
-    """A recording and its notes, in tune with A = 440 Hz by its speed, as the model hears it when it transcribes.
+    """A recording as the model hears it when it transcribes, in tune by its speed and not faint, and its notes.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_take(recording: scoring.Recording) -> Take:
     """
     notes = scoring.load_notes(recording.reference)
     name = Path(recording.set_name, recording.name).as_posix()
-    with open_audio(recording.audio, target_rate=SAMPLE_RATE, tuning=None) as stream:
+    with open_audio(recording.audio, target_rate=SAMPLE_RATE, tuning=None, raises=True) as stream:
         audio = np.concatenate([np.zeros(0, np.float32), *stream])
         notes = replace(notes, intervals=notes.intervals * ratio_of(stream.tuning))
     take = Take(name, audio, notes)

@@ -37,7 +37,7 @@ EPSILON = 1e-12  # power; -120 dB
 
 # Loudness reference: mean square of the past, fading out over REF_PAST seconds, and a little of the future so that
 # an attack after silence is measured against itself. Local and one-pass, so that a stream and a file agree.
-REF_PAST, REF_DECAY, REF_FUTURE = 6.0, 2.0, 0.35
+REF_PAST, REF_DECAY, REF_FUTURE = 6.0, 1.0, 0.35
 REF_FLOOR = 1e-5  # mean square; -50 dB: quieter recordings are left a little quiet
 
 

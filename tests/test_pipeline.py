@@ -294,7 +294,7 @@ def test_results_of_one_recording_are_equal(transcriber: Transcriber, result: Tr
 
 
 def test_markers_are_those_of_the_notes_there_are(result: Transcription) -> None:
-    doubt, note = ShapeSettings(mark_below=0.8), Marker(1.0, "my own")
+    doubt, note = ShapeSettings(mark_below=0.9), Marker(1.0, "my own")
     once = result.shaped(doubt)
     assert len(once.markers) > 5
     assert once.shaped(doubt).markers == once.markers
