@@ -9,8 +9,8 @@ median of the others; *peak* its largest resident memory. *command* is the media
 exit. The ratios are times over those of this package. ``--profile`` adds the milliseconds of each stage.
 
 ``--long`` times the command line once for each of these lengths, without the peer. ``--batch`` cuts so many recordings
-of 8 to 12 s out of the loop and times ``basic-transcribe batch``; *busy* is the processor time of all its processes
-over the time that all processors had. ``--start-up`` times the help, the import and a file of 5 s.
+of 8 to 12 s out of the loop and times ``basic-transcribe batch``, as often as the command line, medians; *busy* is the
+processor time of all its processes over the time that all processors had. ``--start-up`` times the help, the import and a file of 5 s.
 ``--write`` puts it all into a file. The package's byte code is compiled first, as pip does when it installs one.
 
 A peer is timed run by run in turn with this package, so that both see the same machine:
@@ -315,14 +315,16 @@ def batch(args: argparse.Namespace) -> list[dict[str, str]]:
         long.unlink()
         files = sorted(inputs.iterdir())
         audio = sum(duration(path) for path in files)
-        commands = {SELF: [sys.executable, "-m", "basic_transcribe", "batch", str(inputs), str(Path(folder, "out"))]}
+        words = {SELF: [sys.executable, "-m", "basic_transcribe", "batch", str(inputs), "{output_dir}"]}
         if args.peer_batch:
-            peer_out = Path(folder, "peer")
-            peer_out.mkdir()
-            words = shlex.split(args.peer_batch.replace("{inputs}", shlex.join(map(str, files))))
-            commands[PEER] = [word.format(output_dir=peer_out) for word in words]
-        for who, command in commands.items():
-            seconds, used, _ = usage(command)
+            words[PEER] = shlex.split(args.peer_batch.replace("{inputs}", shlex.join(map(str, files))))
+        times: dict[str, list[tuple[float, float]]] = {who: [] for who in words}
+        for run, who in itertools.product(range(args.command_runs), words):
+            out = Path(folder, f"{who} {run}")
+            out.mkdir()
+            times[who].append(usage([word.format(output_dir=out) for word in words[who]])[:2])
+        for who, runs in times.items():
+            seconds, used = map(statistics.median, zip(*runs, strict=True))
             row = {"system": who, "files": str(len(files)), "audio s": f"{audio:.0f}", "command s": f"{seconds:.1f}"}
             row |= {"files a minute": f"{60 * len(files) / seconds:.0f}", "x real time": f"{audio / seconds:.0f}"}
             rows.append(row | {"busy": f"{used / seconds / cores:.0%} of {cores} processors"})
