@@ -10,7 +10,8 @@ exit. The ratios are times over those of this package. ``--profile`` adds the mi
 
 ``--long`` times the command line once for each of these lengths, without the peer. ``--batch`` cuts so many recordings
 of 8 to 12 s out of the loop and times ``basic-transcribe batch``, as often as the command line, medians; *busy* is the
-processor time of all its processes over the time that all processors had. ``--start-up`` times the help, the import and a file of 5 s.
+processor time of all its processes over the time that all processors had. ``--start-up`` times the help, the import and
+a file of 5 s.
 ``--write`` puts it all into a file. The package's byte code is compiled first, as pip does when it installs one.
 
 A peer is timed run by run in turn with this package, so that both see the same machine:
