@@ -53,7 +53,8 @@ SILENCE = 1e-4
 CANCELLED = 10**-1.5  # the mono sum lies this much (15 dB) below the sum of unrelated channels
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 1e-3
 INAUDIBLE = 1e-5  # of the loudest sample
-QUIET = 1e-2, 1e-3  # of the loudest tenth of a second: hardly any velocities are left; in 16 bits notes get lost
+QUIET = 1e-2  # of the loudest tenth of a second: hardly any velocities are left
+LOST = 1e-3  # notes get lost, in 16 bits
 FLOOR = 1e-5  # mean square, -50 dB; what is softer may be noise
 UNUSED = 1e-4  # of the loudest channel's mean square, 40 dB: what is below is silent beside it
 FADE_SECONDS = 0.02  # in which a channel that begins to sound gets its share
@@ -253,8 +254,8 @@ class AudioStream:
             )
         elif loudest < INAUDIBLE:
             self.warnings.append("silence: there is nothing to hear")
-        elif (level := loudness.level) < QUIET[0]:
-            lost = "notes may be missing" if level < QUIET[1] else "velocities are low"
+        elif (level := loudness.level) < QUIET:
+            lost = "notes may be missing" if level < LOST else "velocities are low"
             self.warnings.append(
                 f"very quiet: its loudest tenth of a second is {-20 * math.log10(max(level, INAUDIBLE)):.0f} dB below"
                 f" full scale; {lost}, so raise its level when it is recorded"

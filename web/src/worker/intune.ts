@@ -16,7 +16,10 @@ export interface InTune {
   readonly blocks: AsyncIterable<Float32Array>;
 }
 
-/** Find out by its first seconds how a recording is tuned, and how loud it is. `warnings` are complete after the last block. */
+/**
+ * Find out by its first seconds how a recording is tuned, and how loud it is. `warnings` are complete after the last
+ * block.
+ */
 export async function inTune(sound: AsyncIterable<Samples>, wanted: number, warnings: string[]): Promise<InTune> {
   const mono = mixed(sound, wanted, warnings);
   const held: (Float32Array | number)[] = []; // to be resampled again, by the tuning
