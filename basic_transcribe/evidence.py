@@ -59,8 +59,13 @@ def clarity_at(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp])
 
     A fundamental has to lie within the semitone: harmonics and rooms fool the contour less than the note posterior.
     """
-    bins = p.contour.reshape(len(p), -1, p.bins_per_semitone)
-    return _mean_ahead(rows, lambda at: bins[at, pitches].max(axis=1))
+    return _mean_ahead(rows, lambda at: best_bin(p, at, pitches))
+
+
+def best_bin(p: Posteriors, rows: NDArray[np.intp], pitches: NDArray[np.intp]) -> Float32:
+    """The contour posterior in these places, in the best bin of each pitch."""
+    best: Float32 = p.contour.reshape(len(p), -1, p.bins_per_semitone)[rows, pitches].max(axis=1)
+    return best
 
 
 def _mean_ahead(rows: NDArray[np.intp], values: Callable[[NDArray[np.intp]], Float32]) -> Float32:

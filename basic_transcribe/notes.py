@@ -1,8 +1,10 @@
 """From posteriors to notes, in one pass and in flat memory.
 
-A note begins at an onset that the note and contour posteriors after it support. It is over where the note posterior
-stays low, or at the next clear onset of its pitch, and ends at the likeliest offset before that. All decisions look at
-most :data:`AHEAD` frames ahead, so a recording fed in pieces gives the very notes that it gives whole.
+A note begins at an onset that the note and contour posteriors after it support; without one, as strings and pads swell,
+where the note posterior rose, once it has been clear for half a second. It is over where the note posterior stays low,
+or at the next clear onset of its pitch, and ends at the likeliest offset before that, if it is not clear for as long
+after it. All decisions look at most :data:`AHEAD` frames ahead and :data:`RISE` back, so a recording fed in pieces
+gives the very notes that it gives whole.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from .evidence import (
     SPREAD,
     SUPPORT,
     Limits,
+    best_bin,
     between_frames,
     clarity_at,
     end_by,
@@ -40,15 +43,20 @@ from .evidence import (
 from .types import Float32, Note, Posteriors, TrackerSettings
 
 GAP = 4  # frames the note posterior must stay low for the note to be over: shorter dips are bridged
-CLEAR, LASTING = 0.8, 86  # an end is none if the note posterior then stays at CLEAR for so many frames
+# What is never low for LASTING frames, and on average CLEAR times the onset threshold, is a note even if no onset was
+# found, and outlives what may have been its end.
+CLEAR, LASTING = 4 / 3, 43
+RISE = 2 * LASTING  # frames before it is clear in which such a note may have begun
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
-OFFSET, ONSET = range(2)
+OFFSET, ONSET, SWELL = range(3)
+LOW, SCALE = -(1 << 16), 1 << 10  # in whole numbers, whose sums do not depend on where a buffer begins
 
 
 class _Event(NamedTuple):
-    """Where a note may begin or end: row of the buffer, index of the pitch, OFFSET or ONSET, mass of the peak.
+    """Where a note may begin or end: row of the buffer, index of the pitch, OFFSET, ONSET or SWELL, mass of the peak.
 
-    Of an onset also the evidence for it, how many frames after its row it lies, and the level of its note.
+    Of an onset also the evidence for it, how many frames after its row it lies, and the level of its note. A swell is a
+    note that is clear by that row, and began before.
     """
 
     row: int
@@ -89,7 +97,8 @@ class NoteTracker:
     """
 
     line = False
-    lookahead = AHEAD + CENTRE  # frames after an onset that must be known for its note to begin, at most
+    # Frames after an onset that must be known for its note to begin, at most; what swells takes LASTING or more.
+    lookahead = AHEAD + CENTRE
 
     def __init__(self, settings: TrackerSettings, first: int = 0, begun: bends.Begun | None = None) -> None:
         self.settings = settings
@@ -102,7 +111,6 @@ class NoteTracker:
             known = (begun.pitch, begun.frame, begun.onset, begun.velocity, begun.confidence, begun.contour)
             self._open[begun.pitch] = _Open(*known, read_to=first)
         self._ended: dict[int, float] = {}  # by pitch, when its last note ended
-        self._unclear: dict[int, int] = {}  # by pitch that may sound, the last frame below CLEAR
 
     @property
     def seconds(self) -> float:
@@ -151,11 +159,11 @@ class NoteTracker:
             return []
         p, start = self._buffer, self._start
         first, last = self._next - start, limit - start
-        events = self._events(p, first, last)
+        clear = self._clear(p.note, first, last)
+        events = sorted(self._events(p, first, last) + self._swells(p, first, clear))
         pitches = sorted({*self._open, *(event.pitch for event in events)})
         note = p.note[:, pitches]
         next_silence = dict(zip(pitches, self._next_silence(note).T, strict=True))
-        next_lasting = dict(zip(pitches, self._next_lasting(note[:last], first, pitches).T, strict=True))
         ended: list[bends.Ended] = []
 
         def end_of(pitch: int, note: _Open) -> int:
@@ -169,9 +177,9 @@ class NoteTracker:
 
         def outlive(pitch: int, note: _Open, end: int) -> None:
             """Forget the likeliest end of an open note that sounds on clearly before absolute frame ``end``."""
-            if note.offset_mass > 0:
-                row = max(note.offset_frame - 1 + LASTING - start - first, 0)
-                if row < last - first and int(next_lasting[pitch][row]) + first + start < end:
+            if note.offset_mass > 0 and pitch in clear:
+                later = int(np.searchsorted(clear[pitch], max(note.offset_frame - 1 + LASTING - start, first)))
+                if later < len(clear[pitch]) and int(clear[pitch][later]) + start < end:
                     note.offset_mass, note.offset_frame = 0.0, 0
 
         for event in events:
@@ -186,12 +194,13 @@ class NoteTracker:
                     continue
                 if end <= start + event.row:
                     ended.append(self._close(event.pitch, end, p))
-                elif event.mass >= self._limits.split_threshold:
+                elif event.kind == ONSET and event.mass >= self._limits.split_threshold:
                     ended.append(self._close(event.pitch, start + event.row, p, self._onset(event, p)))
                 else:
                     continue
-            if event.kind != OFFSET:
-                self._begin(event, p)
+            risen = self._risen(event, p) if event.kind == SWELL else event
+            if risen and risen.kind != OFFSET:
+                self._begin(risen, p)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
             outlive(pitch, current, min(end, limit))
@@ -200,7 +209,7 @@ class NoteTracker:
             else:
                 self._read_contour(current, limit, p)
         self._next = limit
-        keep = max(0, limit - BACK - SPREAD - start)
+        keep = max(0, limit - RISE - start)
         self._buffer, self._start = p.slice(keep), start + keep
         return bends.finished(ended, p, self._limits.shortest(p.frame_rate))
 
@@ -213,17 +222,42 @@ class NoteTracker:
         quiet[max(0, len(low) - GAP + 1) :] = False  # what comes is not known
         return _next(quiet, len(note) + AHEAD)
 
-    def _next_lasting(self, note: Float32, first: int, pitches: list[int]) -> NDArray[np.int32]:
-        """For each row from ``first`` on, the first at or after it by which the note has been clear for LASTING frames.
+    def _clear(self, note: Float32, first: int, last: int) -> dict[int, NDArray[np.intp]]:
+        """By pitch, the rows from ``first - 1`` on by which it has been clear for LASTING frames."""
+        least = CLEAR * self._limits.onset_threshold
+        known = note[max(0, first - LASTING) : last]
+        pitches = np.flatnonzero(known.max(axis=0) >= least)
+        known = np.ascontiguousarray(known[:, pitches].T)
+        levels = np.full((len(pitches), 1 + LASTING + last - first), LOW, np.int32)
+        whole = np.where(known < self._limits.frame_threshold, LOW, known * SCALE)
+        levels[:, levels.shape[1] - known.shape[1] :] = whole
+        levels[:, 0] = 0
+        sums = np.cumsum(levels, axis=1, dtype=np.int32)
+        clear = sums[:, LASTING:] - sums[:, :-LASTING] >= least * SCALE * LASTING
+        found, rows = np.nonzero(clear)
+        rows += first - 1
+        return {int(pitches[of]): rows[found == of] for of in np.unique(found)}
 
-        Of a pitch that nothing was known of it may begin too early, before there is an end to outlive. Rows count from
-        ``first``.
+    def _swells(self, p: Posteriors, first: int, clear: dict[int, NDArray[np.intp]]) -> list[_Event]:
+        """Where notes have become clear. Most have an onset, so the rest is left to :meth:`_risen`."""
+        low, high = pitch_range(p, self.settings)
+        heard = [pitch for pitch in clear if low <= pitch < high]
+        became = ((pitch, clear[pitch][np.diff(clear[pitch], prepend=first - 2) > 1]) for pitch in heard)
+        return [_Event(row, pitch, SWELL, 0.0, 0.0, 0.0, 0.0) for pitch, rows in became for row in rows.tolist()]
+
+    def _risen(self, swell: _Event, p: Posteriors) -> _Event | None:
+        """A swell that says how long before its row the note began: where the note posterior was last low.
+
+        None if no fundamental lies within the semitone.
         """
-        rows = np.arange(first, len(note))[:, None]
-        before = np.array([self._unclear.get(pitch, -1) for pitch in pitches], np.intp) - self._start
-        unclear = np.maximum.accumulate(np.where(note[first:] < CLEAR, rows, before), axis=0)
-        self._unclear = dict(zip(pitches, (unclear[-1] + self._start).tolist(), strict=True))
-        return _next(rows - unclear >= LASTING, len(note) + AHEAD)
+        row, pitch, quiet = swell.row, swell.pitch, self._limits.frame_threshold
+        rows, here = np.arange(row + 1 - LASTING, row + 1), np.full(LASTING, swell.pitch)
+        if best_bin(p, rows, here).mean() < quiet:
+            return None
+        before = p.note[max(0, row + 1 - RISE) : row + 1, pitch][::-1]
+        frames = int((before < quiet).argmax()) or len(before)
+        confidence, level = before[:LASTING].mean() / CLEAR, level_at(p, rows[-1:], here[-1:])
+        return swell._replace(confidence=float(confidence), fraction=1.0 - frames, level=float(level[0]))
 
     def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
         """Where notes may begin or end between two rows, in order."""
@@ -250,14 +284,14 @@ class NoteTracker:
                 fraction = between_frames(p.onset, rows, pitches)
             columns = (rows, pitches, np.full(len(rows), kind), masses[rows, pitches], evidence, fraction, level)
             events += map(_Event, *(column.tolist() for column in columns))
-        return sorted(events)
+        return events
 
     def _onset(self, event: _Event, p: Posteriors) -> float:
         """Seconds at which a note begins."""
         return (self._start + event.row + event.fraction) / p.frame_rate + self._limits.onset_delay
 
     def _begin(self, event: _Event, p: Posteriors) -> None:
-        frame = self._start + event.row
+        frame = self._start + event.row + (int(event.fraction) if event.kind == SWELL else 0)
         onset = max(self._onset(event, p), self._ended.get(event.pitch, self._first / p.frame_rate))
         loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
         self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
