@@ -102,17 +102,22 @@ export function inventedPosteriors(seed: number, frames: number, pitches: number
   for (let n = 0; n < Math.floor((frames * pitches) / 200); n++) {
     const [pitch, start] = [dice.below(pitches), dice.below(frames)];
     const held = dice.below(8) === 0; // and clearly heard: ends of others within it are none
+    const rise = held ? 60 * dice.below(3) : 0; // frames in which it swells, without an onset
+    const [hollow, dip] = [dice.below(4) === 0, start + rise + dice.below(90)]; // without a fundamental; where it is low
     const end = Math.min(frames - 1, start + 4 + dice.below(60) + (held ? 150 : 0));
     const [strength, bend] = [0.4 + 0.6 * dice.throw(), dice.below(3) - 1];
     for (let k = -2; k <= 2; k++) {
       for (const [array, at] of [[onset, start + k], [offset, end + k]] as const) {
-        if (at < 0 || at >= frames) continue;
+        if (at < 0 || at >= frames || (rise && array === onset)) continue;
         const i = at * pitches + pitch;
         array[i] = Math.max(array[i]!, strength * (1 - Math.abs(k) / 3));
       }
     }
     for (let frame = start; frame < end; frame++) {
-      note[frame * pitches + pitch] = Math.max(strength * (0.7 + 0.3 * dice.throw()), held ? 0.85 : 0);
+      const risen = Math.min(1, (frame - start + 1) / (rise + 1));
+      note[frame * pitches + pitch] = risen * Math.max(strength * (0.7 + 0.3 * dice.throw()), held ? 0.85 : 0);
+      if (rise && frame === dip) note[frame * pitches + pitch] = 0.1;
+      if (rise && hollow) continue;
       const centre = pitch * bins + (bins >> 1) + (frame > (start + end) / 2 ? bend : 0);
       for (let k = -1; k <= 1; k++) {
         if (centre + k < 0 || centre + k >= pitches * bins) continue;

@@ -46,7 +46,7 @@ PLAIN = {
 }
 NOISES = tuple(
     {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
-    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3))
+    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3), (5, 1500, 6, 3))
 )
 # Steady, unsteady, short, after a long silence; joined by others once it is followed, and before.
 LINES = tuple(
@@ -137,14 +137,21 @@ def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Post
     for _ in range(frames * pitches // 200):
         pitch, start = dice.below(pitches), dice.below(frames)
         held = dice.below(8) == 0  # and clearly heard: ends of others within it are none
+        rise = 60 * dice.below(3) if held else 0  # frames in which it swells, without an onset
+        hollow, dip = dice.below(4) == 0, start + rise + dice.below(90)  # without a fundamental; where it is low
         end = min(frames - 1, start + 4 + dice.below(60) + 150 * held)
         strength, bend = 0.4 + 0.6 * dice.throw(), dice.below(3) - 1
         for k in range(-2, 3):
             for name, at in (("onset", start + k), ("offset", end + k)):
-                if 0 <= at < frames:
+                if 0 <= at < frames and not (rise and name == "onset"):
                     arrays[name][at, pitch] = max(arrays[name][at, pitch], strength * (1 - abs(k) / 3))
         for frame in range(start, end):
-            arrays["note"][frame, pitch] = max(strength * (0.7 + 0.3 * dice.throw()), 0.85 * held)
+            risen = min(1, (frame - start + 1) / (rise + 1))
+            arrays["note"][frame, pitch] = risen * max(strength * (0.7 + 0.3 * dice.throw()), 0.85 * held)
+            if rise and frame == dip:
+                arrays["note"][frame, pitch] = 0.1
+            if rise and hollow:
+                continue
             centre = pitch * bins + bins // 2 + (bend if frame > (start + end) / 2 else 0)
             for k in range(-1, 2):
                 if 0 <= centre + k < pitches * bins:

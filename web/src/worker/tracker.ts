@@ -2,12 +2,11 @@
 
 import type { Note } from '../engine/types.ts';
 import { finished, type Begun } from './bends.ts';
-import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, velocityOf, type Events } from './evidence.ts';
+import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, VELOCITIES, velocityOf, type Events } from './evidence.ts';
 import type { FullSettings, Recording, Span } from './recording.ts';
+import { ClearRows, LASTING, type Swell } from './swells.ts';
 
 const GAP = 4; // frames the note posterior must stay low for the note to be over: shorter dips are bridged
-const CLEAR = Math.fround(0.8); // an end is none if the note posterior then stays at CLEAR for LASTING frames
-const LASTING = 86;
 
 /** A note that has begun, how far it has been looked at, and where it may end. */
 interface Open extends Begun {
@@ -19,9 +18,6 @@ interface Open extends Begun {
   /** Strongest end so far. */
   offsetMass: number;
   offsetFrame: number;
-  /** Row up to which it has been listened to, and the last one before in which it was not clearly heard. */
-  heardTo: number;
-  unclear: number;
 }
 
 /** Follows a recording while it is read, or afterwards. */
@@ -33,6 +29,7 @@ export class NoteTracker {
   readonly #open = new Map<number, Open>();
   readonly #ended: Float64Array; // by pitch, when its last note ended
   readonly #events: Span[]; // that have not been handled
+  readonly #clear: ClearRows[]; // by pitch
   #finished: Note[] = [];
 
   /** `first` is the frame that it begins with, `begun` a note that has been followed up to there, and that goes on. */
@@ -42,6 +39,7 @@ export class NoteTracker {
     this.#events = recording.eventsFrom(first);
     this.#onsetThreshold = Math.fround(settings.onsetThreshold);
     this.#frameThreshold = Math.fround(settings.frameThreshold);
+    this.#clear = Array.from({ length: recording.grid.pitches }, (_, pitch) => new ClearRows(recording, settings, pitch, first));
     this.#ended = new Float64Array(recording.grid.pitches).fill(first / recording.grid.frameRate);
     if (begun) this.#follow(begun, first);
   }
@@ -70,6 +68,7 @@ export class NoteTracker {
         if (pitch >= low && pitch <= high) this.#handle(events, span.next, pitch, limit);
       }
     }
+    for (let pitch = low; pitch <= high; pitch++) this.#swell(pitch, limit, limit);
     for (const [pitch, current] of this.#open) {
       const end = this.#endOf(pitch, current, limit);
       this.#outlive(pitch, current, Math.min(end, limit));
@@ -82,6 +81,7 @@ export class NoteTracker {
     const kind = events.kind[i]!;
     if (kind === STROKE || (kind === ONSET && events.confidence[i]! < this.#onsetThreshold)) return;
     const frame = events.frame[i]!;
+    this.#swell(pitch, frame, limit);
     const current = this.#open.get(pitch);
     if (current !== undefined) {
       const end = this.#endOf(pitch, current, limit);
@@ -99,6 +99,30 @@ export class NoteTracker {
       else return;
     }
     if (kind !== OFFSET) this.#begin(events, i);
+  }
+
+  /** Begin the notes of a pitch that have become clear in rows before `last`, where none sounds. */
+  #swell(pitch: number, last: number, limit: number): void {
+    const clear = this.#clear[pitch]!;
+    for (let row = clear.next(last); row >= 0; row = clear.next(last)) {
+      const current = this.#open.get(pitch);
+      if (current !== undefined) {
+        const end = this.#endOf(pitch, current, limit);
+        this.#outlive(pitch, current, Math.min(end, row));
+        if (end > row) continue;
+        this.#close(pitch, current, end);
+      }
+      const swell = clear.swell(row);
+      if (swell) this.#rise(pitch, swell);
+    }
+  }
+
+  /** Begin a note that nothing marked the onset of. */
+  #rise(pitch: number, { row, frame, confidence }: Swell): void {
+    const { grid, line } = this.#recording;
+    const onset = Math.max(frame / grid.frameRate + this.#settings.onsetDelay / 1000, this.#ended[pitch]!);
+    const velocity = Math.max(1, Math.round(line.at(row, 2 * pitch + 1) * VELOCITIES));
+    this.#follow({ pitch, frame, onset, velocity, confidence: Math.min(1, confidence) }, frame + 1);
   }
 
   /** Seconds at which a note begins. */
@@ -123,16 +147,13 @@ export class NoteTracker {
 
   /** Follow a note, which may be over from a row on. */
   #follow(begun: Begun, row: number): void {
-    const heard = { heardTo: begun.frame, unclear: 0 };
-    this.#open.set(begun.pitch, { ...begun, ...heard, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
+    this.#open.set(begun.pitch, { ...begun, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
   }
 
-  /** Listen to a note up to row `end`; forget its likeliest end if it sounds on clearly. */
+  /** Forget the likeliest end of a note that sounds on clearly before row `end`. */
   #outlive(pitch: number, note: Open, end: number): void {
-    const { note: posterior } = this.#recording;
-    for (; note.heardTo < end; note.heardTo++) {
-      if (posterior.at(note.heardTo, pitch) < CLEAR) note.unclear = note.heardTo;
-      else if (note.heardTo - Math.max(note.unclear, note.offsetFrame - 1) >= LASTING) note.offsetMass = note.offsetFrame = 0;
+    if (note.offsetMass > 0 && this.#clear[pitch]!.within(note.offsetFrame - 1 + LASTING, end)) {
+      note.offsetMass = note.offsetFrame = 0;
     }
   }
 
