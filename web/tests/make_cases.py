@@ -138,7 +138,7 @@ def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Post
         pitch, start = dice.below(pitches), dice.below(frames)
         held = dice.below(8) == 0  # and clearly heard: ends of others within it are none
         rise = 60 * dice.below(3) if held else 0  # frames in which it swells, without an onset
-        hollow, dip = dice.below(4) == 0, start + rise + dice.below(90)  # without a fundamental; where it is low
+        hollow, dip = dice.below(4) == 0, start + dice.below(90)  # without a fundamental; where it is low
         end = min(frames - 1, start + 4 + dice.below(60) + 150 * held)
         strength, bend = 0.4 + 0.6 * dice.throw(), dice.below(3) - 1
         for k in range(-2, 3):
