@@ -102,9 +102,9 @@ export function inventedPosteriors(seed: number, frames: number, pitches: number
   for (let n = 0; n < Math.floor((frames * pitches) / 200); n++) {
     const [pitch, start] = [dice.below(pitches), dice.below(frames)];
     const held = dice.below(8) === 0; // and clearly heard: ends of others within it are none
-    const rise = held ? 60 * dice.below(3) : 0; // frames in which it swells, without an onset
+    const rise = held ? 90 * dice.below(3) : 0; // frames in which it swells, without an onset
     const [hollow, dip] = [dice.below(4) === 0, start + dice.below(90)]; // without a fundamental; where it is low
-    const end = Math.min(frames - 1, start + 4 + dice.below(60) + (held ? 150 : 0));
+    const end = Math.min(frames - 1, start + 4 + dice.below(60) + (held ? 150 + rise : 0));
     const [strength, bend] = [0.4 + 0.6 * dice.throw(), dice.below(3) - 1];
     for (let k = -2; k <= 2; k++) {
       for (const [array, at] of [[onset, start + k], [offset, end + k]] as const) {

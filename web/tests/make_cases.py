@@ -46,7 +46,7 @@ PLAIN = {
 }
 NOISES = tuple(
     {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
-    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3), (5, 1500, 6, 3))
+    for seed, frames, pitches, bins in ((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3), (48, 1500, 6, 3))
 )
 # Steady, unsteady, short, after a long silence; joined by others once it is followed, and before.
 LINES = tuple(
@@ -137,9 +137,9 @@ def invented_posteriors(seed: int, frames: int, pitches: int, bins: int) -> Post
     for _ in range(frames * pitches // 200):
         pitch, start = dice.below(pitches), dice.below(frames)
         held = dice.below(8) == 0  # and clearly heard: ends of others within it are none
-        rise = 60 * dice.below(3) if held else 0  # frames in which it swells, without an onset
+        rise = 90 * dice.below(3) if held else 0  # frames in which it swells, without an onset
         hollow, dip = dice.below(4) == 0, start + dice.below(90)  # without a fundamental; where it is low
-        end = min(frames - 1, start + 4 + dice.below(60) + 150 * held)
+        end = min(frames - 1, start + 4 + dice.below(60) + 150 * held + rise)
         strength, bend = 0.4 + 0.6 * dice.throw(), dice.below(3) - 1
         for k in range(-2, 3):
             for name, at in (("onset", start + k), ("offset", end + k)):
