@@ -103,7 +103,8 @@ class StreamingTranscriber:
         """Longest time from the onset of a note until it is among :attr:`sounding`, in seconds.
 
         It is what the resampler, the model and the note tracker must have heard after the onset to be sure of it. The
-        length of the chunks and the time for computing come on top.
+        length of the chunks and the time for computing come on top, and of a note that swells without an onset the time
+        until it has been clear for half a second.
         """
         samples = self._tracker.lookahead * self.model.hop + self._cutter.latency
         delay = (self.settings.onset_delay or 0.0) / 1000

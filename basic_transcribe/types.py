@@ -85,7 +85,8 @@ class Note:
     confidence : float
         How clear it is, 0 to 1: the mean of its onset's mass and of the note and contour posteriors in the tenth of a
         second after it, less a part of the mass of an onset one or two octaves below, where that is as loud; of a note
-        of a single line the mean of its onset's mass, if it has one, and the contour posterior.
+        that swells without an onset three quarters of the mean note posterior of the first half second in which it is
+        clear; of a note of a single line the mean of its onset's mass, if it has one, and the contour posterior.
     bend : PitchBend or None
         Deviation from ``pitch`` over the note.
     """
@@ -197,7 +198,8 @@ class TrackerSettings:
     ----------
     onset_threshold : float or None
         Smallest evidence that starts a note, as :attr:`Note.confidence` tells it, 0 to 1, both exclusive like the other
-        thresholds. Lower finds more notes, but an onset whose mass is below 0.3 starts none.
+        thresholds. Lower finds more notes, but an onset whose mass is below 0.3 starts none. A note posterior that
+        stays above 4/3 of it for half a second, on average, starts a note without an onset, or outlives its end.
     split_threshold : float or None
         Smallest mass of an onset that strikes a note again while its pitch still sounds, 0 to 1. Higher splits less.
     frame_threshold : float or None
