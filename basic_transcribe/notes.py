@@ -10,6 +10,7 @@ gives the very notes that it gives whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -160,10 +161,12 @@ class NoteTracker:
         p, start = self._buffer, self._start
         first, last = self._next - start, limit - start
         clear = self._clear(p.note, first, last)
-        events = sorted(self._events(p, first, last) + self._swells(p, first, clear))
+        events = sorted([*self._events(p, first, last), *self._swells(p, first, *clear)])
         pitches = sorted({*self._open, *(event.pitch for event in events)})
         note = p.note[:, pitches]
         next_silence = dict(zip(pitches, self._next_silence(note).T, strict=True))
+        # Bytes are quick to look in.
+        clear_by = {pitch: by.tobytes() for pitch, by in zip(clear[0].tolist(), clear[1], strict=True)}
         ended: list[bends.Ended] = []
 
         def end_of(pitch: int, note: _Open) -> int:
@@ -177,9 +180,10 @@ class NoteTracker:
 
         def outlive(pitch: int, note: _Open, end: int) -> None:
             """Forget the likeliest end of an open note that sounds on clearly before absolute frame ``end``."""
-            if note.offset_mass > 0 and pitch in clear:
-                later = int(np.searchsorted(clear[pitch], max(note.offset_frame - 1 + LASTING - start, first)))
-                if later < len(clear[pitch]) and int(clear[pitch][later]) + start < end:
+            if note.offset_mass > 0 and pitch in clear_by:
+                before = start + first - 1
+                earliest = note.offset_frame - 1 + LASTING
+                if clear_by[pitch].find(True, max(0, earliest - before), max(0, end - before)) >= 0:
                     note.offset_mass, note.offset_frame = 0.0, 0
 
         for event in events:
@@ -222,8 +226,8 @@ class NoteTracker:
         quiet[max(0, len(low) - GAP + 1) :] = False  # what comes is not known
         return _next(quiet, len(note) + AHEAD)
 
-    def _clear(self, note: Float32, first: int, last: int) -> dict[int, NDArray[np.intp]]:
-        """By pitch, the rows from ``first - 1`` on by which it has been clear for LASTING frames."""
+    def _clear(self, note: Float32, first: int, last: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Pitches, and whether each has been clear for LASTING frames by the rows from ``first - 1`` on."""
         least = CLEAR * self._limits.onset_threshold
         known = note[max(0, first - LASTING) : last]
         pitches = np.flatnonzero(known.max(axis=0) >= least)
@@ -233,17 +237,17 @@ class NoteTracker:
         levels[:, levels.shape[1] - known.shape[1] :] = whole
         levels[:, 0] = 0
         sums = np.cumsum(levels, axis=1, dtype=np.int32)
-        clear = sums[:, LASTING:] - sums[:, :-LASTING] >= least * SCALE * LASTING
-        found, rows = np.nonzero(clear)
-        rows += first - 1
-        return {int(pitches[of]): rows[found == of] for of in np.unique(found)}
+        return pitches, sums[:, LASTING:] - sums[:, :-LASTING] >= least * SCALE * LASTING
 
-    def _swells(self, p: Posteriors, first: int, clear: dict[int, NDArray[np.intp]]) -> list[_Event]:
-        """Where notes have become clear. Most have an onset, so the rest is left to :meth:`_risen`."""
+    def _swells(
+        self, p: Posteriors, first: int, pitches: NDArray[np.intp], clear: NDArray[np.bool_]
+    ) -> Iterator[_Event]:
+        """Where notes become clear. Most have an onset, so all else is left to :meth:`_risen`."""
         low, high = pitch_range(p, self.settings)
-        heard = [pitch for pitch in clear if low <= pitch < high]
-        became = ((pitch, clear[pitch][np.diff(clear[pitch], prepend=first - 2) > 1]) for pitch in heard)
-        return [_Event(row, pitch, SWELL, 0.0, 0.0, 0.0, 0.0) for pitch, rows in became for row in rows.tolist()]
+        which, after = np.nonzero(clear[:, 1:] & ~clear[:, :-1])
+        for row, pitch in zip((after + first).tolist(), pitches[which].tolist(), strict=True):
+            if low <= pitch < high:
+                yield _Event(row, pitch, SWELL, 0.0, 0.0, 0.0, 0.0)
 
     def _risen(self, swell: _Event, p: Posteriors) -> _Event | None:
         """A swell that says how long before its row the note began: where the note posterior was last low.
