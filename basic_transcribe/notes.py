@@ -50,7 +50,9 @@ CLEAR, LASTING = 4 / 3, 43
 RISE = 2 * LASTING  # frames before it is clear in which such a note may have begun
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
 OFFSET, ONSET, SWELL = range(3)
-LOW, SCALE = -(1 << 16), 1 << 10  # in whole numbers, whose sums do not depend on where a buffer begins
+# Whole numbers are summed for that, so that no rounding depends on where a buffer begins: for a posterior of 1, and for
+# one that is low.
+SCALE, LOW = 1 << 10, -(1 << 16)
 
 
 class _Event(NamedTuple):

@@ -39,8 +39,9 @@ export class NoteTracker {
     this.#events = recording.eventsFrom(first);
     this.#onsetThreshold = Math.fround(settings.onsetThreshold);
     this.#frameThreshold = Math.fround(settings.frameThreshold);
-    this.#clear = Array.from({ length: recording.grid.pitches }, (_, pitch) => new ClearRows(recording, settings, pitch, first));
     this.#ended = new Float64Array(recording.grid.pitches).fill(first / recording.grid.frameRate);
+    const pitches = Array.from(this.#ended.keys());
+    this.#clear = pitches.map((pitch) => new ClearRows(recording, settings, pitch, first));
     if (begun) this.#follow(begun, first);
   }
 
