@@ -129,7 +129,7 @@ class StreamingTranscriber:
         """Cents by which the A of the music lies above 440 Hz, though it is heard as if it did not.
 
         To hear it as it is, give ``TrackerSettings(tuning=...)`` its A in Hz. 0 if less than 12, if the settings say
-        how it is tuned, and until half a minute of music, or the end, has been heard.
+        how it is tuned, and until half a minute of music, two where that leaves a doubt, or the end has been heard.
         """
         return self._found_tuning
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CONCERT_PITCH = 440.0  # Hz of the A above middle C, ISO 16
 MOST_TUNING = 170.0  # cents; settings allow 400 to 480 Hz
-LISTENED = 30  # seconds of music that are enough to tell
+LISTENED = 30  # seconds of music that are enough to tell, unless hardly enough peaks agree
 MOST_LISTENED = 120  # seconds, with what is before and between; digital silence is free
 
 _DECIMATION, _TAPS = 4, 32
@@ -37,6 +37,7 @@ _OVERLAP = _DECIMATION * (_WINDOW - _HOP - 1) + _TAPS  # samples of the last of 
 _SPREAD = 5.0  # cents, standard deviation of what a peak says
 _NEAR = 15  # cents around the likeliest tuning within which peaks agree with it
 _AGREEMENT = 0.36  # share of them that is believed; 0.3 of what has no tuning does
+_SURE = 0.46  # share that is believed at once; less only after MOST_LISTENED: what pieces begin with comes to 0.44
 _FEWEST = 10  # peaks that say anything
 _LEAST = 12.0  # cents that the model does not mind
 
@@ -98,6 +99,9 @@ class TuningEstimator:
         size = _FRAMES * _HOP * _DECIMATION
         while not self.is_enough and len(self._rest) >= size + _OVERLAP:
             self._listen(_decimated(self._rest[: size + _OVERLAP]))
+            self.is_enough = self._pieces >= MOST_LISTENED / _SECONDS or (
+                self._sounding >= LISTENED / _SECONDS and self._found(_AGREEMENT) == self._found(_SURE)
+            )
             self.loudness.push(self._rest[:size])
             self._rest = self._rest[size:]
 
@@ -106,11 +110,15 @@ class TuningEstimator:
         if not self.is_enough:
             self._listen(_decimated(self._rest))
             self.loudness.push(self._rest)
+        return self._found(_AGREEMENT)
+
+    def _found(self, agreement: float) -> float:
+        """The tuning, believed if so many of the peaks agree on it."""
         if self._combs > _COMBS * self._pieces:
             return 0.0
         cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)
         loud = magnitudes >= _SILENT * magnitudes.max(initial=0)
-        return _agreed(cents[loud], np.sqrt(magnitudes[loud]))
+        return _agreed(cents[loud], np.sqrt(magnitudes[loud]), agreement)
 
     def _listen(self, audio: Float32) -> None:
         """Take the peaks of a piece, unless there is no music in it."""
@@ -125,7 +133,6 @@ class TuningEstimator:
         new = self._moving(peaks) & (np.count_nonzero(peaks, axis=1, keepdims=True) <= _MOST)
         self._pieces += 1
         self._sounding += _are_music(new & (here >= _HEARD))
-        self.is_enough = self._sounding >= LISTENED / _SECONDS or self._pieces >= MOST_LISTENED / _SECONDS
         if not _are_music(new):
             return
         # The logarithm of a Hann window's peak is close to a parabola.
@@ -168,8 +175,8 @@ def _is_comb(apart: NDArray[np.float64]) -> bool:
     return bool((counts[:-1] + counts[1:]).max() >= _EVEN * len(close))
 
 
-def _agreed(cents: NDArray[np.float64], weights: Float32) -> float:
-    """The tuning on which the peaks agree; 0 if on none."""
+def _agreed(cents: NDArray[np.float64], weights: Float32, agreement: float) -> float:
+    """The tuning on which such a share of the peaks agree; 0 if on none."""
     if len(cents) < _FEWEST:
         return 0.0
     bins = np.arange(100)
@@ -181,7 +188,7 @@ def _agreed(cents: NDArray[np.float64], weights: Float32) -> float:
     tuning = best + 0.5 + 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
     tuning = (tuning + 50) % 100 - 50
     agreeing = counts[np.abs((bins + 0.5 - tuning + 50) % 100 - 50) <= _NEAR].sum()
-    believed = abs(tuning) >= _LEAST and agreeing >= _AGREEMENT * counts.sum()
+    believed = abs(tuning) >= _LEAST and agreeing >= agreement * counts.sum()
     return float(tuning) if believed else 0.0
 
 

@@ -97,6 +97,15 @@ def test_how_often_a_note_is_struck_is_no_tuning(pitches: list[int], times: int)
     assert estimate_tuning(struck(pitches, times), RATE) == 0.0
 
 
+@pytest.mark.parametrize(("after", "found"), [(0, 0), (25, 25)])
+def test_a_beginning_that_hardly_agrees_does_not_decide_the_tuning(after: float, found: float) -> None:
+    scattered = [25 if i % 8 == 0 else 100 * i / 16 for i in range(16)]
+    beginning = np.concatenate([chords(cents, 2.0) for cents in scattered])
+    assert estimate_tuning(beginning, RATE) == pytest.approx(25, abs=3)
+    whole = np.concatenate([beginning, np.tile(chords(after), 12)])
+    assert estimate_tuning(whole, RATE) == pytest.approx(found, abs=1.5)
+
+
 @pytest.mark.parametrize(("seconds", "found"), [(3, 30), (6, 0)])
 def test_a_note_struck_evenly_hides_no_tuning_unless_it_goes_on_for_long(seconds: int, found: int) -> None:
     audio = np.concatenate([struck([60], 8)[: seconds * RATE], 0.03 * chords(30, 10.0)])

@@ -2,7 +2,7 @@
 
 import { Loudness } from './loudness.ts';
 
-export const LISTENED = 30; // seconds of music that are enough to tell
+export const LISTENED = 30; // seconds of music that are enough to tell, unless hardly enough peaks agree
 const MOST_LISTENED = 120; // seconds, with what is before and between; digital silence is free
 
 const DECIMATION = 4;
@@ -29,6 +29,7 @@ const OVERLAP = DECIMATION * (WINDOW - HOP - 1) + TAPS; // of its last frame tha
 const SPREAD = 5; // cents, standard deviation of what a peak says
 const NEAR = 15; // cents around the likeliest tuning within which peaks agree with it
 const AGREEMENT = 0.36; // share of them that is believed
+const SURE = 0.46; // share that is believed at once; less only after MOST_LISTENED
 const FEWEST = 10; // peaks that say anything
 const LEAST = 12; // cents that the model does not mind
 const PLACES = 100; // of a semitone, each a cent wide
@@ -76,6 +77,9 @@ export class TuningEstimator {
       this.#filled += part.length;
       if (this.#filled < this.#rest.length) return;
       this.#listen(decimated(this.#rest));
+      this.isEnough =
+        this.#pieces >= MOST_LISTENED / SECONDS ||
+        (this.#sounding >= LISTENED / SECONDS && this.#found(AGREEMENT) === this.#found(SURE));
       this.loudness.push(this.#rest.subarray(0, PIECE));
       this.#rest.copyWithin(0, PIECE);
       this.#filled = OVERLAP;
@@ -89,10 +93,18 @@ export class TuningEstimator {
       this.#listen(decimated(rest));
       this.loudness.push(rest);
     }
+    return this.#found(AGREEMENT);
+  }
+
+  /** The tuning, believed if such a share of the peaks agree on it. */
+  #found(agreement: number): number {
     if (this.#combs > COMBS * this.#pieces) return 0;
     const loudest = this.#peaks.reduce((most, [, magnitude]) => Math.max(most, magnitude), 0);
     const loud = this.#peaks.filter(([, magnitude]) => magnitude >= SILENT * loudest);
-    return agreed(loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]));
+    return agreed(
+      loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]),
+      agreement,
+    );
   }
 
   /** Take the peaks of a piece, unless there is no music in it. */
@@ -106,7 +118,6 @@ export class TuningEstimator {
     });
     this.#pieces += 1;
     if (areMusic(moving.map((bins, n) => bins.filter((k) => frames[n]![k]! >= HEARD)))) this.#sounding += 1;
-    this.isEnough = this.#sounding >= LISTENED / SECONDS || this.#pieces >= MOST_LISTENED / SECONDS;
     if (!areMusic(moving)) return;
     const hertz = moving.map((bins, n) => bins.map((k) => this.#hertzOf(frames[n]!, k)));
     if (isComb(hertz.flatMap((row) => row.slice(1).map((frequency, i) => frequency - row[i]!)))) {
@@ -175,8 +186,8 @@ function isComb(apart: number[]): boolean {
   return counts.some((count, i) => i > 0 && count + counts[i - 1]! >= EVEN * close.length);
 }
 
-/** The tuning on which the peaks agree; 0 if on none. */
-function agreed(peaks: [cents: number, weight: number][]): number {
+/** The tuning on which such a share of the peaks agree; 0 if on none. */
+function agreed(peaks: [cents: number, weight: number][], agreement: number): number {
   if (peaks.length < FEWEST) return 0;
   const counts = new Float64Array(PLACES);
   let all = 0;
@@ -192,7 +203,7 @@ function agreed(peaks: [cents: number, weight: number][]): number {
   const place = best + 0.5 + (0.5 * (left - right)) / Math.min(left - 2 * top + right, -1e-9);
   const tuning = modulo(place + 50) - 50;
   const agreeing = counts.reduce((sum, count, i) => sum + (distance(i + 0.5 - tuning) <= NEAR ? count : 0), 0);
-  return Math.abs(tuning) >= LEAST && agreeing >= AGREEMENT * all ? tuning : 0;
+  return Math.abs(tuning) >= LEAST && agreeing >= agreement * all ? tuning : 0;
 }
 
 /** The place in its semitone. */
