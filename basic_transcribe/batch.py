@@ -491,7 +491,8 @@ def shaped(transcription: Transcription, recipe: Recipe) -> Transcription:
         warnings = [told if warning == NO_BEAT else warning for warning in transcription.warnings]
         if shape.quantize is not None:
             shape = replace(shape, quantize=None)
-            warnings.append("notes are not quantised for want of a beat; give --tempo BPM")
+            if transcription.notes:
+                warnings.append("notes are not quantised for want of a beat; give --tempo BPM")
         transcription = replace(transcription, warnings=tuple(warnings))
     if shape == ShapeSettings():
         return transcription

@@ -270,7 +270,7 @@ class Transcriber:
         notes.sort()
         found = _beats(beats, *envelope.finish(), notes) if beats and envelope else None
         if beats and found is None:
-            warnings = (*warnings, *_without_beats(beats))
+            warnings = (*warnings, *_without_beats(beats, notes))
         posteriors = Posteriors.concatenate(kept) if kept else None
         line = tracker.line
         return Transcription(
@@ -308,7 +308,7 @@ class Transcriber:
         notes.sort()
         nothing = np.zeros(len(posteriors), np.float32)
         found = _beats(beats, nothing, posteriors.frame_rate, notes) if beats else None
-        warnings = (*_out_of_range(resolved, notes), *(_without_beats(beats) if beats and found is None else ()))
+        warnings = (*_out_of_range(resolved, notes), *(_without_beats(beats, notes) if beats and found is None else ()))
         if resolved.tuning is not None and abs(cents_of(resolved.tuning) - posteriors.tuning) > 1:
             warnings = (*warnings, OTHER_TUNING)
         line, tuning = tracker.line, posteriors.tuning
@@ -359,9 +359,11 @@ def _out_of_range(settings: TrackerSettings, notes: Sequence[Note]) -> tuple[str
     return (OUT_OF_RANGE.format(" ".join(limits)),) if limits and not notes else ()
 
 
-def _without_beats(settings: BeatSettings) -> tuple[str, ...]:
-    """What is to be said where none were found."""
-    return (NO_BEAT,) if settings.first_bar is None else (NO_BEAT, NO_BAR.format(settings.first_bar))
+def _without_beats(settings: BeatSettings, notes: Sequence[Note]) -> tuple[str, ...]:
+    """What is to be said where none were found; nothing where there are no notes that could miss them."""
+    if settings.first_bar is not None:
+        return NO_BEAT, NO_BAR.format(settings.first_bar)
+    return (NO_BEAT,) if notes else ()
 
 
 def transcribe(

@@ -1103,6 +1103,7 @@ def test_a_tempo_that_beats_are_looked_for_near_is_that_of_a_file_without_them(s
     assert without.warnings[:2] == ("no beat was found; the tempo is a fixed one, 90 beats a minute", "another")
     assert without.warnings[2].startswith("notes are not quantised")
     assert without.notes == heard.notes
+    assert not batch.shaped(replace(heard, notes=(), warnings=()), chosen).warnings
     unknown = batch.shaped(replace(heard, warnings=(NO_BEAT,)), recipe(tempo="auto"))
     assert unknown.warnings == ("no beat was found; the tempo is a fixed one, 120 beats a minute",)
     with pytest.raises(UsageError, match=r"tempo is 1000; it must lie between 2\.667 and 666\.7"):
