@@ -219,7 +219,7 @@ class TrackerSettings:
         then lies three tenths of the way from the one given to 1, as glides look like onsets; else all notes.
     tuning : float or None
         Hz of the A above middle C that the recording is tuned to, 400 to 480; 440 takes it as it is. None finds it out
-        from the first half minute of music.
+        from the first half minute of music, or up to two minutes where that leaves a doubt.
 
     Raises
     ------
