@@ -10,6 +10,7 @@ import { pictureOf } from '../src/worker/picture.ts';
 import { rowsOf, type Grid, type Posteriors } from '../src/worker/posteriors.ts';
 import { Recording, type FullSettings } from '../src/worker/recording.ts';
 import { Columns } from '../src/worker/store.ts';
+import { ClearRows } from '../src/worker/swells.ts';
 import { NoteTracker } from '../src/worker/tracker.ts';
 import { inOrder, trackerFor, trackNotes, voiceThreshold } from '../src/worker/tracking.ts';
 import { CASES, Dice, inventedLine, inventedPosteriors, readNpz, ROOT } from './invented.ts';
@@ -147,6 +148,28 @@ test('a tracker that begins late hears nothing of what lies before', () => {
       });
     }
   }
+});
+
+test('where a note is clear', () => {
+  const settings = full({ onsetThreshold: 0.5, frameThreshold: 0.3 });
+  const [, grid] = inventedPosteriors(1, 1, 1, 3);
+  const rows = (levels: (readonly [rows: number, level: number])[], first = 0): [ClearRows, number] => {
+    const note = Float32Array.from(levels.flatMap(([count, level]) => Array<number>(count).fill(level)));
+    const [frames, nothing] = [note.length, new Float32Array(note.length)];
+    const contour = Float32Array.from({ length: 3 * frames }, (_, i) => note[Math.floor(i / 3)]!);
+    const recording = new Recording(grid);
+    recording.push({ frames, note, contour, onset: nothing, offset: nothing, level: nothing });
+    return [new ClearRows(recording, settings, 0, first), frames];
+  };
+  const [twice] = rows([[10, 0.2], [90, 0.9], [100, 0.1], [50, 0.9], [50, 0]]);
+  assert.equal(twice.next(52), -1);
+  const within = [[0, 52], [0, 53], [99, 100], [99, 99], [100, 200], [100, 243]] as const;
+  assert.deepEqual(within.map(([first, last]) => twice.within(first, last)), [false, true, true, false, false, true]);
+  assert.deepEqual([twice.next(300), twice.next(300), twice.next(300)], [52, 242, -1]);
+  assert.deepEqual([twice.swell(52)?.frame, twice.swell(242)?.frame], [10, 200]);
+  const [late, frames] = rows([[70, 0.9]], 20);
+  assert.deepEqual([late.next(62), late.next(63), late.swell(62)?.frame], [-1, 62, 20]);
+  assert.ok(late.within(frames - 1, frames) && !late.within(frames, frames + 6)); // silence follows
 });
 
 test('no note is shorter than the settings allow, however the end of the recording cuts it', () => {
