@@ -478,7 +478,9 @@ def listen(
             sinks.append(stack.enter_context(open_port(midi_port)))
         if show is not None:
             sinks.append(lambda event: show(str(event)))
-        remark(f"{source.name}, {source.sample_rate:g} Hz; a note is known within {1000 * transcriber.latency:.0f} ms")
+        known = f"a note is known within {1000 * transcriber.latency:.0f} ms"
+        swells = "" if chosen.monophonic else ", one that swells without an onset up to a second later"
+        remark(f"{source.name}, {source.sample_rate:g} Hz; {known}{swells}")
         run(_checked(source, attend), transcriber, sinks, count_damaged)
 
 

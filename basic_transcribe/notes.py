@@ -237,7 +237,6 @@ class NoteTracker:
         levels = np.full((len(pitches), 1 + LASTING + last - first), LOW, np.int32)
         whole = np.where(known < self._limits.frame_threshold, LOW, known * SCALE)
         levels[:, levels.shape[1] - known.shape[1] :] = whole
-        levels[:, 0] = 0
         sums = np.cumsum(levels, axis=1, dtype=np.int32)
         return pitches, sums[:, LASTING:] - sums[:, :-LASTING] >= least * SCALE * LASTING
 

@@ -112,7 +112,10 @@ class StreamingTranscriber:
 
     @property
     def seconds(self) -> float:
-        """Time up to which all onsets are known, at most the length of the recording so far."""
+        """Time up to which all onsets are known, at most the length of the recording so far.
+
+        Notes that swell without an onset may still begin up to a second before it.
+        """
         return min(self._tracker.seconds, self._samples / self._rate)
 
     @property

@@ -496,7 +496,14 @@ def test_listening_to_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     assert port.closed
     assert not port.sounding()
     assert "a note is known within 97" in remarks[0]
+    assert remarks[0].endswith("ms, one that swells without an onset up to a second later")
     assert remarks[1].startswith("latency from onset to note-on: median ")
+
+
+def test_a_line_has_no_swells() -> None:
+    remarks: list[str] = []
+    listen(file=GUITAR, fast=True, remark=remarks.append, settings=TrackerSettings(monophonic=True))
+    assert remarks[0].endswith(" ms")
 
 
 def test_listening_to_a_device_until_it_is_gone(sounddevice: SimpleNamespace) -> None:

@@ -10,6 +10,7 @@ import { pictureOf } from '../src/worker/picture.ts';
 import { rowsOf, type Grid, type Posteriors } from '../src/worker/posteriors.ts';
 import { Recording, type FullSettings } from '../src/worker/recording.ts';
 import { Columns } from '../src/worker/store.ts';
+import { ClearRows } from '../src/worker/swells.ts';
 import { NoteTracker } from '../src/worker/tracker.ts';
 import { inOrder, trackerFor, trackNotes, voiceThreshold } from '../src/worker/tracking.ts';
 import { CASES, Dice, inventedLine, inventedPosteriors, readNpz, ROOT } from './invented.ts';
@@ -147,6 +148,59 @@ test('a tracker that begins late hears nothing of what lies before', () => {
       });
     }
   }
+});
+
+/** A single pitch that sounds as its note posterior says, with triangles in these rows of the others. */
+function drawn(note: Float32Array, onsets: [number, number][] = [], offsets: [number, number][] = []): [Posteriors, Grid] {
+  const frames = note.length;
+  const triangles = (at: [number, number][]): Float32Array => {
+    const values = new Float32Array(frames);
+    for (const [row, value] of at) values.set([value / 2, value, value / 2], row - 1);
+    return values;
+  };
+  const contour = Float32Array.from({ length: 3 * frames }, (_, i) => note[Math.floor(i / 3)]!);
+  const [onset, offset, level] = [triangles(onsets), triangles(offsets), new Float32Array(frames).fill(-20)];
+  return [{ frames, note, contour, onset, offset, level }, inventedPosteriors(1, 1, 1, 3)[1]];
+}
+
+const THRESHOLDS = { onsetThreshold: 0.5, splitThreshold: 0.5, frameThreshold: 0.3 };
+const EVEN = full({ ...THRESHOLDS, onsetDelay: 0, minimumNoteLength: 0 });
+
+test('where a note is clear', () => {
+  const rows = (note: Float32Array, first = 0): ClearRows => {
+    const [, recording] = inBlocks(...drawn(note), EVEN, [1000]);
+    return new ClearRows(recording, EVEN, 0, first);
+  };
+  const twice = rows(new Float32Array(300).fill(0.2, 0, 10).fill(0.9, 10, 100).fill(0.1, 100, 200).fill(0.9, 200, 250));
+  assert.equal(twice.next(52), -1);
+  const within = [[0, 52], [0, 53], [99, 100], [99, 99], [100, 200], [100, 243]] as const;
+  assert.deepEqual(within.map(([first, last]) => twice.within(first, last)), [false, true, true, false, false, true]);
+  assert.deepEqual([twice.next(300), twice.next(300), twice.next(300)], [52, 242, -1]);
+  assert.deepEqual([twice.swell(52)?.frame, twice.swell(242)?.frame], [10, 200]);
+  const late = rows(new Float32Array(70).fill(0.9), 20);
+  assert.deepEqual([late.next(62), late.next(63), late.swell(62)?.frame], [-1, 62, 20]);
+  assert.ok(late.within(69, 70) && !late.within(70, 76)); // silence follows
+});
+
+test('what is clear is a note, and outlives its end from the very row on by which it is', () => {
+  const found = (...made: Parameters<typeof drawn>): number[][][] =>
+    [1, 50, 500].map((size) => {
+      const [p, grid] = drawn(...made);
+      const [notes] = inBlocks(p, grid, EVEN, [size]);
+      return notes.map((note) => [Math.round(note.onset * grid.frameRate), Math.round(note.offset * grid.frameRate)]);
+    });
+  const always = (notes: number[][]): number[][][] => [notes, notes, notes];
+  // By which row alone it is clear, where a weaker end lies, and where it ends, as in tests/test_notes.py.
+  const rows = [[201, 300, 160], [202, 300, 300], [245, 300, 300], [300, 300, 360], [300, 301, 301]] as const;
+  for (const [row, weaker, end] of rows) {
+    const note = new Float32Array(500).fill(0.9, 110, 160).fill(0.5, 160, 360);
+    note.fill(0.8, row - 42, row - 30).fill(0.8, row - 11, row + 1);
+    assert.deepEqual(found(note, [[110, 0.9]], [[160, 0.8], [weaker, 0.4]]), always([[110, end]]), `row ${row}`);
+  }
+  const swell = new Float32Array(500).fill(0.9, 100, 300);
+  assert.deepEqual(found(swell), always([[100, 300]]));
+  assert.deepEqual(found(swell, [[142, 0.9]]), always([[142, 300]])); // as soon as it is clear
+  assert.deepEqual(found(swell, [[200, 0.8]], [[280, 0.8]]), always([[100, 200], [200, 280]]));
 });
 
 test('no note is shorter than the settings allow, however the end of the recording cuts it', () => {
