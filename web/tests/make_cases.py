@@ -48,7 +48,7 @@ NOISES = tuple(
     {"seed": seed, "frames": frames, "pitches": pitches, "bins": bins}
     for seed, frames, pitches, bins in (
         *((1, 400, 12, 3), (2, 333, 5, 3), (3, 200, 20, 5), (4, 7, 3, 3)),
-        (48, 1500, 6, 3),  # slow swells
+        (80, 1500, 6, 3),  # slow swells
     )
 )
 # Steady, unsteady, short, after a long silence; joined by others once it is followed, and before.

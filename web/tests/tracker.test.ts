@@ -83,13 +83,13 @@ function close(a: number, b: number, tolerance: number, what: string): void {
       const [onset, offset, , , confidence, bend] = made.notes[k]!;
       close(note.onset, onset, 2e-6, 'onset');
       close(note.offset, offset, 2e-6, 'offset');
-      close(note.confidence, confidence, 2e-5, 'confidence'); // 16 bits
+      close(note.confidence, confidence, made.settings.monophonic === false ? 2e-6 : 2e-5, 'confidence'); // 16 bits
       assert.equal(note.bend === null, bend === null);
       if (!note.bend || !bend) return;
       close(note.bend.start, bend[0]!, 2e-6, 'start of a bend');
       const semitones = note.bend.semitones.filter((_, j) => j % (made.every ?? 1) === 0);
       assert.equal(semitones.length, bend.length - 1);
-      semitones.forEach((value, j) => close(value, bend[j + 1]!, 3e-4, 'bend'));
+      semitones.forEach((value, j) => close(value, bend[j + 1]!, 2e-4, 'bend'));
     });
   });
 });
