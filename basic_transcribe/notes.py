@@ -200,7 +200,7 @@ class NoteTracker:
                     continue
                 if end <= start + event.row:
                     ended.append(self._close(event.pitch, end, p))
-                elif event.kind == ONSET and event.mass >= self._limits.split_threshold:
+                elif event.mass >= self._limits.split_threshold:  # swells have none
                     ended.append(self._close(event.pitch, start + event.row, p, self._onset(event, p)))
                 else:
                     continue

@@ -100,7 +100,7 @@ class TuningEstimator:
         while not self.is_enough and len(self._rest) >= size + _OVERLAP:
             self._listen(_decimated(self._rest[: size + _OVERLAP]))
             self.is_enough = self._pieces >= MOST_LISTENED / _SECONDS or (
-                self._sounding >= LISTENED / _SECONDS and self._found(_AGREEMENT) == self._found(_SURE)
+                self._sounding >= LISTENED / _SECONDS and not _AGREEMENT <= self._found()[1] < _SURE
             )
             self.loudness.push(self._rest[:size])
             self._rest = self._rest[size:]
@@ -110,15 +110,16 @@ class TuningEstimator:
         if not self.is_enough:
             self._listen(_decimated(self._rest))
             self.loudness.push(self._rest)
-        return self._found(_AGREEMENT)
+        tuning, share = self._found()
+        return tuning if share >= _AGREEMENT else 0.0
 
-    def _found(self, agreement: float) -> float:
-        """The tuning, believed if so many of the peaks agree on it."""
+    def _found(self) -> tuple[float, float]:
+        """The likeliest tuning, and the share of the peaks that agree on it; zeros if there is none that matters."""
         if self._combs > _COMBS * self._pieces:
-            return 0.0
+            return 0.0, 0.0
         cents, magnitudes = np.concatenate(self._cents), np.concatenate(self._magnitudes)
         loud = magnitudes >= _SILENT * magnitudes.max(initial=0)
-        return _agreed(cents[loud], np.sqrt(magnitudes[loud]), agreement)
+        return _agreed(cents[loud], np.sqrt(magnitudes[loud]))
 
     def _listen(self, audio: Float32) -> None:
         """Take the peaks of a piece, unless there is no music in it."""
@@ -175,10 +176,10 @@ def _is_comb(apart: NDArray[np.float64]) -> bool:
     return bool((counts[:-1] + counts[1:]).max() >= _EVEN * len(close))
 
 
-def _agreed(cents: NDArray[np.float64], weights: Float32, agreement: float) -> float:
-    """The tuning on which such a share of the peaks agree; 0 if on none."""
+def _agreed(cents: NDArray[np.float64], weights: Float32) -> tuple[float, float]:
+    """The tuning on which most peaks agree, and their share; zeros if they are too few, or it does not matter."""
     if len(cents) < _FEWEST:
-        return 0.0
+        return 0.0, 0.0
     bins = np.arange(100)
     counts = np.bincount(np.floor(cents).astype(int) % 100, weights, 100)
     distance = np.minimum(bins, 100 - bins)
@@ -188,8 +189,7 @@ def _agreed(cents: NDArray[np.float64], weights: Float32, agreement: float) -> f
     tuning = best + 0.5 + 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
     tuning = (tuning + 50) % 100 - 50
     agreeing = counts[np.abs((bins + 0.5 - tuning + 50) % 100 - 50) <= _NEAR].sum()
-    believed = abs(tuning) >= _LEAST and agreeing >= agreement * counts.sum()
-    return float(tuning) if believed else 0.0
+    return (float(tuning), float(agreeing / counts.sum())) if abs(tuning) >= _LEAST else (0.0, 0.0)
 
 
 def _decimated(audio: Float32) -> Float32:

@@ -123,7 +123,7 @@ export class NoteTracker {
     const { grid, line } = this.#recording;
     const onset = Math.max(frame / grid.frameRate + this.#settings.onsetDelay / 1000, this.#ended[pitch]!);
     const velocity = Math.max(1, Math.round(line.at(row, 2 * pitch + 1) * VELOCITIES));
-    this.#follow({ pitch, frame, onset, velocity, confidence: Math.min(1, confidence) }, frame + 1);
+    this.#follow({ pitch, frame, onset, velocity, confidence }, frame + 1);
   }
 
   /** Seconds at which a note begins. */

@@ -79,7 +79,7 @@ export class TuningEstimator {
       this.#listen(decimated(this.#rest));
       this.isEnough =
         this.#pieces >= MOST_LISTENED / SECONDS ||
-        (this.#sounding >= LISTENED / SECONDS && this.#found(AGREEMENT) === this.#found(SURE));
+        (this.#sounding >= LISTENED / SECONDS && !isDoubtful(this.#found()[1]));
       this.loudness.push(this.#rest.subarray(0, PIECE));
       this.#rest.copyWithin(0, PIECE);
       this.#filled = OVERLAP;
@@ -93,18 +93,16 @@ export class TuningEstimator {
       this.#listen(decimated(rest));
       this.loudness.push(rest);
     }
-    return this.#found(AGREEMENT);
+    const [tuning, share] = this.#found();
+    return share >= AGREEMENT ? tuning : 0;
   }
 
-  /** The tuning, believed if such a share of the peaks agree on it. */
-  #found(agreement: number): number {
-    if (this.#combs > COMBS * this.#pieces) return 0;
+  /** The likeliest tuning, and the share of the peaks that agree on it; zeros if there is none that matters. */
+  #found(): [tuning: number, share: number] {
+    if (this.#combs > COMBS * this.#pieces) return [0, 0];
     const loudest = this.#peaks.reduce((most, [, magnitude]) => Math.max(most, magnitude), 0);
     const loud = this.#peaks.filter(([, magnitude]) => magnitude >= SILENT * loudest);
-    return agreed(
-      loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]),
-      agreement,
-    );
+    return agreed(loud.map(([cents, magnitude]) => [cents, Math.sqrt(magnitude)]));
   }
 
   /** Take the peaks of a piece, unless there is no music in it. */
@@ -186,9 +184,14 @@ function isComb(apart: number[]): boolean {
   return counts.some((count, i) => i > 0 && count + counts[i - 1]! >= EVEN * close.length);
 }
 
-/** The tuning on which such a share of the peaks agree; 0 if on none. */
-function agreed(peaks: [cents: number, weight: number][], agreement: number): number {
-  if (peaks.length < FEWEST) return 0;
+/** Whether such a share of the peaks is believed, but only after MOST_LISTENED. */
+function isDoubtful(share: number): boolean {
+  return AGREEMENT <= share && share < SURE;
+}
+
+/** The tuning on which most peaks agree, and their share; zeros if they are too few, or it does not matter. */
+function agreed(peaks: [cents: number, weight: number][]): [tuning: number, share: number] {
+  if (peaks.length < FEWEST) return [0, 0];
   const counts = new Float64Array(PLACES);
   let all = 0;
   for (const [cents, weight] of peaks) {
@@ -203,7 +206,7 @@ function agreed(peaks: [cents: number, weight: number][], agreement: number): nu
   const place = best + 0.5 + (0.5 * (left - right)) / Math.min(left - 2 * top + right, -1e-9);
   const tuning = modulo(place + 50) - 50;
   const agreeing = counts.reduce((sum, count, i) => sum + (distance(i + 0.5 - tuning) <= NEAR ? count : 0), 0);
-  return Math.abs(tuning) >= LEAST && agreeing >= agreement * all ? tuning : 0;
+  return Math.abs(tuning) >= LEAST ? [tuning, agreeing / all] : [0, 0];
 }
 
 /** The place in its semitone. */
