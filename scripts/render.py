@@ -40,6 +40,7 @@ from music import (
 from scipy.signal import butter, fftconvolve, sosfilt
 from shared import at_least_one, errors_in_one_line, workers
 from synth import MODES, Bank, Played, legato_line, level_of, play_bank, reeds, struck
+from waves import electronic, sequence
 
 from basic_transcribe.errors import UsageError
 
@@ -136,6 +137,8 @@ SCENARIOS = {
     "chamber": 0.04,
     "band": 0.05,
     "any": 0.02,
+    "synthesiser": 0.12,
+    "tune": 0.06,
 }
 
 
@@ -348,6 +351,38 @@ def band(m: Material, rng: np.random.Generator) -> list[Part]:
     return parts or piano(m, rng)
 
 
+def synthesiser(m: Material, rng: np.random.Generator) -> list[Part]:
+    """A synthesiser alone: lines, sequences, basses, chords."""
+    kind = rng.choice(["line", "sequence", "bass", "chords"], p=[0.25, 0.2, 0.2, 0.35])
+    if kind == "chords":
+        events = chord_events(m, ("pop909", "jsfakes", "nottingham"), 36, 96, int(rng.integers(3, 7)), rng, 0.5)
+        if rng.random() < 0.2:
+            events = in_octaves(events, m.length, 36, 96, rng)
+    elif kind == "line":
+        events = line_events(m, 40, 100, rng)
+    else:
+        low, high = (24, 55) if kind == "bass" else (40, 100)
+        low = int(rng.integers(low, max(low + 1, high - 24)))
+        events = sequence(m.length, low, min(high, low + 31), rng)
+    return [electronic(events, m.length, rng)]
+
+
+def tune(m: Material, rng: np.random.Generator) -> list[Part]:
+    """Electronic music: chords, a bass, a lead or a sequence; drums are added as a distractor."""
+    parts = []
+    if rng.random() < 0.8:
+        events = chord_events(m, ("pop909", "jsfakes"), 45, 88, 4, rng, 0.5)
+        parts.append(electronic(events, m.length, rng))
+    if rng.random() < 0.7:
+        low = int(rng.integers(24, 34))
+        parts.append(electronic(sequence(m.length, low, low + 24, rng), m.length, rng))
+    if rng.random() < 0.8 or not parts:
+        low = int(rng.integers(52, 72))
+        lead = sequence(m.length, low, low + 26, rng) if rng.random() < 0.5 else line_events(m, low, low + 26, rng)
+        parts.append(electronic(lead, m.length, rng))
+    return parts
+
+
 def anything(m: Material, rng: np.random.Generator) -> list[Part]:
     return solo(tuple(m.banks), 0.4)(m, rng)
 
@@ -368,6 +403,8 @@ PLAYERS = {
     "chamber": chamber,
     "band": band,
     "any": anything,
+    "synthesiser": synthesiser,
+    "tune": tune,
 }
 
 # ---------------------------------------------------------------- the recording: room, noise, drums, bandwidth, level
@@ -500,7 +537,7 @@ def record(x: np.ndarray, m: Material, rng: np.random.Generator, drums: float) -
 
 def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None) -> tuple[np.ndarray, list[Played]]:
     """One clip and its notes, sorted by onset."""
-    name = scenario or str(rng.choice(list(SCENARIOS), p=np.array(list(SCENARIOS.values()))))
+    name = scenario or str(rng.choice(list(SCENARIOS), p=np.array(list(SCENARIOS.values())) / sum(SCENARIOS.values())))
     parts = PLAYERS[name](m, rng)
     n = int(m.length * SAMPLE_RATE)
     mix, notes = np.zeros(n, np.float32), []
@@ -513,7 +550,7 @@ def make_clip(m: Material, rng: np.random.Generator, scenario: str | None = None
         for p in played:
             p.level += 20 * np.log10(gain)
             notes.append(p)
-    mix, gains = record(mix, m, rng, {"band": 0.8, "guitar": 0.08, "any": 0.2}.get(name, 0.02))
+    mix, gains = record(mix, m, rng, {"band": 0.8, "tune": 0.6, "guitar": 0.08, "any": 0.2}.get(name, 0.02))
     for p in notes:
         p.level += float(gains[p.pitch])
     return mix, merge_unisons(notes)

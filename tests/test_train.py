@@ -1,4 +1,4 @@
-"""Training a smaller network after a larger one."""
+"""Training a smaller network after a larger one, and averaging several of one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
+import average  # noqa: E402
 import frontend  # noqa: E402
 import network  # noqa: E402
 import shrink  # noqa: E402
@@ -140,3 +141,33 @@ def test_no_more_batches_are_made_than_steps(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(train, "crop", lambda *arguments: made.append(1) or cut(*arguments))
     assert len(list(train.batches([clip(1)], [], train.Options(steps=5, batch=1, frames=FRAMES, real=0), 3))) == 2
     assert len(made) == 2
+
+
+def test_an_average_has_a_share_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {}
+    for name in ("a", "b"):
+        one = network.Network(channels=16, stems=(4, 4), reduced=2, inner=16)
+        state = train.State.begin(one)
+        state.ema = {k: v + torch.rand(v.shape) if v.is_floating_point() else v for k, v in state.ema.items()}
+        state.save(tmp_path / f"{name}.pt")
+        weights[name] = state.ema
+    train.State.begin(network.Network(channels=32, stems=(4, 4), reduced=2, inner=16)).save(tmp_path / "other.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["average.py", "mean.pt", "a.pt=3", "b.pt=1"])
+    average.main()
+    mean = network.load_network(Path("mean.pt")).state_dict()
+    for key, value in mean.items():
+        expected = 0.75 * weights["a"][key] + 0.25 * weights["b"][key]
+        torch.testing.assert_close(value, expected.to(value.dtype), atol=1e-5, rtol=1e-5)
+    for argument, message in (
+        ("other.pt=1", "other.pt: its network is another than that of a.pt"),
+        ("none.pt=1", "none.pt: No such file"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["average.py", "no.pt", "a.pt=1", argument])
+        with pytest.raises(SystemExit, match=message):
+            average.main()
+    for argument in ("b.pt", "b.pt=0", "b.pt=inf", "b.pt=x"):
+        monkeypatch.setattr(sys, "argv", ["average.py", "no.pt", "a.pt=1", argument])
+        with pytest.raises(SystemExit, match="2"):
+            average.main()
+    assert not Path("no.pt").exists()
