@@ -185,12 +185,14 @@ def hum(pitches: Sequence[float], seconds: float = 0.6) -> Float32:
     return np.asarray(0.1 * envelope * sum(np.sin(k * phase) / k for k in range(1, 9)), np.float32)
 
 
-@pytest.mark.parametrize(("astray", "line"), [(0.0, False), (0.4, True)])
-def test_a_voice_alone_is_followed_as_a_line(astray: float, line: bool, transcriber: Transcriber) -> None:
+@pytest.mark.parametrize(("astray", "tuning", "line"), [(0.0, 440, False), (0.35, 440, True), (0.4, None, False)])
+def test_a_voice_alone_is_followed_as_a_line(
+    astray: float, tuning: float | None, line: bool, transcriber: Transcriber
+) -> None:
     melody = [57, 59, 60, 62, 64, 62, 60, 59, 57, 55] * 2
     audio = hum([pitch + astray for pitch in melody])
-    found = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=440))
-    told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=440, monophonic=line))
+    found = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=tuning))
+    told = transcriber.transcribe(audio, RATE, settings=TrackerSettings(tuning=tuning, monophonic=line))
     assert [n.pitch for n in found.notes] == melody
     assert found.notes == told.notes
     assert found.line is told.line is line
