@@ -30,7 +30,7 @@ PRESETS = {
     "guitar": Preset(_within(33, 88, monophonic=False), midi=MidiSettings(program=24, bend_mode="channels")),
     "harmonica": Preset(_within(48, 98, monophonic=False), midi=MidiSettings(program=22, bend_mode="channels")),
     "kalimba": Preset(
-        _within(48, 96, onset_threshold=0.56, split_threshold=0.72, pitch_bends=False, monophonic=False),
+        _within(48, 96, onset_threshold=0.61, split_threshold=0.72, pitch_bends=False, monophonic=False),
         midi=MidiSettings(program=108),
     ),
     "piano": Preset(TrackerSettings(pitch_bends=False, monophonic=False)),

@@ -198,6 +198,22 @@ def test_a_voice_alone_is_followed_as_a_line(
     assert found.line is told.line is line
 
 
+@pytest.mark.parametrize("lowest", [36, 43, 60])
+@pytest.mark.parametrize("shape", ["sine", "square"])
+def test_waves_of_synthesisers_are_one_note_each(shape: str, lowest: int, transcriber: Transcriber) -> None:
+    """Sub-basses, which have no overtones, and squares, whose third partial is the loudest that an octave has not."""
+    line = [lowest + step for step in (0, 3, 5, 7, 0)]
+    t, partials = np.arange(int(0.7 * RATE)) / RATE, range(1, 40, 2) if shape == "square" else (1,)
+    tones = [np.zeros(RATE // 4)]
+    for pitch in line:
+        f = 440 * 2 ** ((pitch - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * f * h * t) / h for h in partials if f * h < RATE / 2.2)
+        tones += [0.3 * tone * np.minimum(1, np.minimum(t / 0.005, (0.7 - t) / 0.01)), np.zeros(RATE // 10)]
+    found = transcriber.transcribe(np.concatenate(tones).astype(np.float32), RATE)
+    assert [n.pitch for n in found.notes] == line
+    assert [n.onset for n in found.notes] == pytest.approx([0.25 + 0.8 * i for i in range(5)], abs=0.05)
+
+
 def test_settings_reach_the_tracker(transcriber: Transcriber, result: Transcription, guitar: Path) -> None:
     settings = TrackerSettings(maximum_frequency=262, pitch_bends=False)
     low = transcriber.transcribe(guitar, settings=settings)
