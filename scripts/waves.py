@@ -13,12 +13,12 @@ import numpy as np
 from frontend import SAMPLE_RATE
 from music import Event
 from scipy.signal import lfilter
-from synth import FRAME, Played, audible_length, level_of, scaled, settle
+from synth import FRAME, Played, audible_length, level_of, perceived_attack, scaled, settle
 
 TABLE = 2048  # samples of one period
 CEILING = 10_500.0  # Hz, of partials
 CUTOFFS = 6  # tables of a note, from the lowest cutoff to the highest
-HEARD = 0.2  # share of its loudest moment, within 0.2 s, at which a slow note is heard to begin
+HEARD = 0.2  # share of its loudest moment at which a slow note is heard to begin
 LATEST = 0.03  # s after it was played
 STRUCK_AGAIN = 0.015  # s before which the note before is let go
 
@@ -180,18 +180,6 @@ def loudness(patch: Patch, duration: float, samples: int) -> np.ndarray:
     return (level * (1 + depth * (np.sin(2 * np.pi * rate * t) - 1) / 2)).astype(np.float32)
 
 
-def swelled(sound: np.ndarray) -> float:
-    """Seconds after which a note is heard to begin."""
-    window = 64
-    head = sound[: SAMPLE_RATE // 5]
-    count = len(head) // window
-    if count < 4:
-        return 0.0
-    rms = np.sqrt(np.square(head[: count * window]).reshape(count, -1).mean(1))
-    smooth = np.convolve(rms, np.ones(4) / 4, "same")
-    return min(LATEST, int(np.argmax(smooth >= HEARD * smooth.max())) * window / SAMPLE_RATE)
-
-
 def effects(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Echoes, a chorus, coarse samples; none of them is a note."""
     if rng.random() < 0.2:
@@ -238,7 +226,7 @@ def electronic(events: list[Event], length: float, rng: np.random.Generator) -> 
         if len(sound) < 200 or not np.any(sound):
             continue
         out[start : start + len(sound)] += sound
-        late = min(swelled(sound), duration / 2)
+        late = min(perceived_attack(sound, HEARD, LATEST), duration / 2)
         onset = e.onset + late
         # As in play_bank: what is held ends when it has died down, what falls by itself when it is gone.
         end = e.onset + min(duration + min(0.04, 0.7 * p.release), max(0.05, audible_length(sound)))
