@@ -36,13 +36,14 @@ def average(parts: list[tuple[Path, float]]) -> dict[str, object]:
     UsageError
         If they are no checkpoints, or of different networks.
     """
-    networks = [(load_network(path), share / sum(s for _, s in parts)) for path, share in parts]
-    first = networks[0][0]
-    for (path, _), (network, _) in zip(parts, networks, strict=True):
+    networks, whole = [load_network(path) for path, _ in parts], sum(share for _, share in parts)
+    first = networks[0]
+    for (path, _), network in zip(parts, networks, strict=True):
         if network.config != first.config:
             raise UsageError(f"{path}: its network is another than that of {parts[0][0]}; average those of one network")
+    states = [(network.state_dict(), share / whole) for network, (_, share) in zip(networks, parts, strict=True)]
     mean = {
-        name: sum(share * network.state_dict()[name].double() for network, share in networks).to(value.dtype)
+        name: sum(share * state[name].double() for state, share in states).to(value.dtype)
         for name, value in first.state_dict().items()
     }
     return {"config": first.config, "network": mean, "ema": mean}

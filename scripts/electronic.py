@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import os
 import subprocess
 import xml.etree.ElementTree as ET
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-from shared import at_least_one, errors_in_one_line, workers
+from shared import at_least_one, errors_in_one_line, workers, write_reference
 
 from basic_transcribe.errors import TranscribeError
 
@@ -147,7 +146,7 @@ def octave(path: Path, keys: list[Key]) -> int | None:
 
 
 def write(job: tuple[int, Path], *, out: Path, seed: int) -> bool:
-    """Sound and reference of one preset; whether it has a pitch."""
+    """Sound and reference of one preset; whether it is not left out."""
     number, path = job
     instrument = preset(path)
     if instrument is None:
@@ -162,12 +161,7 @@ def write(job: tuple[int, Path], *, out: Path, seed: int) -> bool:
     if above is None:
         sound.unlink()
         return False
-    with sound.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["onset_s", "offset_s", "midi_pitch", "velocity"])
-        for key in keys:
-            onset, offset = key.seconds
-            writer.writerow([f"{onset:.4f}", f"{offset:.4f}", key.pitch + above, key.loudness])
+    write_reference(sound.with_suffix(".csv"), ((*key.seconds, key.pitch + above, key.loudness) for key in keys))
     return True
 
 
@@ -184,7 +178,7 @@ def main() -> None:
         raise TranscribeError(f"{args.presets}: no presets of LMMS; install it, or say where they are")
     with workers(args.jobs) as pool:
         written = sum(pool.map(partial(write, out=args.out, seed=args.seed), enumerate(paths)))
-    print(f"{args.out}: {written} presets; {len(paths) - written} have no clear pitch")
+    print(f"{args.out}: {written} presets; {len(paths) - written} left out")
 
 
 if __name__ == "__main__":

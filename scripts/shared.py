@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,3 +48,11 @@ def at_least_one(text: str) -> int:
 def names(text: str) -> list[str]:
     """Names with commas between them; of folders, also with the slash that a shell adds."""
     return [name.strip().rstrip("/") for name in text.split(",")]
+
+
+def write_reference(path: Path, keys: Iterable[tuple[float, float, int, int]]) -> None:
+    """Onsets and offsets (s), MIDI pitches and velocities as a CSV that ``basic-transcribe evaluate`` reads."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["onset_s", "offset_s", "midi_pitch", "velocity"])
+        writer.writerows([f"{onset:.4f}", f"{offset:.4f}", *rest] for onset, offset, *rest in keys)

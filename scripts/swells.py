@@ -13,14 +13,13 @@ are no organs, whose stops sound in other octaves. With fonts that training neve
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import mido
 import numpy as np
-from shared import at_least_one, errors_in_one_line, names
+from shared import at_least_one, errors_in_one_line, names, write_reference
 
 from basic_transcribe.errors import TranscribeError
 
@@ -140,10 +139,7 @@ def write(keys: list[Key], piece: mido.MidiFile, font: Path, path: Path) -> None
         raise TranscribeError(f"{font}: fluidsynth fails ({error.returncode}); give a SoundFont") from error
     finally:
         score.unlink()
-    with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["onset_s", "offset_s", "midi_pitch", "velocity"])
-        writer.writerows([f"{k.onset:.4f}", f"{k.offset:.4f}", k.pitch, k.velocity] for k in keys)
+    write_reference(path.with_suffix(".csv"), ((k.onset, k.offset, k.pitch, k.velocity) for k in keys))
 
 
 @errors_in_one_line()

@@ -203,6 +203,11 @@ RINGING = ("piano", "epiano", "mallet", "plucked")
 KEYED = ("piano", "epiano")
 
 
+def struck_again(events: list[Event]) -> list[float]:
+    """When each note's pitch is played next; infinity if never."""
+    return [next((o.onset for o in events[i + 1 :] if o.pitch == e.pitch), np.inf) for i, e in enumerate(events)]
+
+
 def ring_through(events: list[Event]) -> list[float]:
     """How long each note sounds if a note struck again under the pedal is not damped first: to the end of the chain."""
     end: dict[int, tuple[float, float]] = {}  # by pitch: the next event's onset, and when its sound ends
@@ -495,7 +500,6 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
     own = {p: (float(rng.normal(0, 0.05)), np.exp(rng.normal(0, 0.02, len(ratios)))) for p in range(128)}
     thirds = rng.choice([-4, -3, 3, 4], (128, 2), p=[0.35, 0.35, 0.15, 0.15])
     damped = rng.random() < 0.25
-    following = [next((o.onset for o in events[i + 1 :] if o.pitch == e.pitch), np.inf) for i, e in enumerate(events)]
 
     def tau(pitch: int) -> float:
         return decay * 2 ** (slope * (60 - pitch) / 12)
@@ -515,7 +519,7 @@ def struck(events: list[Event], length: float, rng: np.random.Generator, kind: s
         return y * np.minimum(t / attack, 1) * amplitude
 
     played = []
-    for e, restrike in zip(events, following, strict=True):
+    for e, restrike in zip(events, struck_again(events), strict=True):
         amplitude = (e.velocity / 127) ** dynamics * float(rng.uniform(0.8, 1.25))
         until = e.offset if damped else restrike
         sound = ring(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from frontend import SAMPLE_RATE
+from frontend import HOP, SAMPLE_RATE
 from music import Event
 from scipy.signal import lfilter
-from synth import FRAME, Played, audible_length, level_of, perceived_attack, scaled, settle
+from synth import FRAME, Played, audible_length, level_of, perceived_attack, scaled, settle, struck_again
 
 TABLE = 2048  # samples of one period
 CEILING = 10_500.0  # Hz, of partials
@@ -25,7 +25,7 @@ STRUCK_AGAIN = 0.015  # s before which the note before is let go
 
 @dataclass(frozen=True)
 class Patch:
-    """How an instrument sounds; times in s, cutoffs in octaves, ``wave`` in amplitudes and phases of the partials."""
+    """How an instrument sounds; times in s, cutoffs in octaves, ``wave`` in amplitudes of the partials."""
 
     wave: np.ndarray
     naive: float  # duty of a pulse, 0 for none, whose aliases are heard, as in the chips that played it
@@ -53,7 +53,7 @@ class Patch:
 
 
 def spectrum(rng: np.random.Generator) -> np.ndarray:
-    """Complex amplitudes of 200 partials: sine, triangle, square, pulse, saw, drawbars, or something digital."""
+    """Amplitudes of 200 partials: sine, triangle, square, pulse, saw, drawbars, or something digital."""
     h = np.arange(1, 201)
     kind = rng.choice(["sine", "triangle", "square", "pulse", "saw", "drawbars", "digital"],
                       p=[0.12, 0.1, 0.2, 0.13, 0.25, 0.08, 0.12])  # fmt: skip
@@ -79,7 +79,7 @@ def spectrum(rng: np.random.Generator) -> np.ndarray:
         above = np.zeros(200)
         above[1::2] = (1 / h)[:100] * (1.0 if rng.random() < 0.6 else h[:100] % 2)
         wave = wave + above * 10 ** (rng.uniform(-20, 0) / 20)
-    return wave.astype(complex)
+    return wave.astype(float)
 
 
 def patch(rng: np.random.Generator, shortest: float) -> Patch:
@@ -140,23 +140,17 @@ def oscillate(patch: Patch, pitch: np.ndarray, samples: int, rng: np.random.Gene
     t = np.arange(samples) / SAMPLE_RATE
     bent = np.interp(t, np.arange(len(pitch)) * FRAME, pitch)
     base = 440 * 2 ** ((float(np.median(pitch)) - 69) / 12)
-    depth, rate = patch.wobble
-    above = patch.cutoff + patch.sweep * np.exp(-t / patch.decay)
-    above += depth * np.sin(2 * np.pi * rate * t + (0 if patch.in_phase else rng.uniform(0, 6.28)))
-    low, high = float(above.min()), float(above.max()) + 0.01
-    root = 65 * (base / 65) ** patch.tracking
-    grid = np.maximum(root * 2 ** np.linspace(low, high, CUTOFFS), 0.7 * base)
-    wave = tables(patch, base, grid)
-    place = np.clip((above - low) / (high - low) * (CUTOFFS - 1), 0, CUTOFFS - 1.001)
-    row = place.astype(np.int64)
-    mix = (place - row).astype(np.float32)
+    swing = 0 if patch.in_phase else rng.uniform(0, 6.28)
+    if patch.ratio:
+        index = patch.index[1] + (patch.index[0] - patch.index[1]) * np.exp(-t / patch.decay)
+        index = np.minimum(index, max(0.0, CEILING / (base * patch.ratio) - 1))  # or its side bands fold back
+    elif not patch.naive:
+        wave, row, mix = opening(patch, base, t, swing)
     out = np.zeros(samples, np.float32)
     for voice in range(patch.voices):
-        off = patch.spread * (voice / max(1, patch.voices - 1) - 0.5) if patch.voices > 1 else 0.0
+        off = patch.spread * (voice / (patch.voices - 1) - 0.5) if patch.voices > 1 else 0.0
         cycles = np.cumsum(440 * 2 ** ((bent + off - 69) / 12)) / SAMPLE_RATE + (0 if patch.in_phase else rng.random())
         if patch.ratio:
-            index = patch.index[1] + (patch.index[0] - patch.index[1]) * np.exp(-t / patch.decay)
-            index = np.minimum(index, max(0.0, CEILING / (base * patch.ratio) - 1))  # or its side bands fold back
             out += np.sin(2 * np.pi * cycles + index * np.sin(2 * np.pi * patch.ratio * cycles)).astype(np.float32)
         elif patch.naive:
             out += np.where(cycles % 1 < patch.naive, 1.0, -1.0).astype(np.float32)
@@ -168,6 +162,23 @@ def oscillate(patch: Patch, pitch: np.ndarray, samples: int, rng: np.random.Gene
             upper = wave[row + 1, i] * (1 - part) + wave[row + 1, i + 1] * part
             out += lower * (1 - mix) + upper * mix
     return out
+
+
+def opening(patch: Patch, base: float, t: np.ndarray, swing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a note of ``base`` Hz sounds through while its filter moves.
+
+    Returns the tables, and for each moment of ``t`` (s) the lower of the two between which the cutoff lies, and how
+    much of it is the upper one. ``swing`` is the phase in which the wobble begins.
+    """
+    depth, rate = patch.wobble
+    above = patch.cutoff + patch.sweep * np.exp(-t / patch.decay)
+    above += depth * np.sin(2 * np.pi * rate * t + swing)
+    low, high = float(above.min()), float(above.max()) + 0.01
+    root = 65 * (base / 65) ** patch.tracking
+    cutoffs = np.maximum(root * 2 ** np.linspace(low, high, CUTOFFS), 0.7 * base)
+    place = np.clip((above - low) / (high - low) * (CUTOFFS - 1), 0, CUTOFFS - 1.001)
+    row = place.astype(np.int64)
+    return tables(patch, base, cutoffs), row, (place - row).astype(np.float32)
 
 
 def loudness(patch: Patch, duration: float, samples: int) -> np.ndarray:
@@ -205,11 +216,10 @@ def electronic(events: list[Event], length: float, rng: np.random.Generator) -> 
     out = np.zeros(n + 4 * SAMPLE_RATE, np.float32)
     played: list[Played] = []
     before: float | None = None
-    following = [next((o.onset for o in events[i + 1 :] if o.pitch == e.pitch), np.inf) for i, e in enumerate(events)]
-    for e, again in zip(events, following, strict=True):
+    for e, again in zip(events, struck_again(events), strict=True):
         duration = e.offset - e.onset
         samples = int((duration + min(4 * p.release, 3)) * SAMPLE_RATE)
-        t = np.arange(samples // 256 + 3) * FRAME
+        t = np.arange(samples // HOP + 3) * FRAME
         pitch = np.full(len(t), e.pitch + p.tuning)
         if p.glide and before is not None:
             pitch += (before - e.pitch) * np.exp(-t / p.glide)
