@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -173,17 +174,18 @@ class Begun:
 
 
 class Ended(NamedTuple):
-    """A note that is over, but for its bend: the absolute frame that it ends by, and its offset in seconds."""
+    """A note that is over, but for its bend: the absolute frame, or fraction of one, and the time that it ends at."""
 
     note: Begun
-    end: int
+    end: float
     offset: float
 
 
 def finished(ended: Sequence[Ended], p: Posteriors, shortest: float) -> list[Note]:
     """The notes of so many seconds or more, each with its bend from A = 440 Hz; none if its contour says nothing."""
     kept = [e for e in ended if e.offset - e.note.onset >= shortest]
-    contours = [np.concatenate(note.contour)[: max(1, end - note.frame)] for note, end, _ in kept if note.contour]
+    lengths = [max(1, math.ceil(end) - note.frame) for note, end, _ in kept]
+    contours = [np.concatenate(e.note.contour)[:n] for e, n in zip(kept, lengths, strict=True) if e.note.contour]
     found = iter(curves(contours, p.bins_per_semitone))
     tuning = np.float32(round(p.tuning / 100 / BEND_UNIT) * BEND_UNIT)
     notes = []

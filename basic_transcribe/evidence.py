@@ -13,16 +13,15 @@ from .errors import UsageError
 from .types import Float32, Note, Posteriors, TrackerSettings
 
 BACK = 2  # frames before a frame that decide whether it is a peak
-# Onset and offset posteriors are taught as triangles of this mass, CENTRE frames to either side. Where the moment is
-# uncertain they are low and wide; what stays the same is the mass, so that is what is summed, SPREAD frames each way.
+# Onset posteriors are taught as triangles of this mass, CENTRE frames to either side. Where the moment is uncertain
+# they are low and wide; what stays the same is the mass, so that is what is summed, SPREAD frames each way.
 TRIANGLE_MASS = 2.0
 CENTRE, SPREAD = 2, 3
 TIE = 1e-3  # weight of the posterior itself, which decides where the mass is level
 LEAST_ONSET = 0.3  # mass of an onset that is considered at all, however strong the note
 # What an onset one or two octaves below takes from the evidence for a note: much of what begins there is its partial.
 OCTAVE = 0.15
-LEAST_OFFSET = 0.1  # mass of an end that is considered
-SHORTEST = 5  # frames from an onset to an end
+SHORTEST = 5  # frames from an onset to the next
 SUPPORT = 9  # frames from an onset over which note and contour posteriors support it
 # Velocity: 127 at this level (dB relative to full scale, 25 ms RMS of the note), and so many steps a dB below it.
 LOUDEST, STEPS_PER_DB = -10.0, 2.0
@@ -31,7 +30,7 @@ TILT = 0.2
 
 
 def mass(posterior: Float32) -> Float32:
-    """Mass of an onset or offset posterior around each frame, in events; a little of the posterior itself."""
+    """Mass of an onset posterior around each frame, in events; a little of the posterior itself."""
     mass = _sum_of_rows(posterior, SPREAD, SPREAD)
     mass /= np.float32(TRIANGLE_MASS)
     np.minimum(mass, np.float32(1), out=mass)

@@ -13,17 +13,17 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import bends
+from .ends import LATE, Over, ends
 from .evidence import (
     BACK,
     CENTRE,
-    LEAST_OFFSET,
     LEAST_ONSET,
     SHORTEST,
     SPREAD,
@@ -44,7 +44,7 @@ from .types import Float32, Note, Posteriors, TrackerSettings
 CHUNK = 86  # frames searched at once; a decision is final a chunk later, by when the best lines have long met
 NEAR = 2 / 3  # semitones on either side of a pitch within which the contour posterior counts for it
 CONTOUR_MASS = 0.6  # semitones times posterior: what the contour posterior of one pitch sums to
-BESIDE = 0.5  # part of a neighbouring semitone's onset posterior that a pitch is given
+BESIDE = 0.5  # part of a neighbouring semitone's onset or offset posterior that a pitch is given
 ONSET_WEIGHT = 9.0  # what an onset of mass 1 is worth, in frames of a sounding pitch
 SILENT_WEIGHT = 3.0  # how much more than a frame above the frame threshold counts one as far below
 FADING = 12  # frames before the line leaves a note in which an end says when it was over
@@ -56,7 +56,7 @@ AFTER = max(BACK + SPREAD, SUPPORT - 1)  # and after it
 class _Open(bends.Begun):
     """The note that sounds."""
 
-    damped: int = 0  # frame of the latest end that is considered
+    offset: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # the posterior of the last FADING frames
 
 
 class _Chunk:
@@ -80,8 +80,7 @@ class _Chunk:
         self.support = support(self.sounding)
         self.onset_mass = mass(self.onset)
         self.struck = peaks(self.onset_mass) & (self.onset_mass >= LEAST_ONSET)
-        offset_mass = mass(p.offset)
-        self.damped = peaks(offset_mass) & (offset_mass >= LEAST_OFFSET)
+        self.offset = _with_neighbours(p.offset)
         # By row of the chunk and state, whether the best line into the state enters it there, and if so, from where.
         self.enters = np.zeros((CHUNK, p.note.shape[1] + 1), bool)
         self.origin = np.zeros(CHUNK, np.intp)
@@ -241,10 +240,8 @@ class MonophonicTracker:
         return notes
 
     def _listen(self, chunk: _Chunk, note: _Open, row: int, stop: int) -> None:
-        """Read the contour of a note in these rows, and where it may end."""
-        ends = np.flatnonzero(chunk.damped[row:stop, note.pitch])
-        if len(ends):
-            note.damped = chunk.frame + row + int(ends[-1])
+        """Read the contour of a note in these rows, and its offset posterior."""
+        note.offset = np.concatenate([note.offset, chunk.offset[row:stop, note.pitch]])[-FADING:]
         if self.settings.pitch_bends:
             centre = note.pitch * self._bins + self._bins // 2
             note.contour.append(bends.window(chunk.p.contour[row:stop], centre))
@@ -254,7 +251,7 @@ class MonophonicTracker:
         begun = self._begin(chunk, row, pitch) if pitch is not None else None
         notes: list[Note] = []
         if self._open:
-            ended = self._close(self._open, chunk.frame + row, begun.onset if begun else np.inf)
+            ended = self._close(self._open, chunk, row, begun.onset if begun else np.inf)
             notes = bends.finished([ended], chunk.p, self._limits.shortest(self._frame_rate))
         if begun:
             begun.onset = max(begun.onset, self._ended)
@@ -271,10 +268,11 @@ class MonophonicTracker:
         loud = velocity(float(level_at(chunk.p, *place)[0]), self._lowest_pitch + pitch)
         return _Open(pitch, frame, onset, loud, min(1.0, confidence))
 
-    def _close(self, note: _Open, end: int, latest: float) -> bends.Ended:
-        """A note finished by absolute frame ``end`` and the time ``latest``."""
-        if note.damped >= max(note.frame + SHORTEST, end - FADING):
-            end = min(note.damped, end)
+    def _close(self, note: _Open, chunk: _Chunk, row: int, latest: float) -> bends.Ended:
+        """A note that the line leaves in a row, finished by the time ``latest``."""
+        left = chunk.frame + row
+        offset = np.concatenate([note.offset, chunk.offset[row : row + LATE, note.pitch]])
+        (end,) = ends([Over(offset, left - len(note.offset), note.frame, left)])
         self._ended = max(self._ended, min(end / self._frame_rate, latest))
         return bends.Ended(note, end, self._ended)
 

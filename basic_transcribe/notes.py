@@ -2,29 +2,28 @@
 
 A note begins at an onset that the note and contour posteriors after it support; without one, as strings and pads swell,
 where the note posterior rose, once it has been clear for half a second. It is over where the note posterior stays low,
-or at the next clear onset of its pitch, and ends at the likeliest offset before that, if it is not clear for as long
-after it. All decisions look at most :data:`AHEAD` frames ahead and :data:`RISE` back, so a recording fed in pieces
-gives the very notes that it gives whole.
+or at the next clear onset of its pitch, and ends where :mod:`.ends` finds that likeliest, but not where it is clear for
+as long afterwards. All decisions look at most :data:`AHEAD` frames ahead and :data:`RISE` back, so a recording fed in
+pieces gives the very notes that it gives whole.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import bends
+from .ends import LATE, Over, ends
 from .evidence import (
     BACK,
     CENTRE,
-    LEAST_OFFSET,
     LEAST_ONSET,
     OCTAVE,
-    SHORTEST,
     SPREAD,
     SUPPORT,
     Limits,
@@ -49,17 +48,17 @@ GAP = 4  # frames the note posterior must stay low for the note to be over: shor
 CLEAR, LASTING = 4 / 3, 43
 RISE = 2 * LASTING  # frames before it is clear in which such a note may have begun
 AHEAD = max(BACK + SPREAD, SUPPORT - 1) + 1
-OFFSET, ONSET, SWELL = range(3)
+ONSET, SWELL = range(2)
 # Whole numbers are summed for that, so that no rounding depends on where a buffer begins: for a posterior of 1, and for
 # one that is low.
 SCALE, LOW = 1 << 10, -(1 << 16)
 
 
 class _Event(NamedTuple):
-    """Where a note may begin or end: row of the buffer, index of the pitch, OFFSET, ONSET or SWELL, mass of the peak.
+    """Where a note may begin: row of the buffer, index of the pitch, ONSET or SWELL, mass of the peak.
 
-    Of an onset also the evidence for it, how many frames after its row it lies, and the level of its note. A swell is a
-    note that is clear by that row, and began before.
+    Also the evidence for it, how many frames after its row it lies, and the level of its note. A swell is a note that
+    is clear by that row, and began before.
     """
 
     row: int
@@ -73,12 +72,12 @@ class _Event(NamedTuple):
 
 @dataclass(slots=True)
 class _Open(bends.Begun):
-    """A note that has begun, how far its contour is read, and where it may end."""
+    """A note that has begun, how far its contour and offset posterior are read, and where it may end."""
 
     read_to: int = 0
+    offsets: list[Float32] = field(default_factory=list)
+    earliest: int = 0  # frame of an end that counts: what sounds on clearly for long has not ended
     silent_from: int | None = None
-    offset_mass: float = 0.0  # of the strongest end so far
-    offset_frame: int = 0
 
 
 class NoteTracker:
@@ -169,7 +168,7 @@ class NoteTracker:
         next_silence = dict(zip(pitches, self._next_silence(note).T, strict=True))
         # Bytes are quick to look in.
         clear_by = {pitch: by.tobytes() for pitch, by in zip(clear[0].tolist(), clear[1], strict=True)}
-        ended: list[bends.Ended] = []
+        closed: list[tuple[Over, bends.Ended]] = []
 
         def end_of(pitch: int, note: _Open) -> int:
             """Absolute frame from which on the open note is silent, at or beyond ``limit`` if that is not known yet."""
@@ -181,43 +180,36 @@ class NoteTracker:
             return end
 
         def outlive(pitch: int, note: _Open, end: int) -> None:
-            """Forget the likeliest end of an open note that sounds on clearly before absolute frame ``end``."""
-            if note.offset_mass > 0 and pitch in clear_by:
-                before = start + first - 1
-                earliest = note.offset_frame - 1 + LASTING
-                if clear_by[pitch].find(True, max(0, earliest - before), max(0, end - before)) >= 0:
-                    note.offset_mass, note.offset_frame = 0.0, 0
+            """Forget the ends of an open note that sounds on clearly before absolute frame ``end``."""
+            before = start + first - 1
+            last_clear = clear_by[pitch].rfind(True, 0, max(0, end - before)) if pitch in clear_by else -1
+            if last_clear >= 0:
+                note.earliest = max(note.earliest, before + last_clear + 1 - LASTING + CENTRE)
 
         for event in events:
             current = self._open.get(event.pitch)
             if current is not None:
                 end = end_of(event.pitch, current)
-                outlive(event.pitch, current, min(end, start + event.row))
-                if event.kind == OFFSET:
-                    frame = start + event.row
-                    if event.mass > current.offset_mass and current.frame + SHORTEST <= frame < end + GAP:
-                        current.offset_mass, current.offset_frame = event.mass, frame
-                    continue
-                if end <= start + event.row:
-                    ended.append(self._close(event.pitch, end, p))
-                elif event.mass >= self._limits.split_threshold:  # swells have none
-                    ended.append(self._close(event.pitch, start + event.row, p, self._onset(event, p)))
-                else:
-                    continue
+                if end > start + event.row:
+                    if event.mass < self._limits.split_threshold:  # swells have none
+                        continue
+                    end = start + event.row
+                outlive(event.pitch, current, end)
+                closed.append(self._close(event.pitch, end, p, self._onset(event, p)))
             risen = self._risen(event, p) if event.kind == SWELL else event
-            if risen and risen.kind != OFFSET:
+            if risen:
                 self._begin(risen, p)
         for pitch, current in list(self._open.items()):
             end = end_of(pitch, current)
             outlive(pitch, current, min(end, limit))
             if end + GAP < limit:
-                ended.append(self._close(pitch, end, p))
+                closed.append(self._close(pitch, end, p))
             else:
-                self._read_contour(current, limit, p)
+                self._read(current, limit, p)
         self._next = limit
         keep = max(0, limit - RISE - start)
         self._buffer, self._start = p.slice(keep), start + keep
-        return bends.finished(ended, p, self._limits.shortest(p.frame_rate))
+        return self._finished(closed, p)
 
     def _next_silence(self, note: Float32) -> NDArray[np.int32]:
         """For each row, the first row at or after it from which on the note posterior stays low for GAP frames."""
@@ -264,32 +256,26 @@ class NoteTracker:
         confidence, level = before[:LASTING].mean() / CLEAR, level_at(p, rows[-1:], here[-1:])
         return swell._replace(confidence=float(confidence), fraction=1.0 - frames, level=float(level[0]))
 
-    def _events(self, p: Posteriors, first: int, last: int) -> list[_Event]:
-        """Where notes may begin or end between two rows, in order."""
+    def _events(self, p: Posteriors, first: int, last: int) -> Iterator[_Event]:
+        """Where notes have onsets between two rows."""
         low, high = pitch_range(p, self.settings)
-        events: list[_Event] = []
-        for kind, posterior, least in ((OFFSET, p.offset, LEAST_OFFSET), (ONSET, p.onset, LEAST_ONSET)):
-            masses = mass(posterior)
-            # One number for both indices: to find two takes ten times as long.
-            rows, pitches = divmod(np.flatnonzero(masses[first:last, low:high] >= least), max(1, high - low))
-            rows, pitches = rows + first, pitches + low
-            peak = peaks_at(masses, rows, pitches)
-            rows, pitches = rows[peak], pitches[peak]
-            evidence: NDArray[np.floating]
-            evidence = fraction = level = np.zeros(len(rows))
-            if kind == ONSET:
-                support, clarity = support_at(p.note, rows, pitches), clarity_at(p, rows, pitches)
-                evidence = (masses[rows, pitches] + support + clarity) / np.float32(3)
-                chosen = evidence >= self._limits.onset_threshold
-                rows, pitches, evidence = rows[chosen], pitches[chosen], evidence[chosen]
-                level = level_at(p, rows, pitches)
-                evidence = evidence - np.float32(OCTAVE) * octaves_below(p, masses, rows, pitches, level)
-                chosen = evidence >= self._limits.onset_threshold
-                rows, pitches, evidence, level = rows[chosen], pitches[chosen], evidence[chosen], level[chosen]
-                fraction = between_frames(p.onset, rows, pitches)
-            columns = (rows, pitches, np.full(len(rows), kind), masses[rows, pitches], evidence, fraction, level)
-            events += map(_Event, *(column.tolist() for column in columns))
-        return events
+        masses = mass(p.onset)
+        # One number for both indices: to find two takes ten times as long.
+        rows, pitches = divmod(np.flatnonzero(masses[first:last, low:high] >= LEAST_ONSET), max(1, high - low))
+        rows, pitches = rows + first, pitches + low
+        peak = peaks_at(masses, rows, pitches)
+        rows, pitches = rows[peak], pitches[peak]
+        support, clarity = support_at(p.note, rows, pitches), clarity_at(p, rows, pitches)
+        evidence = (masses[rows, pitches] + support + clarity) / np.float32(3)
+        chosen = evidence >= self._limits.onset_threshold
+        rows, pitches, evidence = rows[chosen], pitches[chosen], evidence[chosen]
+        level = level_at(p, rows, pitches)
+        evidence = evidence - np.float32(OCTAVE) * octaves_below(p, masses, rows, pitches, level)
+        chosen = evidence >= self._limits.onset_threshold
+        rows, pitches, evidence, level = rows[chosen], pitches[chosen], evidence[chosen], level[chosen]
+        kind, fraction = np.full(len(rows), ONSET), between_frames(p.onset, rows, pitches)
+        columns = (rows, pitches, kind, masses[rows, pitches], evidence, fraction, level)
+        return map(_Event, *(column.tolist() for column in columns))
 
     def _onset(self, event: _Event, p: Posteriors) -> float:
         """Seconds at which a note begins."""
@@ -301,23 +287,34 @@ class NoteTracker:
         loud, confidence = velocity(event.level, p.lowest_pitch + event.pitch), min(1.0, event.confidence)
         self._open[event.pitch] = _Open(event.pitch, frame, onset, loud, confidence, read_to=frame)
 
-    def _read_contour(self, note: _Open, end: int, p: Posteriors) -> None:
-        """Follow the contour up to absolute frame ``end``."""
-        if not self.settings.pitch_bends or end <= note.read_to:
+    def _read(self, note: _Open, end: int, p: Posteriors) -> None:
+        """Follow the contour and the offset posterior up to absolute frame ``end``."""
+        if end <= note.read_to:
             return
-        per_semitone = p.bins_per_semitone
-        rows = p.contour[note.read_to - self._start : end - self._start]
-        note.contour.append(bends.window(rows, note.pitch * per_semitone + per_semitone // 2))
+        rows = slice(note.read_to - self._start, end - self._start)
+        note.offsets.append(p.offset[rows, note.pitch].copy())
+        if self.settings.pitch_bends:
+            per_semitone = p.bins_per_semitone
+            note.contour.append(bends.window(p.contour[rows], note.pitch * per_semitone + per_semitone // 2))
         note.read_to = end
 
-    def _close(self, pitch: int, end: int, p: Posteriors, latest: float = math.inf) -> bends.Ended:
-        """Finish the open note of a pitch by absolute frame ``end`` and the time ``latest``."""
+    def _close(self, pitch: int, end: int, p: Posteriors, latest: float = math.inf) -> tuple[Over, bends.Ended]:
+        """Take the open note of a pitch away, which is over by absolute frame ``end`` and the time ``latest``."""
         note = self._open.pop(pitch)
-        if note.offset_mass > 0:
-            end = min(note.offset_frame, end)
-        self._ended[pitch] = offset = max(note.onset, min(end / p.frame_rate, latest))
-        self._read_contour(note, end, p)
-        return bends.Ended(note, end, offset)
+        self._read(note, end + LATE, p)
+        self._ended[pitch] = latest = max(note.onset, min(end / p.frame_rate, latest))
+        first = max(note.frame, self._first, note.earliest)
+        offset = np.concatenate(note.offsets)[first - end - LATE :]
+        return Over(offset, first, note.frame, end), bends.Ended(note, end, latest)
+
+    def _finished(self, closed: list[tuple[Over, bends.Ended]], p: Posteriors) -> list[Note]:
+        """The notes that are over, with their ends and bends."""
+        found = ends([over for over, _ in closed])
+        ended = [
+            latest._replace(end=end, offset=max(latest.note.onset, min(end / p.frame_rate, latest.offset)))
+            for (_, latest), end in zip(closed, found, strict=True)
+        ]
+        return bends.finished(ended, p, self._limits.shortest(p.frame_rate))
 
 
 def _next(holds: NDArray[np.bool_], never: int) -> NDArray[np.int32]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import subprocess
 import xml.etree.ElementTree as ET
 import zlib
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-from shared import at_least_one, errors_in_one_line, workers, write_reference
+from shared import at_least_one, errors_in_one_line, play_score, workers, write_reference
 
 from basic_transcribe.errors import TranscribeError
 
@@ -120,14 +119,7 @@ def play(instrument: ET.Element, keys: list[Key], path: Path) -> None:
     as_root = ["--allowroot"] if os.name == "posix" and os.geteuid() == 0 else []
     command = ["lmms", *as_root, "render", str(score), "-f", "wav", "-s", str(SAMPLE_RATE), "-o", str(path)]
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
-    try:
-        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=120)
-    except FileNotFoundError as error:
-        raise TranscribeError("lmms is not there; install it") from error
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise TranscribeError(f"{score}: lmms fails: {error}; leave the preset out") from error
-    finally:
-        score.unlink()
+    play_score(command, score, "leave the preset out", environment)
 
 
 def octave(path: Path, keys: list[Key]) -> int | None:
@@ -145,6 +137,16 @@ def octave(path: Path, keys: list[Key]) -> int | None:
     return above if np.mean(np.abs(np.array(off) - above) < 0.7) >= CLEAR else None
 
 
+def referenced(sound: Path, keys: list[Key], tune: list[Key]) -> bool:
+    """Whether a sound begins with a tune in a clear octave: then its reference is written, else it is deleted."""
+    above = octave(sound, tune)
+    if above is None:
+        sound.unlink()
+        return False
+    write_reference(sound.with_suffix(".csv"), ((*key.seconds, key.pitch + above, key.loudness) for key in keys))
+    return True
+
+
 def write(job: tuple[int, Path], *, out: Path, seed: int) -> bool:
     """Sound and reference of one preset; whether it is not left out."""
     number, path = job
@@ -157,12 +159,7 @@ def write(job: tuple[int, Path], *, out: Path, seed: int) -> bool:
     sound = out / path.parent.name / f"{path.stem.replace(' ', '_')}.wav"
     sound.parent.mkdir(parents=True, exist_ok=True)
     play(instrument, keys, sound)
-    above = octave(sound, tune)
-    if above is None:
-        sound.unlink()
-        return False
-    write_reference(sound.with_suffix(".csv"), ((*key.seconds, key.pitch + above, key.loudness) for key in keys))
-    return True
+    return referenced(sound, keys, tune)
 
 
 @errors_in_one_line()

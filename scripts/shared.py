@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -48,6 +49,24 @@ def at_least_one(text: str) -> int:
 def names(text: str) -> list[str]:
     """Names with commas between them; of folders, also with the slash that a shell adds."""
     return [name.strip().rstrip("/") for name in text.split(",")]
+
+
+def play_score(command: list[str], score: Path, remedy: str, environment: dict[str, str] | None = None) -> None:
+    """Have a program play a score, which is deleted; ``remedy`` is said if it fails.
+
+    Raises
+    ------
+    TranscribeError
+        If it is not there, fails, or takes more than two minutes.
+    """
+    try:
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=120)
+    except FileNotFoundError as error:
+        raise TranscribeError(f"{command[0]} is not there; install it") from error
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise TranscribeError(f"{score}: {command[0]} fails: {error}; {remedy}") from error
+    finally:
+        score.unlink()
 
 
 def write_reference(path: Path, keys: Iterable[tuple[float, float, int, int]]) -> None:

@@ -13,13 +13,12 @@ are no organs, whose stops sound in other octaves. With fonts that training neve
 from __future__ import annotations
 
 import argparse
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import mido
 import numpy as np
-from shared import at_least_one, errors_in_one_line, names, write_reference
+from shared import at_least_one, errors_in_one_line, names, play_score, write_reference
 
 from basic_transcribe.errors import TranscribeError
 
@@ -131,14 +130,7 @@ def write(keys: list[Key], piece: mido.MidiFile, font: Path, path: Path) -> None
     score = path.with_suffix(".played.mid")
     piece.save(score)
     command = ["fluidsynth", "-q", "-ni", "-r", "44100", "-g", "0.5", "-F", str(path.with_suffix(".wav"))]
-    try:
-        subprocess.run([*command, str(font), str(score)], check=True, capture_output=True)
-    except FileNotFoundError as error:
-        raise TranscribeError("fluidsynth is not there; install it") from error
-    except subprocess.CalledProcessError as error:
-        raise TranscribeError(f"{font}: fluidsynth fails ({error.returncode}); give a SoundFont") from error
-    finally:
-        score.unlink()
+    play_score([*command, str(font), str(score)], score, f"give a SoundFont for {font}")
     write_reference(path.with_suffix(".csv"), ((k.onset, k.offset, k.pitch, k.velocity) for k in keys))
 
 

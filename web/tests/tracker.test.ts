@@ -82,7 +82,7 @@ function close(a: number, b: number, tolerance: number, what: string): void {
     notes.forEach((note, k) => {
       const [onset, offset, , , confidence, bend] = made.notes[k]!;
       close(note.onset, onset, 2e-6, 'onset');
-      close(note.offset, offset, 2e-6, 'offset');
+      close(note.offset, offset, 2e-5, 'offset'); // 16 bits
       close(note.confidence, confidence, made.settings.monophonic === false ? 2e-6 : 2e-5, 'confidence'); // 16 bits
       assert.equal(note.bend === null, bend === null);
       if (!note.bend || !bend) return;
@@ -173,13 +173,13 @@ test('where a note is clear', () => {
   };
   const twice = rows(new Float32Array(300).fill(0.2, 0, 10).fill(0.9, 10, 100).fill(0.1, 100, 200).fill(0.9, 200, 250));
   assert.equal(twice.next(52), -1);
-  const within = [[0, 52], [0, 53], [99, 100], [99, 99], [100, 200], [100, 243]] as const;
-  assert.deepEqual(within.map(([first, last]) => twice.within(first, last)), [false, true, true, false, false, true]);
+  const last = [52, 53, 99, 100, 200, 243];
+  assert.deepEqual(last.map((row) => twice.lastBefore(row)), [-1, 52, 98, 99, 99, 242]);
   assert.deepEqual([twice.next(300), twice.next(300), twice.next(300)], [52, 242, -1]);
   assert.deepEqual([twice.swell(52)?.frame, twice.swell(242)?.frame], [10, 200]);
   const late = rows(new Float32Array(70).fill(0.9), 20);
   assert.deepEqual([late.next(62), late.next(63), late.swell(62)?.frame], [-1, 62, 20]);
-  assert.ok(late.within(69, 70) && !late.within(70, 76)); // silence follows
+  assert.deepEqual([late.lastBefore(70), late.lastBefore(76)], [69, 69]); // silence follows
 });
 
 test('what is clear is a note, and outlives its end from the very row on by which it is', () => {
@@ -191,7 +191,7 @@ test('what is clear is a note, and outlives its end from the very row on by whic
     });
   const always = (notes: number[][]): number[][][] => [notes, notes, notes];
   // By which row alone it is clear, where a weaker end lies, and where it ends, as in tests/test_notes.py.
-  const rows = [[201, 300, 160], [202, 300, 300], [245, 300, 300], [300, 300, 360], [300, 301, 301]] as const;
+  const rows = [[200, 300, 160], [201, 300, 300], [245, 300, 300], [300, 300, 300], [300, 301, 301]] as const;
   for (const [row, weaker, end] of rows) {
     const note = new Float32Array(500).fill(0.9, 110, 160).fill(0.5, 160, 360);
     note.fill(0.8, row - 42, row - 30).fill(0.8, row - 11, row + 1);
@@ -200,24 +200,27 @@ test('what is clear is a note, and outlives its end from the very row on by whic
   const swell = new Float32Array(500).fill(0.9, 100, 300);
   assert.deepEqual(found(swell), always([[100, 300]]));
   assert.deepEqual(found(swell, [[142, 0.9]]), always([[142, 300]])); // as soon as it is clear
-  assert.deepEqual(found(swell, [[200, 0.8]], [[280, 0.8]]), always([[100, 200], [200, 280]]));
+  assert.deepEqual(found(swell, [[200, 0.8]], [[280, 0.8]]), always([[100, 200], [200, 281]]));
 });
 
 test('no note is shorter than the settings allow, however the end of the recording cuts it', () => {
-  const [p, grid] = inventedLine(41, 6 * CHUNK, 9, 3, { start: 5, wander: 0, others: 9999 });
   let cut = 0;
-  for (const monophonic of [true, false, null]) {
-    const settings = full({ ...ALL[0]!.settings, minimumNoteLength: 100, monophonic });
-    for (let frames = 3 * CHUNK; frames < 5 * CHUNK; frames++) {
-      const recording = new Recording(grid);
-      const tracker = trackerFor(recording, settings);
-      recording.push(rowsOf(p, grid, 0, frames));
-      const finished = tracker.advance();
-      recording.finish((frames - 0.9) / grid.frameRate);
-      const notes = inOrder([...finished, ...tracker.finish()], recording.duration);
-      for (const { onset, offset } of notes) assert.ok(offset - onset >= 0.1, `${offset} - ${onset}`);
-      assert.deepEqual(trackNotes(recording, settings), notes);
-      cut += notes.filter((note) => note.offset === recording.duration).length;
+  for (const heard of [true, false]) {
+    const [p, grid] = inventedLine(41, 6 * CHUNK, 9, 3, { start: 5, wander: 0, others: 9999 });
+    if (!heard) p.offset.fill(0); // no ends but that of the recording
+    for (const monophonic of [true, false, null]) {
+      const settings = full({ ...ALL[0]!.settings, minimumNoteLength: 100, monophonic });
+      for (let frames = 3 * CHUNK; frames < 5 * CHUNK; frames++) {
+        const recording = new Recording(grid);
+        const tracker = trackerFor(recording, settings);
+        recording.push(rowsOf(p, grid, 0, frames));
+        const finished = tracker.advance();
+        recording.finish((frames - 0.9) / grid.frameRate);
+        const notes = inOrder([...finished, ...tracker.finish()], recording.duration);
+        for (const { onset, offset } of notes) assert.ok(offset - onset >= 0.1, `${offset} - ${onset}`);
+        assert.deepEqual(trackNotes(recording, settings), notes);
+        cut += notes.filter((note) => note.offset === recording.duration).length;
+      }
     }
   }
   assert.ok(cut > 100);

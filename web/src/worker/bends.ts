@@ -118,7 +118,7 @@ export interface Begun {
   confidence: number;
 }
 
-/** A note that is over by frame `end` and at `offset` seconds, with its bend; null if it is too short. */
+/** A note that is over in frame `end`, or between two, and at `offset` seconds, with its bend; null if it is too short. */
 export function finished(
   note: Begun,
   end: number,
@@ -130,7 +130,7 @@ export function finished(
   const { frameRate, lowestPitch } = recording.grid;
   const heard = Math.min(offset, recording.duration || Infinity); // where inOrder() will cut it
   if (heard - onset < Math.max(settings.minimumNoteLength / 1000, 0.5 / frameRate)) return null;
-  const semitones = recording.curve(note.pitch, note.frame, end);
+  const semitones = recording.curve(note.pitch, note.frame, Math.ceil(end));
   const bend = semitones && { start: note.frame / frameRate, step: 1 / frameRate, semitones };
   return { onset, offset, pitch: lowestPitch + note.pitch, velocity, confidence, bend };
 }

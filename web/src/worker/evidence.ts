@@ -1,5 +1,5 @@
 /**
- * Where notes may begin or end: what of the posteriors no setting changes (basic_transcribe/evidence.py,
+ * Where notes may begin: what of the posteriors no setting changes (basic_transcribe/evidence.py,
  * NoteTracker._events and _Chunk of monophonic.py). It is found once, as the recording is read; to track again is then
  * to walk through a list.
  *
@@ -12,32 +12,30 @@ import { Columns } from './store.ts';
 
 const BACK = 2; // frames before a frame that decide whether it is a peak
 const TRIANGLE_MASS = 2;
-const CENTRE = 2;
+export const CENTRE = 2;
 const SPREAD = 3;
 const TIE = 1e-3;
 const LEAST_ONSET = 0.3;
 // What an onset one or two octaves below takes away from the evidence for a note: much of what begins there is its partial.
 const OCTAVE = 0.15;
-export const SHORTEST = 5; // frames from an onset to an end
+export const SHORTEST = 5; // frames from an onset to the next
 export const SUPPORT = 9;
 // Velocity: 127 at this level (dB relative to full scale), and so many steps a dB below it.
 const LOUDEST = -10;
 const STEPS_PER_DB = 2;
 const TILT = 0.2; // dB per semitone above middle C that the ear forgives
 
-const LEAST_OFFSET = 0.1; // mass of an end that is considered
 export const AHEAD = Math.max(BACK + SPREAD, SUPPORT - 1) + 1;
 
 // Of a line: see monophonic.py.
 const NEAR = 2 / 3;
 const CONTOUR_MASS = 0.6;
-const BESIDE = 0.5;
+export const BESIDE = 0.5;
 const LEAST_SOUNDING = 0.02; // kept; frame thresholds are higher
 export const VELOCITIES = 128;
 
-export const OFFSET = 0;
-export const ONSET = 1;
-export const STROKE = 2; // an onset in a line, to which the neighbouring semitones add theirs
+export const ONSET = 0;
+export const STROKE = 1; // an onset in a line, to which the neighbouring semitones add theirs
 
 export const BEFORE = BACK + SPREAD; // rows before a frame that its events depend on
 export const AFTER = Math.max(BACK + SPREAD, SUPPORT - 1); // and after it
@@ -146,15 +144,11 @@ export class EventFinder {
     const shared = withNeighbours(this.#rows.onset, pitches);
     const onset = masses(this.#rows.onset, pitches, BEFORE - BACK, last + BACK);
     const stroke = masses(shared, pitches, BEFORE - BACK, last + BACK);
-    const offset = masses(this.#rows.offset, pitches, BEFORE - BACK, last + BACK);
     for (let row = BEFORE; row < last; row++) {
       const frame = this.found + row - BEFORE;
       const at = row * pitches;
       for (let pitch = 0; pitch < pitches; pitch++) {
         const i = at + pitch;
-        if (offset[i]! >= LEAST_OFFSET_32 && isPeak(offset, i, pitches)) {
-          this.events.add(frame, pitch, OFFSET, offset[i]!, offset[i]!);
-        }
         if (onset[i]! >= LEAST_ONSET_32 && isPeak(onset, i, pitches)) {
           const sum = fround(fround(fround(onset[i]! + this.#support(i)) + this.#clarity(row, pitch)) / 3);
           const evidence = fround(sum - fround(OCTAVE_32 * this.#octavesBelow(onset, row, pitch)));
@@ -263,11 +257,10 @@ export function columnsOfLine(pitches: number): Columns {
 
 const LEAST_ONSET_32 = fround(LEAST_ONSET);
 const OCTAVE_32 = fround(OCTAVE);
-const LEAST_OFFSET_32 = fround(LEAST_OFFSET);
 const TIE_32 = fround(TIE);
 const WHOLE_32 = fround(1 + TIE);
 
-/** Mass of an onset or offset posterior around each frame from `first` to `last`, in events. */
+/** Mass of an onset posterior around each frame from `first` to `last`, in events. */
 function masses(x: Float32Array, width: number, first: number, last: number): Float32Array {
   const out = new Float32Array(last * width);
   const [b3, b2, b1] = [3 * width, 2 * width, width];

@@ -3,7 +3,8 @@
 import type { Note } from '../engine/types.ts';
 import { finished, type Begun } from './bends.ts';
 import { CHUNK } from './edges.ts';
-import { AFTER, OFFSET, SHORTEST, STROKE, SUPPORT, VELOCITIES, velocityOf, type Events } from './evidence.ts';
+import { endOf, LATE } from './ends.ts';
+import { AFTER, BESIDE, SHORTEST, STROKE, SUPPORT, VELOCITIES, velocityOf, type Events } from './evidence.ts';
 import type { FullSettings, Recording, Span } from './recording.ts';
 
 const ONSET_WEIGHT = 9; // what an onset of mass 1 is worth, in frames of a sounding pitch
@@ -12,20 +13,14 @@ const FADING = 12; // frames before the line leaves a note in which an end says 
 
 const fround = Math.fround;
 
-/** The note that sounds, and the latest end that is considered. */
-interface Open extends Begun {
-  damped: number;
-}
-
 /** What events say of a chunk, and how the best lines run through it. */
 class Chunk {
   readonly first: number;
   /** By row and state, whether the best line into the state enters it there, and if so, by row, from where. */
   readonly enters: Uint8Array;
   readonly origin = new Int16Array(CHUNK);
-  /** By frame and pitch: strokes, as numbers of events; and ends. */
+  /** By frame and pitch: strokes, as numbers of events. */
   readonly struck = new Map<number, [Events, number]>();
-  readonly damped = new Set<number>();
 
   constructor(first: number, states: number) {
     this.first = first;
@@ -48,7 +43,7 @@ export class MonophonicTracker {
   readonly #gain: Float64Array; // of the best line into each state
   #searched: number; // frame up to which the best lines are known
   #undecided: Chunk | null = null;
-  #open: Open | null = null;
+  #open: Begun | null = null;
   #ended = 0; // when the last note ended
   #finished: Note[] = [];
 
@@ -111,9 +106,7 @@ export class MonophonicTracker {
       const end = Math.min(last, span.end);
       for (; span.next < events.length && events.frame[span.next]! < end; span.next++) {
         const at = this.#at(events.frame[span.next]!, events.pitch[span.next]!);
-        const kind = events.kind[span.next]!;
-        if (kind === STROKE) chunk.struck.set(at, [events, span.next]);
-        else if (kind === OFFSET) chunk.damped.add(at);
+        if (events.kind[span.next] === STROKE) chunk.struck.set(at, [events, span.next]);
       }
     }
     this.#sounding.fill(0);
@@ -201,7 +194,6 @@ export class MonophonicTracker {
       const [events, stroke] = chunk.struck.get(this.#at(frame, pitch)) ?? [];
       const clear = events && events.mass[stroke!]! >= splitThreshold;
       if (clear && frame >= this.#open!.frame + SHORTEST) this.#change(chunk, frame, pitch);
-      if (chunk.damped.has(this.#at(frame, pitch))) this.#open!.damped = frame;
     }
   }
 
@@ -213,7 +205,7 @@ export class MonophonicTracker {
     this.#open = begun;
   }
 
-  #begin(chunk: Chunk, frame: number, pitch: number): Open {
+  #begin(chunk: Chunk, frame: number, pitch: number): Begun {
     const { grid, line } = this.#recording;
     // Without a stroke, and just beside an edge, this has heard a little of what lies beyond.
     let velocity = Math.round(line.at(frame, 2 * pitch + 1) * VELOCITIES);
@@ -226,7 +218,7 @@ export class MonophonicTracker {
       confidence = 0.5 * (events.mass[stroke!]! + confidence);
     }
     const onset = Math.max(0, (frame + fraction) / grid.frameRate + this.#settings.onsetDelay / 1000);
-    return { pitch, frame, onset, velocity, confidence: Math.min(1, confidence), damped: 0 };
+    return { pitch, frame, onset, velocity, confidence: Math.min(1, confidence) };
   }
 
   /** How surely a pitch sounds from a frame on, SUPPORT in all. */
@@ -236,14 +228,27 @@ export class MonophonicTracker {
     return fround(sum / SUPPORT);
   }
 
-  /** Finish a note by frame `end` and the time `latest`, unless it is too short. */
-  #close(note: Open, end: number, latest: number): void {
-    const fading = note.damped >= Math.max(note.frame + SHORTEST, end - FADING);
-    if (fading) end = Math.min(note.damped, end);
+  /** Finish a note that the line leaves in frame `left`, by the time `latest`, unless it is too short. */
+  #close(note: Begun, left: number, latest: number): void {
+    const first = Math.max(note.frame, left - FADING);
+    const end = endOf(this.#offset(note.pitch, first, left + LATE), first, note.frame, left);
     const offset = Math.max(this.#ended, Math.min(end / this.#recording.grid.frameRate, latest));
     this.#ended = offset;
     const whole = finished(note, end, offset, this.#recording, this.#settings);
     if (whole) this.#finished.push(whole);
+  }
+
+  /** The offset posterior of a pitch in some frames, with a part of the stronger of its neighbours'. */
+  #offset(pitch: number, first: number, last: number): Float32Array {
+    const { offset, frames, grid } = this.#recording;
+    const known = Math.min(last, frames);
+    const of = (column: number): Float32Array => {
+      const values = new Float32Array(last - first);
+      if (column >= 0 && column < grid.pitches) offset.read(column, first, known, values, 0, 1);
+      return values;
+    };
+    const [here, below, above] = [of(pitch), of(pitch - 1), of(pitch + 1)];
+    return here.map((value, i) => Math.min(value + BESIDE * Math.max(below[i]!, above[i]!), 1));
   }
 
   /** Number of a frame and pitch. */

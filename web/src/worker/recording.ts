@@ -3,6 +3,7 @@
 import type { TrackerSettings } from '../engine/types.ts';
 import { curve, fromConcertPitch } from './bends.ts';
 import { Edges } from './edges.ts';
+import { FAINT } from './ends.ts';
 import { BEFORE, columnsOfLine, EventFinder, type Events } from './evidence.ts';
 import { Hearing } from './hearing.ts';
 import type { Grid, Posteriors } from './posteriors.ts';
@@ -29,6 +30,7 @@ export class Recording {
   readonly grid: Grid;
   readonly note: Columns;
   readonly contour: Columns;
+  readonly offset: Columns;
   /** What a line is made of, from columnsOfLine(). */
   readonly line: Columns;
   readonly hearing: Hearing;
@@ -42,6 +44,7 @@ export class Recording {
     this.grid = grid;
     this.note = new Columns(grid.pitches, 1, LEAST_NOTE);
     this.contour = new Columns(grid.pitches, grid.binsPerSemitone, LEAST_CONTOUR);
+    this.offset = new Columns(grid.pitches, 1, FAINT);
     this.line = columnsOfLine(grid.pitches);
     this.hearing = new Hearing(grid);
     this.#finder = new EventFinder(grid, this.line);
@@ -58,6 +61,7 @@ export class Recording {
     this.hearing.push(block);
     this.note.append(block.frames, block.note);
     this.contour.append(block.frames, block.contour);
+    this.offset.append(block.frames, block.offset);
   }
 
   /** The recording is over. */

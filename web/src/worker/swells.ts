@@ -1,5 +1,5 @@
 /**
- * Where notes are so clear that they need no onset, and outlive what may have been their end (NoteTracker._clear and
+ * Where notes are so clear that they need no onset, and outlive what may have been their ends (NoteTracker._clear and
  * _risen of basic_transcribe/notes.py, whose rules these are).
  */
 
@@ -46,13 +46,12 @@ export class ClearRows {
     this.#first = this.#row = first;
   }
 
-  /** Whether the note is clear in a row from `first` on, before `last`. */
-  within(first: number, last: number): boolean {
+  /** The last row before `last` in which the note is clear; -1 if there is none. */
+  lastBefore(last: number): number {
     this.#listen(last);
-    const [from, to] = [this.#from, this.#to];
-    let i = to.length;
-    while (i > 0 && to[i - 1]! > first) i--;
-    return i < to.length && Math.max(from[i]!, first) < last;
+    let i = this.#from.length;
+    while (i > 0 && this.#from[i - 1]! >= last) i--;
+    return i > 0 ? Math.min(last, this.#to[i - 1]!) - 1 : -1;
   }
 
   /** The first row before `last` in which a note has become clear, and that was not given before; -1 if there is none. */

@@ -2,22 +2,20 @@
 
 import type { Note } from '../engine/types.ts';
 import { finished, type Begun } from './bends.ts';
-import { AHEAD, OFFSET, ONSET, SHORTEST, STROKE, VELOCITIES, velocityOf, type Events } from './evidence.ts';
+import { endOf, LATE } from './ends.ts';
+import { AHEAD, CENTRE, ONSET, VELOCITIES, velocityOf, type Events } from './evidence.ts';
 import type { FullSettings, Recording, Span } from './recording.ts';
 import { ClearRows, LASTING, type Swell } from './swells.ts';
 
 const GAP = 4; // frames the note posterior must stay low for the note to be over: shorter dips are bridged
 
-/** A note that has begun, how far it has been looked at, and where it may end. */
+/** A note that has begun, how far it has been looked at, and where it is silent. */
 interface Open extends Begun {
   /** The next row to be looked at, and how many before it were silent. */
   row: number;
   quiet: number;
   /** Row from which on it is silent; -1 if that is not known yet. */
   silentFrom: number;
-  /** Strongest end so far. */
-  offsetMass: number;
-  offsetFrame: number;
 }
 
 /** Follows a recording while it is read, or afterwards. */
@@ -27,6 +25,7 @@ export class NoteTracker {
   readonly #onsetThreshold: number;
   readonly #frameThreshold: number;
   readonly #open = new Map<number, Open>();
+  readonly #first: number;
   readonly #ended: Float64Array; // by pitch, when its last note ended
   readonly #events: Span[]; // that have not been handled
   readonly #clear: ClearRows[]; // by pitch
@@ -36,6 +35,7 @@ export class NoteTracker {
   constructor(recording: Recording, settings: FullSettings, first = 0, begun: Begun | null = null) {
     this.#recording = recording;
     this.#settings = settings;
+    this.#first = first;
     this.#events = recording.eventsFrom(first);
     this.#onsetThreshold = Math.fround(settings.onsetThreshold);
     this.#frameThreshold = Math.fround(settings.frameThreshold);
@@ -72,34 +72,22 @@ export class NoteTracker {
     for (let pitch = low; pitch <= high; pitch++) this.#swell(pitch, limit, limit);
     for (const [pitch, current] of this.#open) {
       const end = this.#endOf(pitch, current, limit);
-      this.#outlive(pitch, current, Math.min(end, limit));
       if (end + GAP < limit) this.#close(pitch, current, end);
     }
     return this.#finished;
   }
 
   #handle(events: Events, i: number, pitch: number, limit: number): void {
-    const kind = events.kind[i]!;
-    if (kind === STROKE || (kind === ONSET && events.confidence[i]! < this.#onsetThreshold)) return;
+    if (events.kind[i]! !== ONSET || events.confidence[i]! < this.#onsetThreshold) return;
     const frame = events.frame[i]!;
     this.#swell(pitch, frame, limit);
     const current = this.#open.get(pitch);
     if (current !== undefined) {
       const end = this.#endOf(pitch, current, limit);
-      this.#outlive(pitch, current, Math.min(end, frame));
-      if (kind === OFFSET) {
-        const inside = current.frame + SHORTEST <= frame && frame < end + GAP;
-        if (inside && events.mass[i]! > current.offsetMass) {
-          current.offsetMass = events.mass[i]!;
-          current.offsetFrame = frame;
-        }
-        return;
-      }
-      if (end <= frame) this.#close(pitch, current, end);
-      else if (events.mass[i]! >= this.#settings.splitThreshold) this.#close(pitch, current, frame, this.#onset(events, i));
-      else return;
+      if (end > frame && events.mass[i]! < this.#settings.splitThreshold) return;
+      this.#close(pitch, current, Math.min(end, frame), this.#onset(events, i));
     }
-    if (kind !== OFFSET) this.#begin(events, i);
+    this.#begin(events, i);
   }
 
   /** Begin the notes of a pitch that have become clear in rows before `last`, where none sounds. */
@@ -109,7 +97,6 @@ export class NoteTracker {
       const current = this.#open.get(pitch);
       if (current !== undefined) {
         const end = this.#endOf(pitch, current, limit);
-        this.#outlive(pitch, current, Math.min(end, row));
         if (end > row) continue;
         this.#close(pitch, current, end);
       }
@@ -148,14 +135,7 @@ export class NoteTracker {
 
   /** Follow a note, which may be over from a row on. */
   #follow(begun: Begun, row: number): void {
-    this.#open.set(begun.pitch, { ...begun, row, quiet: 0, silentFrom: -1, offsetMass: 0, offsetFrame: 0 });
-  }
-
-  /** Forget the likeliest end of a note that sounds on clearly before row `end`. */
-  #outlive(pitch: number, note: Open, end: number): void {
-    if (note.offsetMass > 0 && this.#clear[pitch]!.within(note.offsetFrame - 1 + LASTING, end)) {
-      note.offsetMass = note.offsetFrame = 0;
-    }
+    this.#open.set(begun.pitch, { ...begun, row, quiet: 0, silentFrom: -1 });
   }
 
   /** Row from which on an open note is silent; infinite if it is not known to be before `limit`. */
@@ -172,12 +152,19 @@ export class NoteTracker {
     return Infinity;
   }
 
-  /** Finish the open note of a pitch by frame `end` and the time `latest`, unless it is too short. */
-  #close(pitch: number, note: Open, end: number, latest = Infinity): void {
+  /** Finish the open note of a pitch, which is over by frame `silent` and the time `latest`, unless it is too short. */
+  #close(pitch: number, note: Open, silent: number, latest = Infinity): void {
     this.#open.delete(pitch);
-    if (note.offsetMass > 0) end = Math.min(note.offsetFrame, end);
-    const offset = Math.max(note.onset, Math.min(end / this.#recording.grid.frameRate, latest));
-    this.#ended[pitch] = offset;
+    const { offset: posterior, frames, grid } = this.#recording;
+    // What sounds on clearly for long has not ended before.
+    const sure = this.#clear[pitch]!.lastBefore(silent) + 1 - LASTING + CENTRE;
+    const first = Math.max(this.#first, note.frame, sure);
+    const offsets = new Float32Array(silent + LATE - first);
+    posterior.read(pitch, first, Math.min(silent + LATE, frames), offsets, 0, 1);
+    const end = endOf(offsets, first, note.frame, silent);
+    latest = Math.max(note.onset, Math.min(silent / grid.frameRate, latest));
+    this.#ended[pitch] = latest;
+    const offset = Math.max(note.onset, Math.min(end / grid.frameRate, latest));
     const whole = finished(note, end, offset, this.#recording, this.#settings);
     if (whole) this.#finished.push(whole);
   }
