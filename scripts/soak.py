@@ -5,14 +5,15 @@
 ``DIR/in`` gets excerpts of 1 to 3 s of the recordings, in several formats, in folders of a hundred; the given share of
 them is broken, in ways that cannot be mended. ``basic-transcribe batch`` transcribes them once in peace, to
 ``DIR/calm``, and once more, to ``DIR/out``, while at random moments a worker or the run itself is killed with SIGKILL.
-A run that was killed is started again, until one comes to its end; one more must then find nothing to do. Then
+A run that was killed is started again, until one comes to its end; one that is done before all are killed is started
+again too, with every other output taken away. One more must then find nothing to do. Then
 
 - every good recording must have the same MIDI bytes in both folders, and every broken one none;
 - the manifest must say of every broken one why it failed, and of every good one that it is done;
 - a line on standard error must have said the same;
 - no more may have been done than there is, and nothing temporary be left, but for what the killed had in hand.
 
-The same seed makes the same recordings and kills after the same numbers of results. Exit code 0 if all of it holds,
+The same seed makes the same recordings and plans the same kills. Exit code 0 if all of it holds,
 else 1.
 """
 
@@ -47,8 +48,11 @@ FORMATS = (
 )
 NAMES = ("take {}", "übung-{}", "録音 {}", "it's #{} & more", "{}")
 BATCH = 100  # recordings in a folder
-HALTS = (0.0, 0.05)  # seconds between a result and the kill that follows it
+HALTS = (0.0, 0.02)  # seconds between a result and the kill that follows it
 PATIENCE = 60.0  # seconds a process may take to end
+TRIES = 20  # runs that come to their end before the last is killed
+
+Kill = tuple[int, str, float]  # after how many results, what, ``worker`` or ``run``, and how many seconds later
 
 
 # ----------------------------------------------------------------------------------------------------------- recordings
@@ -106,10 +110,11 @@ class Run:
     exit_code: int = 0
     done: int = 0
     skipped: int = 0
+    removed: int = 0  # outputs taken away after it
     errors: list[str] = field(default_factory=list)
 
 
-def run(title: str, work: Path, out: str, jobs: int, kills: dict[int, tuple[str, float]] | None = None) -> Run:
+def run(title: str, work: Path, out: str, jobs: int, kills: Sequence[Kill] = ()) -> Run:
     """Run the command to its end.
 
     Parameters
@@ -120,11 +125,11 @@ def run(title: str, work: Path, out: str, jobs: int, kills: dict[int, tuple[str,
     out : str
         Name of the folder for the outputs, in ``work``.
     jobs : int
-    kills : dict, optional
-        By number of results: what to kill then, ``worker`` or ``run``, and after how many seconds more.
+    kills : sequence of Kill, optional
+        In their order. One for which there is no worker yet waits for the next line, and may come too late.
     """
     command = [sys.executable, "-m", "basic_transcribe", "batch", "in", out, "--jobs", str(jobs)]
-    result, kills = Run(title), dict(kills or {})
+    result, waiting = Run(title), list(kills)
     begin = time.monotonic()
     with (work / f"{out}.stderr").open("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
@@ -142,12 +147,16 @@ def run(title: str, work: Path, out: str, jobs: int, kills: dict[int, tuple[str,
                 result.done += bool(re.search(r": \d+ notes? in ", line)) and ".mid" in line
                 summary = re.match(r"\d+ done, (\d+) up to date, ", line)
                 result.skipped = int(summary[1]) if summary else result.skipped
-                kill = kills.pop(result.done, None)
-                if kill is not None:
-                    target, halt = kill
+                while waiting and waiting[0][0] <= result.done:
+                    _, target, halt = waiting[0]
                     time.sleep(halt)
-                    result.killed += [target] * _kill(process.pid, target)
+                    if not _kill(process.pid, target):
+                        break
+                    result.killed.append(target)
+                    del waiting[0]
             result.exit_code = process.wait(PATIENCE)
+            if "run" in result.killed and result.exit_code != -signal.SIGKILL:  # it had just ended
+                result.killed.remove("run")
             _wait_for_group(process.pid)
         finally:
             if process.poll() is None:
@@ -186,8 +195,8 @@ def _wait_for_group(group: int) -> None:
     raise SystemExit(f"workers of a run that ended are still there after {PATIENCE:.0f} s")
 
 
-def schedule(good: int, kills: int, rng: np.random.Generator) -> list[tuple[int, str, float]]:
-    """Moments, as numbers of recordings done in all, what is killed, and how long after."""
+def schedule(good: int, kills: int, rng: np.random.Generator) -> list[Kill]:
+    """What is killed, the moments as numbers of recordings done in all."""
     latest = max(kills, round(0.8 * good))  # towards the end there may be no worker left
     moments = sorted(int(m) + 1 for m in rng.choice(latest, kills, replace=False))
     targets = ["worker" if i % 2 else "run" for i in range(kills)]
@@ -195,21 +204,27 @@ def schedule(good: int, kills: int, rng: np.random.Generator) -> list[tuple[int,
     return [(moment, target, float(rng.uniform(*HALTS))) for moment, target in zip(moments, targets, strict=True)]
 
 
-def disturbed(work: Path, jobs: int, kills: list[tuple[int, str, float]]) -> Iterator[Run]:
-    """Runs, the last of which has come to its end."""
-    left, done = list(kills), 0
+def disturbed(work: Path, jobs: int, kills: Sequence[Kill]) -> Iterator[Run]:
+    """Runs, the last of which has come to its end, with all the kills behind it, or the ``TRIES`` used up."""
+    left, done, ended = list(kills), 0, 0
     while True:
-        now: dict[int, tuple[str, float]] = {}
-        while left and "run" not in (target for target, _ in now.values()):  # what comes after is for the next run
-            moment, target, halt = left.pop(0)
-            now[max(1, moment - done)] = (target, halt)
-        result = run("disturbed", work, "out", jobs, now)
+        targets = [target for _, target, _ in left]
+        now = left[: targets.index("run") + 1] if "run" in targets else left  # what comes after is for the next run
+        result = run("disturbed", work, "out", jobs, [(max(1, m - done), target, halt) for m, target, halt in now])
         if result.killed:
             result.title = f"{' and '.join(result.killed)} killed"
-        done += result.done
-        yield result
+        left = left[len(result.killed) :]
         if result.exit_code != -signal.SIGKILL:
-            return
+            ended += 1
+            if not left or ended == TRIES:
+                yield result
+                return
+            left = [(0, target, 0.0) for _, target, _ in left]  # what came too late comes at once now
+            for path in sorted((work / "out").rglob("*.mid"))[::2]:
+                path.unlink()
+                result.removed += 1
+        done += result.done - result.removed
+        yield result
 
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -225,7 +240,7 @@ def faults(
     """What is not as it must be."""
     killed = [target for run in runs for target in run.killed]
     if len(killed) != kills:
-        yield f"{len(killed)} processes were killed, not {kills}: take another --seed, or more --files"
+        yield f"{len(killed)} processes were killed, not {kills}: take more --files"
     calm, out = midi_files(work / "calm"), midi_files(work / "out")
     if len(calm) != files - len(broken):
         yield f"{len(calm)} MIDI files of a run in peace, of {files - len(broken)} good recordings"
@@ -254,7 +269,7 @@ def faults(
     unexpected = [line for line in said if not line.startswith(("error: ", "warning: "))]
     yield from (f"unexpected on standard error: {line}" for line in unexpected)
     # Whoever is killed may have written an output and not have told of it; then it is found to be up to date.
-    done, untold = sum(run.done for run in runs), kills * jobs
+    done, untold = sum(run.done - run.removed for run in runs), kills * jobs
     if not len(calm) - untold <= done <= len(calm) + untold:
         yield f"{done} recordings were done, of {len(calm)}"
     if again.done or again.skipped != len(calm):
