@@ -127,33 +127,44 @@ def read(path: Path, seconds: float) -> Array:
     return np.asarray(samples[: int(seconds * RATE)], np.float64)
 
 
+def played_until(notes: scoring.Notes, end: float) -> scoring.Notes:
+    """The notes that begin before ``end`` (s), and end there at the latest."""
+    inside = notes.intervals[:, 0] < end - SHORTEST
+    velocity = None if notes.velocity is None else notes.velocity[inside]
+    return scoring.Notes(
+        np.minimum(notes.intervals[inside], end), notes.pitch[inside], notes.sounding[inside], velocity
+    )
+
+
+def write(path: Path, x: Array, notes: scoring.Notes) -> None:
+    """A recording, as FLAC, and its reference beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, x * min(1.0, 0.99 / (np.abs(x).max() + 1e-12)), RATE, "PCM_16")
+    cents = 100 * (notes.sounding - notes.pitch)
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        header = ["onset_s", "offset_s", "midi_pitch", "bend_cents"]
+        writer.writerow(header if notes.velocity is None else [*header, "velocity"])
+        for i, (onset, offset) in enumerate(notes.intervals):
+            row = [f"{onset:.4f}", f"{max(offset, onset + SHORTEST):.4f}", notes.pitch[i], f"{cents[i]:.2f}"]
+            writer.writerow(row if notes.velocity is None else [*row, notes.velocity[i]])
+
+
 def spoil(recording: scoring.Recording, out: Path, conditions: list[str], seconds: float) -> None:
     """Write a recording and its reference in all conditions."""
-    x, notes = read(recording.audio, seconds), scoring.load_reference(recording.reference)
-    inside = notes.intervals[:, 0] < len(x) / RATE - SHORTEST
-    intervals = np.minimum(notes.intervals[inside], len(x) / RATE)
-    pitch, bend = notes.pitch[inside], 100 * (notes.sounding - notes.pitch)[inside]
-    velocity = None if notes.velocity is None else notes.velocity[inside]
+    x = read(recording.audio, seconds)
+    notes = played_until(scoring.load_reference(recording.reference), len(x) / RATE)
     for name in conditions:
-        path = out / name / recording.set_name / f"{recording.name}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(list(f"{name}/{recording.name}".encode()))
-        times, cents = intervals, np.zeros(len(intervals))
+        changed = notes
         if name in SPEEDS:
             y, at = played(x, SPEEDS[name])
-            times = np.interp(intervals, at, np.arange(len(at)) / RATE)
-            cents = SPEEDS[name](times.mean(axis=1))
+            times = np.interp(notes.intervals, at, np.arange(len(at)) / RATE)
+            sounding = notes.sounding + SPEEDS[name](times.mean(axis=1)) / 100
+            changed = scoring.Notes(times, notes.pitch, sounding, notes.velocity)
         else:
             y = CONDITIONS[name](x, rng)
-        soundfile.write(path, y * min(1.0, 0.99 / (np.abs(y).max() + 1e-12)), RATE, "PCM_16")
-        with path.with_suffix(".csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                ["onset_s", "offset_s", "midi_pitch", "bend_cents", *(["velocity"] * (velocity is not None))]
-            )
-            for i, (onset, offset) in enumerate(times):
-                row = [f"{onset:.4f}", f"{max(offset, onset + SHORTEST):.4f}", pitch[i], f"{bend[i] + cents[i]:.2f}"]
-                writer.writerow(row if velocity is None else [*row, velocity[i]])
+        write(out / name / recording.set_name / f"{recording.name}.flac", y, changed)
 
 
 @errors_in_one_line()

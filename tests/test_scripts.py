@@ -50,6 +50,7 @@ NEEDS = {
     "prepare": (),
     "render": ("torch", "scipy"),
     "score_beats": ("mir_eval",),
+    "together": ("scipy",),
     "train": ("torch", "scipy"),
     "tune_presets": ("onnx", "scipy"),
 }
@@ -128,6 +129,9 @@ def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> sc
         ("music", "songs library.npz", "songs: no pieces in pop909"),
         ("plot", "gone.wav -o a.png", "gone.wav: "),
         ("score_beats", "songs", "songs: no recordings with a tempo"),
+        ("together", "gone mixed", "gone: "),
+        ("together", "songs mixed", "songs: --parts 2 takes as many sets, not 1; give fewer"),
+        ("together", "songs mixed --parts 1", "songs/broken/a.wav: "),
         ("train", "songs --out run", "songs: no clips"),
         ("train", "songs --out run --resume", "run/last.pt: No such file"),
         ("train", "songs --out songs/broken/a.wav", "songs/broken/a.wav: File exists"),
@@ -577,3 +581,38 @@ def test_what_the_readme_names_is_in_the_source_distribution() -> None:
     named = set(re.findall(r"`([A-Z]+\.md)`", (ROOT / "README.md").read_text()))
     assert named
     assert {f"/{name}" for name in named} <= set(build["targets"]["sdist"]["include"])
+
+
+def test_recordings_that_sound_together(main: Main, tmp_path: Path) -> None:
+    parts = [guitar(tmp_path / "songs" / name / "a.wav", start) for name, start in (("one", 0.0), ("two", 3.0))]
+    assert main("together", "songs", "out", "--clips", "1", "--seconds", "1.5") is None
+    mixed = scoring.load_reference(Path("out/one+two/0.csv"))
+    references = [scoring.load_reference(part.reference) for part in parts]
+    expected = [
+        (onset, pitch)
+        for notes in references
+        for onset, pitch in zip(notes.intervals[:, 0].round(4), notes.pitch, strict=True)
+        if onset < 1.49
+    ]
+    assert sorted(expected) == list(zip(mixed.intervals[:, 0], mixed.pitch, strict=True))
+    assert len(expected) > 8
+    assert mixed.intervals.max() == 1.5
+    samples, rate = soundfile.read("out/one+two/0.flac")
+    assert (len(samples), rate) == (66150, 44100)
+    for part in parts:  # both are equally loud, and neither has anything to do with the other
+        alone, rate = soundfile.read(part.audio, frames=24000)
+        alone = soxr.resample(alone, rate, 44100)
+        share = samples @ alone / np.sqrt((alone @ alone) * (samples @ samples))
+        assert share == pytest.approx(np.sqrt(0.5), abs=0.1)
+
+
+def test_parts_are_drawn_from_a_seed(main: Main, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        for number in range(3):
+            guitar(tmp_path / "songs" / name / f"{number}.wav", 1.0 * number)
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main("together", "songs", out, "--clips", "2", "--seed", seed) is None
+    a, b, c = ([path.read_bytes() for path in sorted(Path(out).rglob("*.flac"))] for out in "abc")
+    assert a == b
+    assert a != c
+    assert len(a) == 2
