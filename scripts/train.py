@@ -31,6 +31,8 @@ from basic_transcribe.errors import UsageError
 WEIGHTS = {"onset": 4.0, "note": 1.0, "offset": 1.0, "contour": 0.25, "level": 3.0, "features": 1.0}
 TEACHER_SHARE = 0.5  # of a teacher's posteriors in the targets
 MAX_SHIFT = 4  # semitones
+DB = np.float32(10 / np.log(10))  # dB in a factor of e of power
+BALANCE = 9.0  # dB by which one of two crops that sound together may be louder
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Clip:
 class Options:
     """How to train: steps in all, crops a batch, frames a crop, peak learning rate, share of real recordings.
 
-    Crops have a multiple of four frames. The learning rate rises for ``warm_up`` steps. With ``freeze_statistics`` the
-    batch norms keep the means and variances they have. A ``teacher`` is a network to learn from as well.
+    Crops have a multiple of four frames; to a share ``mix`` of them another is added. The learning rate rises for
+    ``warm_up`` steps. With ``freeze_statistics`` the batch norms keep the means and variances they have. A ``teacher``
+    is a network to learn from as well.
     """
 
     steps: int = 10000
@@ -61,6 +64,7 @@ class Options:
     warm_up: int = 200
     freeze_statistics: bool = False
     teacher: Network | None = None
+    mix: float = 0.0
 
 
 @dataclass
@@ -190,7 +194,7 @@ def targets(clip: Clip, start: int, width: int, shift: int) -> dict[str, np.ndar
 
 
 def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """An augmented crop: network inputs with their context, and labels."""
+    """An augmented crop: network inputs with their context, and labels; levels in dB."""
     every = FINE.every
     start = int(rng.integers(0, len(clip.sharp) - width - REACH)) // every * every
     if rng.random() < 0.1:
@@ -213,13 +217,31 @@ def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarr
         timbre = gain_of_notes(curve)
     if rng.random() < 0.3:  # a noise floor
         floor = float(reference.max()) - rng.uniform(25, 70)
-        fine = np.logaddexp(fine * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
-        sharp = np.logaddexp(sharp * (np.log(10) / 10), floor * (np.log(10) / 10)) * (10 / np.log(10))
+        fine, sharp = (np.logaddexp(x / DB, floor / DB) * DB for x in (fine, sharp))
     reference = reference + float(rng.normal(0, 3))
     out = targets(clip, start, width, shift)
     out["level"] += timbre
-    out["level"] = (out["level"] - reference[REACH : REACH + width, None] + LEVEL_SCALE) / LEVEL_SCALE
     return {**out, "fine": fine, "sharp": sharp, "reference": reference}
+
+
+def together(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Two crops that sound at the same time, about equally loud: powers add, and notes of one pitch are merged.
+
+    As in render.merge_unisons, of two such notes the earlier ends where the later begins, which ends last.
+    """
+    gain = np.float32(a["reference"].mean() - b["reference"].mean() + rng.uniform(-BALANCE, BALANCE))
+    mixed = {name: np.logaddexp(a[name] / DB, (b[name] + gain) / DB) * DB for name in ("fine", "sharp", "reference")}
+    mixed |= {name: np.maximum(a[name], b[name]) for name in ("onset", "note", "contour")}
+    ends = [x["offset"] * (1 - y["note"]) for x, y in ((a, b), (b, a))]
+    again = [x["onset"] * y["note"] for x, y in ((a, b), (b, a))]
+    return {**mixed, "offset": np.maximum.reduce([*ends, *again]), "level": np.fmax(a["level"], b["level"] + gain)}
+
+
+def relative(crop: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A crop with its levels as the network tells them, relative to the loudness reference."""
+    width = len(crop["level"])
+    level = (crop["level"] - crop["reference"][REACH : REACH + width, None] + LEVEL_SCALE) / LEVEL_SCALE
+    return {**crop, "level": level}
 
 
 def gain_of_notes(curve: np.ndarray) -> np.ndarray:
@@ -247,10 +269,15 @@ def batches(synthetic: list[Clip], real: list[Clip], options: Options, first: in
 
     def make(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([options.seed, step])
+
+        def one() -> dict[str, np.ndarray]:
+            pool = real if real and rng.random() < options.real else synthetic
+            return crop(pool[int(rng.integers(len(pool)))], options.frames, rng)
+
         crops = []
         for _ in range(options.batch):
-            pool = real if real and rng.random() < options.real else synthetic
-            crops.append(crop(pool[int(rng.integers(len(pool)))], options.frames, rng))
+            mixed = options.mix > 0 and rng.random() < options.mix
+            crops.append(relative(together(one(), one(), rng) if mixed else one()))
         return {k: torch.from_numpy(np.stack([c[k] for c in crops])).float() for k in crops[0]}
 
     with ThreadPoolExecutor(1) as pool:
@@ -384,6 +411,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=Options.frames, help="frames of a crop, a multiple of 4")
     parser.add_argument("--lr", type=float, default=Options.lr)
     parser.add_argument("--real", type=float, default=Options.real, help="share of real recordings in a batch")
+    parser.add_argument("--mix", type=float, default=Options.mix, help="share of crops to which another is added")
     parser.add_argument("--seed", type=int, default=Options.seed)
     parser.add_argument("--save-every", type=at_least_one, default=500)
     parser.add_argument("--resume", action="store_true", help="go on where RUN/last.pt ends")
@@ -396,7 +424,7 @@ def main() -> None:
     teacher = None
     if args.teacher is not None:
         teacher = load_network(args.teacher).eval().to(device)
-    options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed, teacher=teacher)
+    options = Options(args.steps, args.batch, args.frames, args.lr, args.real, args.seed, teacher=teacher, mix=args.mix)
 
     torch.manual_seed(options.seed)
     network = Network() if args.init is None else load_network(args.init)

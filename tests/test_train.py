@@ -171,3 +171,56 @@ def test_an_average_has_a_share_of_each(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(SystemExit, match="2"):
             average.main()
     assert not Path("no.pt").exists()
+
+
+def test_crops_sound_together() -> None:
+    """As the sum of their signals does, but where these meet by chance; levels are each note's own."""
+    audio, rate = soundfile.read(Path(__file__).parent / "data" / "guitar.flac", dtype="float32")
+    sound = torch.from_numpy(soxr.resample(audio, rate, frontend.SAMPLE_RATE))
+    front_end, parts = frontend.FrontEnd(), [sound[:80_000], 0.5 * sound[80_000:160_000]]
+
+    def spectra(sound: torch.Tensor) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            fine, sharp, reference = (x[0].numpy() for x in front_end.padded(sound[None]))
+        return {"fine": fine, "sharp": sharp, "reference": reference}
+
+    labels = [train.targets(clip(seed), network.REACH, FRAMES, 0) for seed in range(2)]
+    a, b = ({**spectra(part), **label} for part, label in zip(parts, labels, strict=True))
+    mixed = train.together(a, b, np.random.default_rng(0))
+    gain = a["reference"].mean() - b["reference"].mean()
+    gain += np.random.default_rng(0).uniform(-train.BALANCE, train.BALANCE)
+    for name, value in spectra(parts[0] + parts[1] * float(10 ** (gain / 20))).items():
+        error = (mixed[name] - value)[value > value.max() - 40]
+        assert np.median(np.abs(error)) < 1  # both halves play the same strings
+        assert abs(error.mean()) < 0.5
+    for name in ("onset", "note", "contour"):
+        np.testing.assert_array_equal(mixed[name], np.maximum(a[name], b[name]))
+    np.testing.assert_array_equal(np.isfinite(mixed["level"]), np.isfinite(a["level"]) | np.isfinite(b["level"]))
+    only = np.isfinite(b["level"]) & ~np.isfinite(a["level"])
+    assert only.any()
+    np.testing.assert_allclose(mixed["level"][only], b["level"][only] + gain, rtol=1e-5)
+
+
+def test_of_two_notes_of_a_pitch_the_earlier_ends_where_the_later_begins() -> None:
+    spectra, _, reference = spectrograms()
+    whole = {"fine": spectra[:FRAMES] * 1.0, "sharp": spectra[:FRAMES] * 1.0, "reference": reference[:FRAMES]}
+    crops = []
+    for onset, offset in ((0.05, 0.3), (0.2, 0.5)):
+        notes = np.array([[0, onset, offset, 60, -20.0, 0, 1]])
+        crops.append({**whole, **train.targets(replace(clip(0), notes=notes), 0, FRAMES, 0)})
+    for a, b in (crops, crops[::-1]):
+        column = train.together(a, b, np.random.default_rng(0))["offset"][:, 60 - frontend.LOWEST_PITCH]
+        ends = np.flatnonzero(column > 0.4) / frontend.FRAME_RATE
+        assert ends.min() == pytest.approx(0.2, abs=0.03)
+        assert ends.max() == pytest.approx(0.5, abs=0.03)
+        assert not np.any((ends > 0.25) & (ends < 0.45))
+
+
+def test_a_share_of_the_crops_has_another_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cut = [], train.crop
+    monkeypatch.setattr(train, "crop", lambda *arguments: made.append(1) or cut(*arguments))
+    options = train.Options(steps=20, batch=2, frames=FRAMES, real=0, mix=0.5)
+    batches = list(train.batches([clip(i) for i in range(4)], [], options, 0))
+    assert 45 < len(made) < 75
+    assert all(torch.isfinite(batch[name]).all() for batch in batches for name in ("fine", "sharp", "reference"))
+    assert all(batch["level"][torch.isfinite(batch["level"])].abs().max() < 3 for batch in batches)
