@@ -13,8 +13,7 @@ again too, with every other output taken away. One more must then find nothing t
 - a line on standard error must have said the same;
 - no more may have been done than there is, and nothing temporary be left, but for what the killed had in hand.
 
-The same seed makes the same recordings and plans the same kills. Exit code 0 if all of it holds,
-else 1.
+The same seed makes the same recordings and plans the same kills. Exit code 0 if all of it holds, else 1.
 """
 
 from __future__ import annotations
