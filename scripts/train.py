@@ -227,13 +227,15 @@ def crop(clip: Clip, width: int, rng: np.random.Generator) -> dict[str, np.ndarr
 def together(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Two crops that sound at the same time, about equally loud: powers add, and notes of one pitch are merged.
 
-    As in render.merge_unisons, of two such notes the earlier ends where the later begins, which ends last.
+    As in render.merge_unisons, of two such notes the earlier ends where the later begins, which ends last; notes that
+    begin within three frames of each other are one.
     """
     gain = np.float32(a["reference"].mean() - b["reference"].mean() + rng.uniform(-BALANCE, BALANCE))
     mixed = {name: np.logaddexp(a[name] / DB, (b[name] + gain) / DB) * DB for name in ("fine", "sharp", "reference")}
     mixed |= {name: np.maximum(a[name], b[name]) for name in ("onset", "note", "contour")}
     ends = [x["offset"] * (1 - y["note"]) for x, y in ((a, b), (b, a))]
-    again = [x["onset"] * y["note"] for x, y in ((a, b), (b, a))]
+    earlier = [np.pad(x["note"], ((3, 0), (0, 0)), mode="edge")[:-3] for x in (a, b)]
+    again = [a["onset"] * b["note"] * earlier[1], b["onset"] * a["note"] * earlier[0]]
     return {**mixed, "offset": np.maximum.reduce([*ends, *again]), "level": np.fmax(a["level"], b["level"] + gain)}
 
 
