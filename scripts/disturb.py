@@ -4,7 +4,8 @@
 
 Writes ``OUT/<condition>/<set>/<name>.flac`` with a reference beside it, for ``evaluate.py OUT/<condition>``; where a
 condition changes times or pitches, the reference follows, with the change of pitch as ``bend_cents``. The same
-recordings give the same files.
+recordings give the same files. Played one or two semitones lower or higher (``--conditions
+lower-2,lower-1,higher-1,higher-2``), they are as good as others of their kind when models are compared (compare.py).
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ SPEEDS: dict[str, Callable[[Array], Array]] = {
     "tape": lambda t: 25 * np.sin(2 * np.pi * 0.55 * t),
 }
 """Cents by which it is played too fast, at each second."""
+TRANSPOSED = {"lower-2": -2, "lower-1": -1, "higher-1": 1, "higher-2": 2}
+"""Semitones by which it is played too fast throughout."""
 
 
 def played(x: Array, cents: Callable[[Array], Array]) -> tuple[Array, Array]:
@@ -162,6 +165,13 @@ def spoil(recording: scoring.Recording, out: Path, conditions: list[str], second
             times = np.interp(notes.intervals, at, np.arange(len(at)) / RATE)
             sounding = notes.sounding + SPEEDS[name](times.mean(axis=1)) / 100
             changed = scoring.Notes(times, notes.pitch, sounding, notes.velocity)
+        elif name in TRANSPOSED:
+            semitones = TRANSPOSED[name]
+            speed = 2 ** (semitones / 12)
+            y = soxr.resample(x, RATE * speed, RATE)
+            changed = scoring.Notes(
+                notes.intervals / speed, notes.pitch + semitones, notes.sounding + semitones, notes.velocity
+            )
         else:
             y = CONDITIONS[name](x, rng)
         write(out / name / recording.set_name / f"{recording.name}.flac", y, changed)
@@ -172,8 +182,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="REF_ROOT")
     parser.add_argument("out", type=Path, metavar="OUT")
-    known = [*CONDITIONS, *SPEEDS]
-    parser.add_argument("--conditions", type=names, default=known, help=", ".join(known))
+    usual = [*CONDITIONS, *SPEEDS]
+    known = [*usual, *TRANSPOSED]
+    parser.add_argument(
+        "--conditions", type=names, default=usual, help=f"{', '.join(known)} (default: all but the last four)"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of each recording (default: %(default)g)")
     parser.add_argument("--every", type=at_least_one, default=2, help="take every N-th of a set (default: %(default)s)")
     parser.add_argument("--jobs", type=at_least_one, default=2)

@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 NEEDS = {
     "benchmark": (),
     "calibrate": ("onnx", "scipy"),
+    "compare": (),
     "disturb": ("scipy",),
     "evaluate": ("mir_eval", "scipy"),
     "export": ("torch", "onnx", "scipy"),
@@ -129,6 +130,9 @@ def guitar(path: Path, start: float = 0.0, threshold: float | None = None) -> sc
         ("music", "songs library.npz", "songs: no pieces in pop909"),
         ("plot", "gone.wav -o a.png", "gone.wav: "),
         ("score_beats", "songs", "songs: no recordings with a tempo"),
+        ("compare", "gone.json gone.json", "gone.json: No such file"),
+        ("compare", "songs songs", "songs: no *.json"),
+        ("compare", "songs/broken/a.wav gone.json", "songs/broken/a.wav: no evaluation"),
         ("together", "gone mixed", "gone: "),
         ("together", "songs mixed", "songs: --parts 2 takes as many sets, not 1; give fewer"),
         ("together", "songs mixed --parts 1", "songs/broken/a.wav: "),
@@ -267,7 +271,7 @@ def test_posteriors_are_those_of_the_recording(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- plot
 
 
-@pytest.mark.parametrize("condition", ["untouched", "hall", "noise", "faint", "sharp", "tape"])
+@pytest.mark.parametrize("condition", ["untouched", "hall", "noise", "faint", "sharp", "tape", "lower-2", "higher-1"])
 def test_spoiled_recordings_keep_their_references(tmp_path: Path, condition: str) -> None:
     recording = guitar(tmp_path / "songs" / "a.wav")
     script("disturb").spoil(recording, tmp_path, [condition], 1.5)
@@ -275,16 +279,46 @@ def test_spoiled_recordings_keep_their_references(tmp_path: Path, condition: str
     before, after = (scoring.load_reference(path) for path in (recording.reference, spoiled.with_suffix(".csv")))
     kept = before.intervals[:, 0] < 1.49
     assert 2 < kept.sum() < len(before)
-    np.testing.assert_array_equal(after.pitch, before.pitch[kept])
-    times = after.intervals[:, 0] * (2 ** (40 / 1200) if condition == "sharp" else 1)
+    semitones = {"lower-2": -2, "higher-1": 1}.get(condition, 0)
+    np.testing.assert_array_equal(after.pitch, before.pitch[kept] + semitones)
+    times = after.intervals[:, 0] * 2 ** ((0.4 if condition == "sharp" else semitones) / 12)
     np.testing.assert_allclose(times, before.intervals[kept, 0], atol=0.02 if condition == "tape" else 1e-4)
-    cents = 100 * (after.sounding - before.sounding[kept])
+    cents = 100 * (after.sounding - before.sounding[kept] - semitones)
     if condition == "tape":
         assert 10 < np.abs(cents).max() < 25.1
     else:
         np.testing.assert_allclose(cents, 40 if condition == "sharp" else 0, atol=0.1)
     found = scoring.from_notes(Transcriber(threads=1).transcribe(spoiled, settings=TrackerSettings(tuning=440)).notes)
     assert scoring.note_scores(after, found)["Fbend"] > (0.8 if condition == "untouched" else 0.3)
+
+
+def test_two_models_compared(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def evaluation(path: str, scores: dict[tuple[str, str], float]) -> None:
+        names = script("compare").SCORES
+        rows = [{"set": s, "name": n, **dict.fromkeys(names, value)} for (s, n), value in scores.items()]
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(json.dumps({"recordings": rows}), "utf-8")
+
+    zeros = dict.fromkeys([("one", "a"), ("one", "b"), ("two", "c"), ("two", "d")], 0.5)
+    evaluation("a/x.json", zeros)
+    evaluation("a/y.json", {**zeros, ("two", "e"): 1.0})
+    evaluation("b/x.json", {("one", "a"): 0.51, ("one", "b"): 0.53, ("two", "c"): 0.5, ("two", "d"): 0.5})
+    evaluation("b/y.json", {("one", "a"): 0.51, ("one", "b"): 0.53, ("two", "c"): 0.48, ("two", "d"): 0.5})
+    assert main("compare", "a/x.json", "b/x.json") is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["one", "2", "+20.0", "(10.0)"],
+        ["two", "2", "+0.0", "("],
+        ["MEAN", "OF", "SETS", "4"],
+    ]
+    assert lines[3].split()[4:6] == ["+10.0", "("]
+    assert main("compare", "a", "b") is None  # two draws of each recording: no more recordings
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 left out, scored for one model only"
+    assert lines[2].split()[:4] == ["one", "2", "+20.0", "(10.0)"]
+    assert lines[3].split()[:4] == ["two", "2", "-5.0", "("]
+    evaluation("c.json", {("three", "a"): 1.0})
+    assert "no recording is in both" in main("compare", "a/x.json", "c.json")
 
 
 def test_plot(main: Main, tmp_path: Path) -> None:
