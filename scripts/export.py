@@ -1,6 +1,6 @@
 """Write a trained checkpoint as the one ONNX file the package ships, and check it against PyTorch.
 
-    python scripts/export.py CHECKPOINT models/basic_transcribe.onnx --version 0.21.0 --quantise RECORDINGS
+    python scripts/export.py CHECKPOINT models/basic_transcribe.onnx --version 0.22.0 --quantise RECORDINGS
 
 Batch norms are folded, the EMA weights are used, constants go into the file's metadata (key ``basic_transcribe``), and
 ``MODEL.onnx.sha256`` is written beside it. Thresholds already in an existing file at that path are kept (see
